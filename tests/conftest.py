@@ -1,0 +1,19 @@
+"""JAX made strict, with four devices on the CPU, before anything computes."""
+
+import os
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="session")
+def corpora_folder() -> str:
+    """The folder of real parallel text that SEQKD_DATA names."""
+    folder = os.environ.get("SEQKD_DATA")
+    if not folder:
+        pytest.skip("SEQKD_DATA does not name a folder with parallel text")
+    return folder
