@@ -1,9 +1,9 @@
 """The attention LSTM of Luong et al. (2015) as Kim & Rush (2016) used it. One sentence.
 
-    encoder   stacked LSTM over the source, one direction or two (summed)
-    bridge    every decoder layer starts from the encoder's final state of that layer
-    decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the step before]
-    output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
+encoder   stacked LSTM over the source, one direction or two (summed)
+bridge    every decoder layer starts from the encoder's final state of that layer
+decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the step before]
+output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
 """
 
 from dataclasses import dataclass

@@ -71,9 +71,7 @@ def decayed_sgd(
 
     def init(params: Params) -> Latch:
         del params
-        return Latch(
-            jnp.float32(rate), jnp.bool_(False), jnp.int32(0), jnp.float32(jnp.inf)
-        )
+        return Latch(jnp.float32(rate), jnp.bool_(False), jnp.int32(0), jnp.float32(jnp.inf))
 
     def update(updates, state: Latch, params=None, *, epoch: Array, perplexity: Array, **extra):
         del params, extra

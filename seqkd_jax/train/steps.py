@@ -101,7 +101,7 @@ def make_train_step(
 
     def update(state: TrainState, gradient: Params, total: Total):
         gradient = jax.tree.map(lambda g: g / total.sentences, gradient)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm) & jnp.isfinite(total.sum)
         updates, opt_state = tx.update(
             gradient,
@@ -148,7 +148,9 @@ def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Te
     if teacher is None:
         return None
     if params is None:
-        raise ValueError("The step was built with a teacher: call it with the teacher's parameters.")
+        raise ValueError(
+            "The step was built with a teacher: call it with the teacher's parameters."
+        )
     params = lax.stop_gradient(params)
     hidden: Any = jax.vmap(teacher.hidden, (None, 0, 0))(params, batch.src, batch.tgt)
     return Teacher(teacher.project, params, lax.stop_gradient(hidden))

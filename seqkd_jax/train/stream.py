@@ -79,9 +79,7 @@ def batch_loss(
         teacher_params=teacher.params if teacher else None,
         teacher_hidden=_flat(teacher.hidden) if teacher else None,
     )
-    return Total(
-        sum=total(read, _flat(hidden), data), tokens=weights.sum(), sentences=weight.sum()
-    )
+    return Total(sum=total(read, _flat(hidden), data), tokens=weights.sum(), sentences=weight.sum())
 
 
 class _Tokens(NamedTuple):

@@ -1,0 +1,197 @@
+"""The ``seqkd`` command: arguments only. What is done is in ``commands``.
+
+Nothing heavy is imported before a command is known, so ``seqkd --help`` answers at once.
+"""
+
+import importlib
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .plan import PLANS, Plan, Search, Size, Training
+
+Files = tuple[Path, Path]
+Flat = tyro.conf.arg(name="")  # nested settings without a prefix of their own
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What to train on: a corpus that has a name, or any pair of files (plain or .gz)."""
+
+    data: str | None = None
+    """Name of a corpus: grammar (generated, no download) or multi30k."""
+    pair: str = "en-de"
+    """Source and target language of a named corpus."""
+    train: Files | None = None
+    """Training files: source, target; one sentence a line."""
+    valid: Files | None = None
+    """Validation files: source, target."""
+    test: Files | None = None
+    """Test files: source, target; the validation files if there are none."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
+
+    corpus: Annotated[Corpus, Flat]
+    out: Path
+    """Folder of the experiment; start again with the same one to resume."""
+    plan: Annotated[Plan, Flat]
+    rows: tuple[str, ...] = ("teacher", "baseline", "word-kd", "seq-kd", "seq-kd+seq-inter")
+    """Rows of the table, or: all."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one model: a teacher, a baseline, a student on distilled text, or with Word-KD."""
+
+    corpus: Annotated[Corpus, Flat]
+    out: Path
+    """Folder of the model; start again with the same one to resume."""
+    size: Annotated[Size, Flat] = Size()
+    training: Annotated[Training, Flat] = Training()
+    teacher: Path | None = None
+    """Folder of a trained model for word-level KD; its vocabularies are taken over."""
+    alpha: float = 0.5
+    """Weight of word-level KD against the data, where there is a teacher."""
+    start: Path | None = None
+    """Folder of a trained model to start from (fine-tuning); its vocabularies are taken over."""
+    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
+    """Kind of vocabulary, where no teacher or start brings one."""
+    vocabulary_size: int | None = 8000
+    """Entries of each vocabulary."""
+    shared_vocabulary: bool = False
+    """One vocabulary for both sides."""
+    lower: bool = False
+    """Lower-case all text."""
+    tokenize: str = "13a"
+    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    seed: int = 1
+    """Of parameters, dropout and data order."""
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate text, line by line, from standard input to standard output or between files."""
+
+    models: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of trained models; several form an ensemble."""
+    source: Path | None = None
+    """File to translate; standard input if left out."""
+    out: Path | None = None
+    """File to write; standard output if left out."""
+    search: Annotated[Search, Flat] = Search()
+    scores: bool = False
+    """Put the log-probability in front of each line."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Let a teacher translate a corpus, and write the text that a student trains on."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the teacher."""
+    source: Path
+    """Source sentences."""
+    out: Path
+    """Folder for n-best lists and train.src, train.tgt; start again to resume."""
+    reference: Path | None = None
+    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
+    search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Print a model's log-probability (natural, end of sentence counted) of each given pair."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained model."""
+    source: Path
+    """Source sentences."""
+    target: Path
+    """Their translations."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare trained models on a test set: BLEU, chrF, perplexity, p(t=y^), size, speed."""
+
+    models: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of trained models; differences are to the first."""
+    source: Path
+    """Source sentences."""
+    reference: Path
+    """Their true translations."""
+    beams: tuple[int, ...] = (1, 5)
+    """Beam sizes; 1 is greedy."""
+    tokenize: str = "13a"
+    """sacreBLEU's tokeniser; none for text that is tokenised."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The main job in minutes on a CPU: distil a student on a generated corpus, print the table."""
+
+    out: Path = field(default_factory=lambda: Path("runs/demo"))
+    """Folder of the experiment; start again with the same one to resume."""
+
+
+def _commands(data: str | None):
+    """The union of commands, with the plan of the named corpus as the default of ``run``."""
+    plan = PLANS.get(data or "", Plan())
+    run = Annotated[Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))]
+    named = {c.__name__.lower(): c for c in (Train, Translate, Distill, Score, Evaluate, Demo)}
+    union = run
+    for name, command in named.items():
+        union = union | Annotated[command, tyro.conf.subcommand(name)]
+    return union
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit status (2 for what a user can put right)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = tyro.cli(
+        _commands(_value_of("--data", arguments)),
+        prog="seqkd",
+        description="Sequence-level knowledge distillation for attention LSTM translators.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff),
+    )
+    commands = importlib.import_module(".commands", __package__)
+    try:
+        getattr(commands, type(command).__name__.lower())(command)
+    except KeyboardInterrupt:
+        print("seqkd: stopped; the same command resumes.", file=sys.stderr)
+        return 130
+    except (ValueError, FloatingPointError, OSError) as error:
+        if not _for_the_user(error):
+            raise
+        print(f"seqkd: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    for n, argument in enumerate(arguments):
+        if argument == flag and n + 1 < len(arguments):
+            return arguments[n + 1]
+        if argument.startswith(flag + "="):
+            return argument.removeprefix(flag + "=")
+    return None
+
+
+def _for_the_user(error: BaseException) -> bool:
+    """Whether this library raised the error on purpose, or the file system did."""
+    if isinstance(error, OSError):
+        return True
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(raised_in).is_relative_to(Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""What each ``seqkd`` command does: calls of the library, in the order a reader would make them."""
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import pooch
+from tqdm import tqdm
+
+from . import __main__ as arguments
+from . import recipes
+from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
+from .data.text import read_lines, read_pairs, write_lines
+from .distill import NBest, select, translate_corpus, translate_texts
+from .evaluate import evaluate as evaluate_model
+from .evaluate import log_probs
+from .models.ensemble import ensemble
+from .plan import PLANS, Plan
+from .report.table import Row, compared, table
+from .train.model_folder import Trained, load_model
+
+KEEP_BELOW = 1 << 30  # bytes: freed blocks up to this size stay with the process
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def prepare() -> None:
+    """Settings of the process that every command wants: compiled programs and memory are kept."""
+    cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # glibc hands large freed blocks back to the system, and every step would fault them in again.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
+        mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
+
+
+def run(command: arguments.Run) -> None:
+    """Trains and evaluates rows of Table 1, and prints the table."""
+    prepare()
+    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
+    rows = tuple(recipes.ROWS) if "all" in command.rows else command.rows
+    truth = None
+    if command.corpus.data == "grammar":
+        truth = recipes.grammar_truth(lab.corpus.test)
+    print(table(recipes.run(lab, rows, truth), truth))
+
+
+def demo(command: arguments.Demo) -> None:
+    """Runs the main rows on the generated corpus."""
+    corpus = arguments.Corpus(data="grammar")
+    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"]))
+
+
+def train(command: arguments.Train) -> None:
+    """Trains one model."""
+    prepare()
+    teacher = load_model(command.teacher) if command.teacher else None
+    start = load_model(command.start) if command.start else None
+    if teacher and start:
+        check_same(start.tgt_vocab, teacher.tgt_vocab)
+    plan = Plan(
+        vocabulary=command.vocabulary,
+        vocabulary_size=command.vocabulary_size,
+        shared_vocabulary=command.shared_vocabulary,
+        lower=command.lower,
+        tokenize=command.tokenize,
+        seed=command.seed,
+    )
+    lab = recipes.Lab(command.out, _corpus(command.corpus), plan)
+    given = start or teacher
+    trained = recipes.train(
+        lab,
+        "",
+        command.size,
+        lab.corpus.train,
+        command.training,
+        alpha=command.alpha if teacher else 0.0,
+        teacher=teacher,
+        start=start,
+        vocabularies=(given.src_vocab, given.tgt_vocab) if given else None,
+    )
+    print(f"{command.out}: trained; parameters {trained.digest[:12]}.")
+
+
+def translate(command: arguments.Translate) -> None:
+    """Translates lines of text."""
+    prepare()
+    trained = _ensemble([load_model(folder) for folder in command.models])
+    if command.source:
+        lines = read_lines(command.source)
+    else:
+        lines = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").split("\n")
+    with tqdm(total=len(lines), desc="translating", unit="sent", disable=None) as bar:
+        nbest = translate_texts(
+            trained.model,
+            trained.params,
+            lines,
+            trained.src_vocab,
+            trained.tgt_vocab,
+            command.search,
+            bar=bar,
+        )
+    written = [line for n in nbest for line in _shown(n, command)]
+    if command.out:
+        write_lines(command.out, written)
+    else:
+        print("\n".join(written))
+
+
+def distill(command: arguments.Distill) -> None:
+    """Decodes a corpus with a teacher and writes the text that a student trains on."""
+    prepare()
+    sources = read_lines(command.source)
+    if command.reference:
+        pairs = read_pairs(command.source, command.reference)
+    else:
+        pairs = [(source, "") for source in sources]
+    teacher = load_model(command.model)
+    nbest = translate_corpus(
+        command.out / "nbest",
+        teacher.model,
+        teacher.params,
+        sources,
+        teacher.src_vocab,
+        teacher.tgt_vocab,
+        command.search,
+        teacher=teacher.digest,
+    )
+    chosen = select.seq_inter(pairs, nbest) if command.reference else select.seq_kd(pairs, nbest)
+    write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
+    write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
+    print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
+
+
+def score(command: arguments.Score) -> None:
+    """Prints log-probabilities."""
+    prepare()
+    trained = load_model(command.model)
+    pairs = read_pairs(command.source, command.target)
+    encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
+    scores = dict(
+        zip(
+            encoded.index.tolist(),
+            log_probs(trained.model, trained.params, encoded).tolist(),
+            strict=True,
+        )
+    )
+    for place in range(len(pairs)):
+        print(f"{scores[place]:.4f}" if place in scores else "")
+    print(encoded.report, file=sys.stderr)
+
+
+def evaluate(command: arguments.Evaluate) -> None:
+    """Prints a table of models."""
+    prepare()
+    pairs = read_pairs(command.source, command.reference)
+    rows: list[Row] = []
+    for folder in command.models:
+        trained = load_model(folder)
+        evaluation = evaluate_model(
+            trained.model,
+            trained.params,
+            trained.src_vocab,
+            trained.tgt_vocab,
+            pairs,
+            beams=command.beams,
+            tokenize=command.tokenize,
+        )
+        rows.append(Row(str(folder), evaluation, {}))
+    references = [target for _, target in pairs]
+    print(table(compared(rows, references, command.tokenize)))
+
+
+def _corpus(given: arguments.Corpus) -> Corpus:
+    if given.data and given.train:
+        raise ValueError("Give either --data NAME or --train SOURCE TARGET, not both.")
+    if given.data:
+        return load_corpus(given.data, given.pair)
+    if not given.train or not given.valid:
+        raise ValueError(
+            "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
+            "--valid SOURCE TARGET."
+        )
+    return corpus_from_files(given.train, given.valid, given.test)
+
+
+def _ensemble(members: Sequence[Trained]) -> Trained:
+    if not members:
+        raise ValueError("Name at least one folder of a trained model.")
+    first = members[0]
+    for other in members[1:]:
+        check_same(first.src_vocab, other.src_vocab)
+        check_same(first.tgt_vocab, other.tgt_vocab)
+    if len(members) == 1:
+        return first
+    return Trained(
+        first.config,
+        ensemble([member.model for member in members]),
+        tuple(member.params for member in members),
+        first.src_vocab,
+        first.tgt_vocab,
+    )
+
+
+def _shown(nbest: NBest, command: arguments.Translate) -> list[str]:
+    """Lines of one sentence: the translation, or the n-best list as Moses writes it."""
+    if command.search.n_best > 1:
+        ranked = zip(nbest.texts, nbest.scores, strict=True)
+        return [f"{nbest.index} ||| {text} ||| {score:.4f}" for text, score in ranked]
+    if command.scores:
+        return [f"{nbest.log_probs[0]:.4f}\t{nbest.texts[0]}"]
+    return [nbest.texts[0]]

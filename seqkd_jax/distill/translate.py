@@ -1,0 +1,211 @@
+"""Decoding many sentences: length-sorted batches of a few fixed shapes, on all devices.
+
+``translate`` keeps everything in memory. ``translate_corpus`` writes sharded n-best files that
+can be resumed, finished by any number of workers, and traced to what made them.
+"""
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from tqdm import tqdm
+
+from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
+from ..data import Vocabulary, source_batches
+from ..plan import GREEDY, Search
+from ..search import beam_search, gnmt, mean_per_token, no_penalty
+from ..train.parallel import pmap_rows
+from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
+
+LIVE_ROWS = 512  # hypotheses decoded together: sentences times beam
+SHARD_SENTENCES = 2000
+
+
+def length_penalty(search: Search) -> Callable[[Array], Array]:
+    """The length rule of some settings, as a function of the length."""
+    rules = {"none": no_penalty, "mean": mean_per_token, "gnmt": gnmt(search.alpha)}
+    return rules[search.length_rule]
+
+
+@functools.lru_cache(maxsize=32)
+def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hypotheses]:
+    """Compiles the search: (params, src [B, S], limit [B]) -> Hypotheses [B, K, max_len], numpy.
+
+    One program for each (model, search, max_len) and shape of the sources.
+    """
+
+    def one(params: Params, src: Array, limit: Array) -> Hypotheses:
+        memory, state = model.encode(params, src)
+
+        def step(state: Any, token: Array) -> tuple[Array, Any]:
+            hidden, state = model.step(params, memory, state, token)
+            return model.project(params, hidden), state
+
+        return beam_search(
+            step,
+            state,
+            beam_size=search.beam_size,
+            n_best=search.n_best,
+            max_len=max_len,
+            limit=limit,
+            min_len=search.min_len,
+            length_penalty=length_penalty(search),
+        )
+
+    return pmap_rows(one)
+
+
+def translate(
+    model: Seq2Seq,
+    params: Params,
+    sources: Sequence[np.ndarray],
+    search: Search = GREEDY,
+    *,
+    bar: tqdm | None = None,
+) -> list[Hypotheses]:
+    """Translates sentences of ids; what comes out does not depend on how they are batched.
+
+    Args:
+      model: any ``Seq2Seq``, an ensemble included.
+      params: its parameters.
+      sources: ids [S] of each sentence, none empty.
+      search: settings.
+      bar: a progress bar to move on by one for each sentence.
+
+    Returns:
+      For each source, in its order, numpy ``Hypotheses`` [n_best, T].
+    """
+    results: list[Hypotheses | None] = [None] * len(sources)
+    lengths = np.array([len(source) for source in sources])
+    tokens = max(64, LIVE_ROWS * 16 // search.beam_size)
+    for src, places in source_batches(sources, tokens_per_batch=tokens):
+        limits = np.array([search.limit(lengths[place]) for place in places], np.int32)
+        run = translator(model, search, search.limit(src.shape[1]))
+        found = run(params, src, limits)
+        for row, place in enumerate(places):
+            if place >= 0:
+                results[place] = Hypotheses(
+                    found.tokens[row], found.scores[row], found.log_probs[row]
+                )
+        if bar is not None:
+            bar.update(int((places >= 0).sum()))
+    return [result for result in results if result is not None]
+
+
+def sentence(tokens: np.ndarray) -> list[int]:
+    """The ids of a hypothesis [T] up to its end, EOS left out."""
+    ids = tokens.tolist()
+    return ids[: ids.index(EOS)] if EOS in ids else []
+
+
+def translate_texts(
+    model: Seq2Seq,
+    params: Params,
+    lines: Sequence[str],
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    search: Search = GREEDY,
+    *,
+    max_source: int = 250,
+    first: int = 0,
+    bar: tqdm | None = None,
+) -> list[NBest]:
+    """Translates lines of text; an empty line has one empty hypothesis, so lines stay aligned.
+
+    Sources of more than ``max_source`` tokens are cut there. ``first`` is the index of the first
+    line in its corpus.
+    """
+    ids = [np.array(src_vocab.encode(line)[:max_source], np.int32) for line in lines]
+    full = [place for place, source in enumerate(ids) if len(source)]
+    found = translate(model, params, [ids[place] for place in full], search, bar=bar)
+    nbest = [NBest(first + n, ("",), ((),), (0.0,), (0.0,)) for n in range(len(lines))]
+    for place, hypotheses in zip(full, found, strict=True):
+        rows = [n for n, score in enumerate(hypotheses.scores) if np.isfinite(score)]
+        tokens = tuple(tuple(sentence(hypotheses.tokens[n])) for n in rows)
+        nbest[place] = NBest(
+            index=first + place,
+            texts=tuple(tgt_vocab.decode(t) for t in tokens),
+            tokens=tokens,
+            scores=tuple(float(hypotheses.scores[n]) for n in rows),
+            log_probs=tuple(float(hypotheses.log_probs[n]) for n in rows),
+        )
+    return nbest
+
+
+def translate_corpus(
+    folder: str | Path,
+    model: Seq2Seq,
+    params: Params,
+    lines: Sequence[str],
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    search: Search,
+    *,
+    teacher: str,
+    progress: str | None = "decoding",
+) -> list[NBest]:
+    """Decodes a corpus into sharded n-best files, and reads them back in order.
+
+    Each sentence is decoded exactly once. A shard appears in one piece or not at all; started
+    again, the job goes on with the shards that are missing. Several workers may run this on one
+    folder at once: each takes the shards that no other holds, and the files are the same bytes
+    however many there were.
+
+    Args:
+      folder: for the shards.
+      model: the teacher.
+      params: its parameters.
+      lines: source sentences.
+      src_vocab: of the teacher's source side.
+      tgt_vocab: of its target side.
+      search: settings; written into each shard's header.
+      teacher: digest of the teacher's parameters; written into each shard's header.
+      progress: label of the progress bar; None for no bar.
+
+    Raises:
+      ValueError: the folder holds lists of another teacher, corpus or search.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {
+        "teacher": teacher,
+        "search": asdict(search),
+        "source": lines_digest(lines),
+        "sentences": len(lines),
+    }
+    shards = max(1, -(-len(lines) // SHARD_SENTENCES))
+
+    def decode(shard: int) -> bool:
+        """Makes one shard, unless another worker has it or had it."""
+        try:
+            with filelock.FileLock(folder / f".shard-{shard:05d}.lock", timeout=0):
+                if shard_path(folder, shard, shards).exists():
+                    return False
+                first = shard * SHARD_SENTENCES
+                part = lines[first : first + SHARD_SENTENCES]
+                nbest = translate_texts(
+                    model, params, part, src_vocab, tgt_vocab, search, first=first, bar=bar
+                )
+                write_shard(folder, shard, shards, header, nbest)
+                return True
+        except filelock.Timeout:
+            return False
+
+    with tqdm(total=len(lines), desc=progress, unit="sent", disable=progress is None) as bar:
+        while len(done := complete_shards(folder, header)) < shards:
+            bar.n = min(len(lines), len(done) * SHARD_SENTENCES)
+            bar.refresh()
+            if not any([decode(shard) for shard in range(shards) if shard not in done]):
+                time.sleep(1)  # what is missing is in other workers' hands
+    return read_nbest(folder)[1]
+
+
+def lines_digest(lines: Sequence[str]) -> str:
+    """The sha256 of lines of text: a corpus' identity."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

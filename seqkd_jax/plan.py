@@ -1,0 +1,92 @@
+"""Settings: plain frozen dataclasses, from which the command line is made. Floor 0.
+
+Imports nothing heavy, so that ``seqkd --help`` answers at once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search for a translation. The defaults are the paper's beam for Seq-KD."""
+
+    beam_size: int = 5  # K; 1 is greedy
+    n_best: int = 1  # hypotheses returned, at most K
+    length_rule: Literal["none", "mean", "gnmt"] = "none"  # what divides the log-probability
+    alpha: float = 0.6  # of the gnmt rule
+    min_len: int = 0  # words before the end may come
+    max_ratio: float = 2.0  # longest translation: max_ratio * source tokens + max_extra,
+    max_extra: int = 10
+    max_len: int = 200  # and never more than this; EOS counts
+
+    def limit(self, source_tokens: int) -> int:
+        """The longest translation, in tokens with EOS, of a source of so many tokens."""
+        return max(1, min(self.max_len, int(self.max_ratio * source_tokens) + self.max_extra))
+
+
+GREEDY = Search(beam_size=1)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model but for its vocabularies; the fields are those of ``Config``."""
+
+    embed: int = 256
+    hidden: int = 256
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.3
+    embed_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained."""
+
+    epochs: int = 20
+    optimizer: Literal["adam", "sgd"] = "adam"  # sgd decays as the paper's does
+    rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
+    tokens_per_batch: int = 1024  # sentences x longest side
+    patience: int | None = None  # validations without better BLEU before it stops
+    label_smoothing: float = 0.0  # of the part of the loss that sees the data
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All settings of a lab. The defaults suit a corpus of a few ten thousand sentences."""
+
+    teacher: Size = Size(embed=256, hidden=512, bidirectional=True)
+    student: Size = Size(embed=64, hidden=64)
+    teacher_training: Training = Training()
+    student_training: Training = Training()
+    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter
+    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
+    vocabulary_size: int | None = 8000  # per vocabulary; None for all words
+    shared_vocabulary: bool = False  # one for both sides
+    lower: bool = False
+    max_len: int = 60  # longer training pairs are left out, counted and reported
+    alpha: float = 0.5  # weight of Word-KD against the data
+    kd_beam: int = 5  # K of Seq-KD
+    inter_beam: int = 35  # K of Seq-Inter
+    beams: tuple[int, ...] = (1, 5)  # that rows are evaluated with
+    tokenize: str = "none"  # of sacreBLEU: "none" for tokenised text, else "13a"
+    seed: int = 1
+
+
+PLANS = {
+    "grammar": Plan(
+        teacher=Size(embed=128, hidden=256, dropout=0.2),
+        student=Size(embed=32, hidden=32, dropout=0.0),
+        vocabulary="words",
+        vocabulary_size=None,
+    ),
+    "multi30k": Plan(
+        teacher=Size(embed=256, hidden=416, bidirectional=True, dropout=0.5, embed_dropout=0.3),
+        student=Size(embed=64, hidden=64, dropout=0.1),
+        teacher_training=Training(epochs=16, label_smoothing=0.1),
+        student_training=Training(epochs=24),
+        vocabulary_size=5000,
+        shared_vocabulary=True,
+    ),
+}

@@ -1,0 +1,334 @@
+"""Beam search and sampling over any step function, for one sentence. Floor 1.
+
+Nothing here knows of models, batches or devices: ``vmap`` adds the sentences and ``jit`` compiles.
+
+    def step(state, token):
+        hidden, state = model.step(params, memory, state, token)
+        return model.project(params, hidden), state
+
+    beam_search(step, state, beam_size=5, max_len=64, length_penalty=gnmt(0.6))
+    sample(step, state, key, max_len=64, warp=chain(temperature(0.7), nucleus(0.95)))
+
+What ``step`` closes over (the encoder's output) exists once; only ``state`` is held K times.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
+
+LengthRule = Callable[[Array], Array]  # (tokens with EOS []) -> divisor of the log-probability []
+Warp = Callable[[Array], Array]  # (logits [V]) -> logits [V]
+
+BLOCK = 32  # ids in one block of the two-stage top-k
+WORTH = 6  # two stages pay where V is at least so many times the ids of the k best blocks
+
+
+def no_penalty(length: Array) -> Array:
+    """Ranks by the log-probability itself, as Sutskever et al. 2014 and Kim & Rush 2016 do."""
+    return jnp.ones_like(length, jnp.float32)
+
+
+def mean_per_token(length: Array) -> Array:
+    """Ranks by the mean log-probability of a token, EOS among them."""
+    return jnp.asarray(length, jnp.float32)
+
+
+def gnmt(alpha: float) -> LengthRule:
+    """Divides by ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14, without coverage).
+
+    Raises ValueError if alpha is negative: shorter would then always be better.
+    """
+    if not alpha >= 0:
+        raise ValueError(f"alpha is {alpha}; the gnmt length rule needs a number of at least 0.")
+    return lambda length: ((5.0 + length) / 6.0) ** alpha
+
+
+class _Beam(NamedTuple):
+    length: Array  # tokens chosen so far, []
+    state: State  # of the live hypotheses, [K, ...]
+    tokens: Array  # [K, T], filled with PAD
+    last: Array  # what each reads next, [K]
+    log_probs: Array  # [K], best first; -inf where there is no hypothesis
+    finished: Hypotheses  # [N, T]
+
+
+def beam_search(
+    step: StepFn,
+    state: State,
+    *,
+    beam_size: int,
+    max_len: int,
+    n_best: int | None = None,
+    limit: int | Array | None = None,
+    min_len: int = 0,
+    length_penalty: LengthRule = no_penalty,
+    banned: Sequence[int] = (PAD, BOS),
+) -> Hypotheses:
+    """Finds the N best sentences that a beam of K live hypotheses reaches.
+
+    At each step every live hypothesis offers all its continuations. Of all these candidates
+    together, those that end in EOS and are among the K best are set aside as finished and are
+    never expanded; the K best of the others live on. At the last position only EOS is allowed,
+    so each hypothesis is a whole sentence and ``log_probs`` the model's own log-probability of
+    it, EOS included. Finished hypotheses are ranked by
+
+        score = log_prob / length_penalty(tokens with EOS)
+
+    and the search stops as soon as no live one can still come to a better score than the worst
+    of the N, which changes no result. Of equal candidates the one of the better hypothesis and
+    then of the lowest id goes first; of equal scores the one found first. With K = 1 it is greedy
+    search: it ends with the first EOS that is the best token, whatever the length rule.
+
+    Sources: Kim & Rush 2016, section 4.2 (K = 5; no length rule); Sutskever et al. 2014, section
+    3.2 (finished hypotheses leave the beam).
+
+    Args:
+      step: (state, token []) -> (logits [V], state), of one hypothesis.
+      state: before BOS is read.
+      beam_size: K.
+      max_len: T, the most tokens with EOS; a shape.
+      n_best: N, hypotheses to return; None for K.
+      limit: this sentence's own most tokens with EOS; may be traced. Cut to [1, max_len].
+      min_len: words that come before EOS is allowed, as far as ``limit`` permits.
+      length_penalty: a positive function of the length that never decreases.
+      banned: ids that no hypothesis holds. The probabilities of the others do not change.
+
+    Returns:
+      tokens [N, T], best first. Where there are fewer than N sentences, rows of PAD with scores
+      and log-probabilities -inf. A NaN among the candidates ends the search there.
+
+    Raises:
+      ValueError: beam_size, max_len, n_best or min_len are out of range.
+    """
+    n_best = beam_size if n_best is None else n_best
+    if beam_size < 1:
+        raise ValueError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")
+    if not 1 <= n_best <= beam_size:
+        raise ValueError(f"n_best is {n_best}; it must be from 1 to beam_size, {beam_size}.")
+    limit = _limit(limit, max_len)
+    if not 0 <= min_len < max_len:
+        raise ValueError(
+            f"min_len is {min_len}; it must be from 0 to max_len - 1, {max_len - 1}: "
+            "EOS takes one of the max_len tokens."
+        )
+
+    def goes_on(beam: _Beam) -> Array:
+        # Log-probabilities only fall and divisors only grow, so this bounds every live score.
+        # It is false, too, once no hypothesis lives, as after the last position.
+        reachable = beam.log_probs[0] / length_penalty(limit)
+        return reachable > beam.finished.scores[-1]
+
+    def advance(beam: _Beam) -> _Beam:
+        logits, state = jax.vmap(step)(beam.state, beam.last)
+        logits = logits.astype(jnp.float32)
+        vocabulary = logits.shape[-1]
+        allowed = _allowed(vocabulary, banned, min_len, beam.length, limit)
+        # K + 1 of each hypothesis hold its EOS, if that can matter, and K continuations.
+        width = min(beam_size + 1, vocabulary) if beam_size > 1 else 1
+        best, ids = jax.vmap(lambda x: top_k_exact(x, width))(
+            jnp.where(allowed[None], logits, -jnp.inf)
+        )
+        # Only candidates are normalised: subtracting from all V would be one more pass over them.
+        best = beam.log_probs[:, None] + (best - jax.nn.logsumexp(logits, axis=-1)[:, None])
+
+        # At most K of the 2K best end, one for each hypothesis, so K continuations are among them.
+        best, place = lax.top_k(best.reshape(-1), min(2 * beam_size, beam_size * width))
+        parent, last = place // width, ids.reshape(-1)[place]
+        tokens = _write(beam.tokens[parent], beam.length, last)
+        length = beam.length + 1
+        ended = last == EOS
+        scores = jnp.where(ended, best / length_penalty(length), -jnp.inf)
+        found = jax.tree.map(lambda x: x[:beam_size], Hypotheses(tokens, scores, best))
+
+        log_probs, chosen = lax.top_k(jnp.where(ended, -jnp.inf, best), beam_size)
+        if beam_size > 1:
+            state = jax.tree.map(lambda x: x[parent[chosen]], state)
+        return _Beam(
+            length=length,
+            state=state,
+            tokens=tokens[chosen],
+            last=last[chosen],
+            log_probs=log_probs,
+            finished=_best(beam.finished, found),
+        )
+
+    start = _Beam(
+        length=jnp.int32(0),
+        state=jax.tree.map(lambda x: jnp.broadcast_to(x, (beam_size, *jnp.shape(x))), state),
+        tokens=jnp.full((beam_size, max_len), PAD, jnp.int32),
+        last=jnp.full((beam_size,), BOS, jnp.int32),
+        log_probs=jnp.where(jnp.arange(beam_size) == 0, 0.0, -jnp.inf),
+        finished=Hypotheses(
+            tokens=jnp.full((n_best, max_len), PAD, jnp.int32),
+            scores=jnp.full((n_best,), -jnp.inf),
+            log_probs=jnp.full((n_best,), -jnp.inf),
+        ),
+    )
+    return lax.while_loop(goes_on, advance, start).finished
+
+
+def sample(
+    step: StepFn,
+    state: State,
+    key: Array,
+    *,
+    max_len: int,
+    limit: int | Array | None = None,
+    warp: Warp = lambda logits: logits,
+    banned: Sequence[int] = (PAD, BOS),
+) -> Hypotheses:
+    """Draws one sentence, token by token. At the last position EOS is put.
+
+    Args:
+      step: (state, token []) -> (logits [V], state), of one hypothesis.
+      state: before BOS is read.
+      key: consumed; token t is drawn with ``fold_in(key, t)``. ``vmap`` over keys for several.
+      max_len: T, the most tokens with EOS; a shape.
+      limit: this sentence's own most tokens with EOS; may be traced. Cut to [1, max_len].
+      warp: changes the logits [V] that are drawn from; -inf, also where banned, is never drawn.
+      banned: ids that are never drawn.
+
+    Returns:
+      tokens [1, T]; score and log-probability are both the model's own, before ``warp``.
+
+    Raises:
+      ValueError: max_len is out of range.
+    """
+    limit = _limit(limit, max_len)
+
+    def goes_on(carry: tuple[Array, State, Array, Array, Array]) -> Array:
+        length, _, _, last, _ = carry
+        return (length < limit) & (last != EOS)
+
+    def advance(carry: tuple[Array, State, Array, Array, Array]):
+        length, state, tokens, last, log_prob = carry
+        logits, state = step(state, last)
+        logits = logits.astype(jnp.float32)
+        allowed = _allowed(logits.shape[-1], banned, 0, length, limit)
+        warped = warp(jnp.where(allowed, logits, -jnp.inf))
+        last = jax.random.categorical(jax.random.fold_in(key, length), warped).astype(jnp.int32)
+        log_prob = log_prob + (logits[last] - jax.nn.logsumexp(logits))
+        return length + 1, state, _write(tokens, length, last[None]), last, log_prob
+
+    tokens = jnp.full((1, max_len), PAD, jnp.int32)
+    start = (jnp.int32(0), state, tokens, jnp.int32(BOS), jnp.float32(0))
+    _, _, tokens, _, log_prob = lax.while_loop(goes_on, advance, start)
+    return Hypotheses(tokens=tokens, scores=log_prob[None], log_probs=log_prob[None])
+
+
+def temperature(t: float) -> Warp:
+    """Divides the logits [V] by ``t``: 1 changes nothing, towards 0 the best token always wins.
+
+    Raises ValueError unless t > 0.
+    """
+    if not t > 0:
+        raise ValueError(f"t is {t}; a temperature must be greater than 0 (greedy: beam_size=1).")
+    return lambda logits: logits / t
+
+
+def top_k(k: int) -> Warp:
+    """Keeps the k largest of the logits [V], of equal ones the lowest ids; the others get -inf.
+
+    Source: Fan et al. 2018, section 5.1. Raises ValueError if k < 1.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; top_k must keep at least 1 token.")
+
+    def warp(logits: Array) -> Array:
+        best, ids = top_k_exact(logits, min(k, logits.shape[-1]))
+        return jnp.full_like(logits, -jnp.inf).at[ids].set(best)
+
+    return warp
+
+
+def nucleus(p: float) -> Warp:
+    """Keeps the fewest tokens of the logits [V] with a probability of at least p together.
+
+    Source: Holtzman et al. 2020, section 3.1. Raises ValueError if p is outside (0, 1].
+    """
+    if not 0 < p <= 1:
+        raise ValueError(f"p is {p}; a nucleus needs a probability above 0 and at most 1.")
+
+    def warp(logits: Array) -> Array:
+        order = jnp.argsort(logits, descending=True)
+        probs = jax.nn.softmax(logits)[order]
+        # A token belongs to it where those before hold less than p, so it and those after more
+        # than 1 - p. Summed from the small end, no token is lost to rounding when p is 1.
+        after = jnp.cumsum(probs[::-1])[::-1]
+        kept = jnp.where(after > 1 - p, logits[order], -jnp.inf)
+        return jnp.zeros_like(logits).at[order].set(kept)
+
+    return warp
+
+
+def chain(*warps: Warp) -> Warp:
+    """Applies warps one after the other, the first first."""
+
+    def warp(logits: Array) -> Array:
+        for one in warps:
+            logits = one(logits)
+        return logits
+
+    return warp
+
+
+def top_k_exact(x: Array, k: int) -> tuple[Array, Array]:
+    """Returns what ``lax.top_k`` does, ties included, sooner where V is large and k small.
+
+    The k largest lie in the k blocks with the largest maxima, since each block before another
+    holds a number that goes before all of the other's.
+
+    Args:
+      x: [V].
+      k: at most V.
+
+    Returns:
+      values [k], largest first, and their ids [k]; of equal values the lowest id first.
+    """
+    size = x.shape[0]
+    if size < WORTH * k * BLOCK:
+        values, ids = lax.top_k(x, k)
+        return values, ids
+    split = size - size % BLOCK
+    blocks = x[:split].reshape(-1, BLOCK)
+    # In ascending order positions among the candidates keep the order of ids, hence of ties.
+    chosen = lax.sort(lax.top_k(blocks.max(axis=1), k)[1])
+    ids = chosen[:, None] * BLOCK + jnp.arange(BLOCK)[None]
+    # What fills no whole block comes along as it is: padding would copy all of x.
+    candidates = jnp.concatenate([blocks[chosen].reshape(-1), x[split:]])
+    values, place = lax.top_k(candidates, k)
+    return values, jnp.concatenate([ids.reshape(-1), jnp.arange(split, size)])[place]
+
+
+def _limit(limit: int | Array | None, max_len: int) -> Array:
+    if max_len < 1:
+        raise ValueError(f"max_len is {max_len}; a sentence needs at least 1 token, its EOS.")
+    return jnp.clip(jnp.asarray(max_len if limit is None else limit, jnp.int32), 1, max_len)
+
+
+def _allowed(
+    vocabulary: int, banned: Sequence[int], min_len: int, length: Array, limit: Array
+) -> Array:
+    """Which ids [V] may follow ``length`` tokens; where only one more fits, that is EOS."""
+    ids = np.arange(vocabulary)
+    words = ~np.isin(ids, banned)
+    anywhere = jnp.where(length < min_len, words & (ids != EOS), words)
+    return jnp.where(length + 1 < limit, anywhere, ids == EOS)
+
+
+def _write(tokens: Array, column: Array, new: Array) -> Array:
+    """The table [K, T] with ``new`` [K] in one column; a select, which under vmap no scatter is."""
+    return jnp.where(jnp.arange(tokens.shape[1])[None] == column, new[:, None], tokens)
+
+
+def _best(old: Hypotheses, new: Hypotheses) -> Hypotheses:
+    """As many of both as ``old`` has. Rows that do not exist stay: ``old`` goes first in ties."""
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new)
+    _, rows = lax.top_k(both.scores, old.scores.shape[0])
+    return jax.tree.map(lambda x: x[rows], both)

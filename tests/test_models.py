@@ -1,0 +1,206 @@
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, example, largest_difference, params
+
+from seqkd_jax.base import BOS, EOS, PAD
+from seqkd_jax.evaluate import count_parameters
+from seqkd_jax.models import attention_lstm as file
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
+from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
+
+HIDDEN = jax.jit(jax.vmap(MODEL.hidden, (None, 0, 0)))
+
+
+def linen_cell(layer: LSTM) -> dict:
+    """The same weights as flax.linen's OptimizedLSTMCell names them."""
+    width = layer.recurrent.shape[0]
+    tree = {}
+    for n, gate in enumerate("ifog"):
+        block = slice(n * width, (n + 1) * width)
+        tree[f"i{gate}"] = {"kernel": layer.inputs[:, block]}
+        tree[f"h{gate}"] = {"kernel": layer.recurrent[:, block], "bias": layer.bias[block]}
+    return {"params": {"cell": tree}}
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["left-to-right", "right-to-left"])
+@pytest.mark.parametrize("words", [1, 4, 7])
+def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
+    layer = init_lstm(jax.random.key(0), 5, 6, 0.5)
+    xs = jax.random.normal(jax.random.key(1), (7, 5))
+    outputs, (c, h) = lstm_layer(layer, xs, jnp.arange(7) < words, reverse=reverse)
+    rnn = nn.RNN(
+        nn.OptimizedLSTMCell(6), return_carry=True, reverse=reverse, keep_order=True
+    )
+    (want_c, want_h), want = rnn.apply(
+        linen_cell(layer), xs[None], seq_lengths=jnp.array([words])
+    )
+    np.testing.assert_allclose(outputs[:words], want[0, :words], atol=2e-7)
+    np.testing.assert_allclose((c, h), (want_c[0], want_h[0]), atol=2e-7)
+
+
+def test_the_model_equals_the_equations_written_out_word_by_word():
+    """Reference equations in numpy: input feeding, general attention, context first."""
+    config = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2)
+    p = jax.tree.map(np.asarray, params(attention_lstm(config)))
+    src, tgt = np.array([5, 9, 4]), np.array([6, 7, 4, EOS])
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def cell(layer, x, c, h, extra=0.0):
+        a = x @ layer.inputs + layer.bias + h @ layer.recurrent + extra
+        i, f, o, g = np.split(a, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return c, sigmoid(o) * np.tanh(c)
+
+    states = [(np.zeros(4), np.zeros(4))] * 2
+    context = []
+    for word in src:
+        x = p.encoder.embedding[word]
+        for n, layer in enumerate(p.encoder.forward):
+            states[n] = cell(layer, x, *states[n])
+            x = states[n][1]
+        context.append(x)
+    context = np.stack(context)
+    feed, attended = np.zeros(4), p.decoder.attention
+    w_c = np.concatenate([attended.context, attended.query])  # context first
+    for word, got in zip([BOS, *tgt[:-1]], HIDDEN_OF(config)(p, src, tgt), strict=True):
+        x, extra = p.decoder.embedding[word], feed @ p.decoder.feed
+        for n, layer in enumerate(p.decoder.layers):
+            states[n] = cell(layer, x, *states[n], extra)
+            x, extra = states[n][1], 0.0
+        scores = context @ (attended.score @ x)
+        weights = np.exp(scores) / np.exp(scores).sum()
+        feed = np.tanh(np.concatenate([weights @ context, x]) @ w_c)
+        np.testing.assert_allclose(got, feed, atol=1e-5)
+
+
+def HIDDEN_OF(config):
+    return jax.jit(attention_lstm(config).hidden)
+
+
+TABLE = [
+    ("4x1000", 4, 1000, 50004, 82_020_000, 89_020_000, 50_054_004, 221_094_004),
+    ("2x500", 2, 500, 50004, 29_006_000, 30_756_000, 25_052_004, 84_814_004),
+    ("2x300", 2, 300, 50004, 16_443_600, 17_073_600, 15_051_204, 48_568_404),
+    ("2x500 thai", 2, 500, 25004, 16_506_000, 18_256_000, 12_527_004, 47_289_004),
+    ("2x100", 2, 100, 25004, 2_661_200, 2_731_200, 2_525_404, 7_917_804),
+    ("1x100", 1, 100, 25004, 2_580_800, 2_650_800, 2_525_404, 7_757_004),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
+def test_parameter_counts_are_the_papers(row):
+    _, layers, size, vocabulary, encoder, decoder, generator, total = row
+    model = attention_lstm(Config(vocabulary, vocabulary, size, size, layers))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert count_parameters(shapes.encoder) == encoder
+    assert count_parameters(shapes.decoder) == decoder
+    assert count_parameters(shapes.generator) == generator
+    assert count_parameters(shapes) == total
+
+
+def test_stepping_equals_teacher_forcing():
+    batch, p = example(), params()
+    for src, tgt, want in zip(batch.src, batch.tgt, HIDDEN(p, batch.src, batch.tgt), strict=True):
+        memory, state = MODEL.encode(p, src)
+        for token, expected in zip([BOS, *tgt[:-1]], want, strict=True):
+            hidden, state = MODEL.step(p, memory, state, token)
+            np.testing.assert_allclose(hidden, expected, atol=1e-6)
+
+
+def test_padding_changes_nothing():
+    batch, p = example(), params()
+    alone = HIDDEN(p, batch.src, batch.tgt)
+    padded = HIDDEN(
+        p, np.pad(batch.src, ((0, 0), (0, 4))), np.pad(batch.tgt, ((0, 0), (0, 3)))
+    )
+    np.testing.assert_allclose(padded[:, : alone.shape[1]], alone, atol=1e-6)
+
+
+def test_a_word_depends_on_no_later_word():
+    batch, p = example(), params()
+
+    def of_words(words):
+        changed = p.replace(decoder=p.decoder.replace(embedding=words))
+        return MODEL.hidden(changed, batch.src[0], jnp.array([4, 5, 6, 7, 8]))[2].sum()
+
+    gradient = jax.grad(of_words)(p.decoder.embedding)
+    touched = set(np.flatnonzero(np.abs(gradient).sum(1)))
+    assert touched == {BOS, 4, 5}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one direction", "two directions"])
+def test_the_padding_row_starts_at_zero_and_gets_no_gradient(bidirectional):
+    model = attention_lstm(dataclasses.replace(CONFIG, bidirectional=bidirectional))
+    batch, p = example(), model.init(jax.random.key(0))
+    assert not p.encoder.embedding[PAD].any() and not p.decoder.embedding[PAD].any()
+
+    def loss(p):
+        hidden = jax.vmap(model.hidden, (None, 0, 0))(p, batch.src, batch.tgt)
+        return (hidden * (batch.tgt != PAD)[..., None]).sum()
+
+    gradient = jax.grad(loss)(p)
+    assert not gradient.encoder.embedding[PAD].any()
+    assert not gradient.decoder.embedding[PAD].any()
+    assert gradient.encoder.embedding[4:].any()
+
+
+def test_residual_adds_the_layer_two_below_and_does_not_accumulate():
+    config = Config(SRC_VOCAB, TGT_VOCAB, embed=4, hidden=4, layers=4, residual=True)
+    outputs = [jnp.full(4, float(10**n)) for n in range(3)]
+    assert file._between(config, outputs[:1])[0] == 1
+    assert file._between(config, outputs[:2])[0] == 11
+    assert file._between(config, outputs)[0] == 110
+    plain = dataclasses.replace(config, residual=False)
+    p = params(attention_lstm(config))
+    src, tgt = np.array([4, 5, 6]), np.array([7, EOS])
+    assert largest_difference(HIDDEN_OF(config)(p, src, tgt), HIDDEN_OF(plain)(p, src, tgt)) > 1e-3
+
+
+def test_attention_is_zero_at_padding_and_sums_to_one():
+    batch, p = example(), params()
+    for src, tgt in zip(batch.src, batch.tgt, strict=True):
+        weights = alignments(CONFIG, p, src, tgt)
+        assert not np.asarray(weights)[:, src == PAD].any()
+        np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+
+
+def test_dropout_happens_exactly_when_a_key_is_passed():
+    batch, p = example(), params()
+    src, tgt = batch.src[0], np.array([4, 5, 6, 7, EOS])
+    draw = jax.jit(MODEL.hidden)
+    keys = jax.random.split(jax.random.key(1), 2)
+    first, second = draw(p, src, tgt, keys[0]), draw(p, src, tgt, keys[1])
+    again = draw(p, src, tgt, jax.random.split(jax.random.key(1), 2)[0])
+    assert largest_difference(first, second) > 0.01
+    assert largest_difference(first, again) == 0
+    # The vector that is classified is dropped out too, and rescaled.
+    zeros = np.mean([np.asarray(draw(p, src, tgt, k)) == 0 for k in jax.random.split(keys[1], 50)])
+    assert abs(zeros - CONFIG.dropout) < 0.05
+
+
+def test_dropout_leaves_embeddings_and_first_layers_alone():
+    """With one layer the only site is h~: without it the recurrence sees no noise."""
+    config = Config(SRC_VOCAB, TGT_VOCAB, embed=4, hidden=64, layers=1, dropout=0.5)
+    model, p = attention_lstm(config), params(attention_lstm(config))
+    src, tgt = np.array([4, 5, 6]), np.array([7])
+    clean, noisy = model.hidden(p, src, tgt), model.hidden(p, src, tgt, jax.random.key(3))
+    kept = np.asarray(noisy[0]) != 0
+    np.testing.assert_allclose(noisy[0][kept], 2 * clean[0][kept], atol=1e-5)
+    assert 0.25 < kept.mean() < 0.75
+
+
+def test_bfloat16_computes_low_and_returns_float32_logits():
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    model, batch, p = attention_lstm(config), example(), params()
+    low = model.hidden(p, batch.src[0], batch.tgt[0])
+    high = MODEL.hidden(p, batch.src[0], batch.tgt[0])
+    assert low.dtype == jnp.bfloat16
+    assert model.project(p, low[0]).dtype == jnp.float32
+    np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.15)

@@ -1,0 +1,153 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small import MODEL, TEACHER, example, largest_difference, params
+
+from seqkd_jax.base import Total
+from seqkd_jax.losses import mix, nll, word_kd
+from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
+from seqkd_jax.train.state import clipped_adam, decayed_sgd, init_state
+from seqkd_jax.train.steps import make_eval_step, make_train_step
+
+KEY = jax.random.key(7)
+TX = clipped_adam(1e-2)
+STEP = make_train_step(MODEL, TX, nll)
+JITTED = jax.jit(STEP)
+TEACHER_PARAMS = params(TEACHER, 1)
+
+
+def start():
+    return init_state(MODEL, TX, jax.random.key(0))
+
+
+def test_four_devices_equal_one_over_twenty_steps_of_uneven_sentences():
+    step = make_train_step(MODEL, TX, mix(nll, word_kd, 0.5), teacher=TEACHER)
+    one, many = start(), replicate(start())
+    on_one, on_many = jax.jit(step), pmap_step(step)
+    for seed in range(20):
+        batch = example(seed)  # six rows do not divide by four
+        one, metrics = on_one(one, batch, KEY, TEACHER_PARAMS)
+        many, metrics_many = on_many(many, shard(batch), KEY, TEACHER_PARAMS)
+    assert largest_difference(one.params, many.params) < 1e-6
+    assert largest_difference(metrics, metrics_many) < 1e-5
+    assert jax.tree.leaves(many.params)[0].shape == jax.tree.leaves(one.params)[0].shape
+
+
+def test_microbatches_change_nothing():
+    split = make_train_step(MODEL, TX, nll, microbatches=3)
+    batch = example()
+    whole, metrics = JITTED(start(), batch, KEY)
+    parts, metrics_of_parts = jax.jit(split)(start(), batch, KEY)
+    assert largest_difference(whole.params, parts.params) < 1e-6
+    assert largest_difference(metrics, metrics_of_parts) < 1e-5
+
+
+def test_the_loss_is_divided_by_sentences_and_reported_by_token():
+    model = MODEL
+    tx = optax.sgd(1.0)
+    batch = example()
+    state = init_state(model, tx, jax.random.key(0))
+    after, metrics = jax.jit(make_train_step(model, tx, nll))(state, batch, KEY)
+    keys = [jax.random.fold_in(jax.random.fold_in(KEY, 0), i) for i in batch.index]
+
+    def loss(p):
+        total = 0.0
+        for src, tgt, weight, key in zip(batch.src, batch.tgt, batch.weight, keys, strict=True):
+            hidden = model.hidden(p, src, tgt, key)
+            logits = jax.vmap(model.project, (None, 0))(p, hidden)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, tgt)
+            total += (losses * (tgt != 0)).sum() * weight
+        return total / batch.weight.sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
+    want = jax.tree.map(jnp.subtract, state.params, gradient)
+    assert largest_difference(after.params, want) < 1e-5
+    tokens = ((batch.tgt != 0) * batch.weight[:, None]).sum()
+    np.testing.assert_allclose(metrics["loss"], value * batch.weight.sum() / tokens, rtol=1e-5)
+
+
+def test_the_same_sentence_gets_the_same_dropout_in_any_company():
+    batch = example()
+    order = np.array([3, 1, 5, 0, 4, 2])
+    shuffled = jax.tree.map(lambda x: x[order], batch)
+    a, _ = STEP.gradients(start(), batch, KEY)
+    b, _ = STEP.gradients(start(), shuffled, KEY)
+    assert largest_difference(a, b) < 1e-4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_moves_nothing(value):
+    state = start()
+    bad = example()
+    weight = bad.weight.copy()
+    weight[3] = value
+    after, metrics = JITTED(state, bad.replace(weight=weight), KEY)
+    assert not metrics["finite"]
+    assert largest_difference(after.params, state.params) == 0
+    assert largest_difference(after.opt_state, state.opt_state) == 0
+
+
+def test_one_bad_sentence_on_one_device_moves_nothing_on_any():
+    bad = example()
+    weight = bad.weight.copy()
+    weight[0] = np.nan
+    after, metrics = pmap_step(STEP)(replicate(start()), shard(bad.replace(weight=weight)), KEY)
+    assert not metrics["finite"]
+    assert largest_difference(after.params, start().params) == 0
+
+
+def test_a_step_with_a_teacher_asks_for_its_parameters():
+    step = make_train_step(MODEL, TX, word_kd, teacher=TEACHER)
+    with pytest.raises(ValueError, match="teacher's parameters"):
+        step(start(), example(), KEY)
+
+
+def test_evaluation_adds_up_over_devices_and_has_no_dropout():
+    batch, p = example(), params()
+    evaluate = make_eval_step(MODEL)
+    one = jax.jit(evaluate)(p, batch)
+    many = pmap_total(evaluate)(p, shard(batch))
+    assert isinstance(many, Total)
+    assert largest_difference(one, many) < 1e-3
+    assert largest_difference(one, jax.jit(evaluate)(p, batch)) == 0
+
+
+def test_rows_come_back_in_order_from_any_number_of_devices():
+    double = pmap_rows(lambda p, x, y: {"sum": p * x.sum() + y})
+    for rows in 1, 3, 4, 9:
+        x, y = np.arange(rows * 2.0).reshape(rows, 2), np.arange(rows)
+        np.testing.assert_allclose(double(np.float64(2.0), x, y)["sum"], 2 * x.sum(1) + y)
+
+
+def test_sharding_fills_with_rows_of_no_weight():
+    batch = example()
+    split = shard(batch)
+    assert split.src.shape == (4, 2, 5)
+    np.testing.assert_array_equal(split.weight.reshape(-1)[:6], batch.weight)
+    np.testing.assert_array_equal(split.weight.reshape(-1)[6:], 0)
+
+
+def test_sgd_decays_as_the_papers_latch_does():
+    """Epochs 1-9 at rate 1; a rising perplexity, or epoch 9, closes the latch for good."""
+
+    def rates(perplexities):
+        tx = decayed_sgd(1.0, clip=1e9)
+        p = jnp.ones(())
+        state, seen = tx.init(p), []
+        for epoch, perplexity in enumerate([np.inf, *perplexities]):
+            for _ in range(2):  # two steps an epoch: the rule acts once
+                updates, state = tx.update(
+                    jnp.ones(()),
+                    state,
+                    p,
+                    epoch=jnp.int32(epoch),
+                    perplexity=jnp.float32(perplexity),
+                )
+                seen.append(-float(updates))
+        return seen[::2]
+
+    assert rates(range(20, 8, -1)) == [1.0] * 9 + [0.5, 0.25, 0.125, 0.0625]
+    assert rates([9, 8, 8.5, 7, 6]) == [1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
+    assert rates([9, 8, 8, 7]) == [1.0] * 5  # equal is not higher

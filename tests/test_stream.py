@@ -1,0 +1,127 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import MODEL, TEACHER, example, largest_difference, params
+
+from seqkd_jax.base import PAD
+from seqkd_jax.losses import at, l2_logits, mix, nll, smoothed_nll, with_temperature, word_kd
+from seqkd_jax.train import stream
+from seqkd_jax.train.stream import Teacher, batch_loss, chunk_tokens
+
+TEACHER_PARAMS = params(TEACHER, 1)
+LOSSES = {
+    "nll": nll,
+    "smoothed": smoothed_nll(0.1),
+    "word-kd": word_kd,
+    "mixed": mix(smoothed_nll(0.2), with_temperature(word_kd, 2.0), 0.3),
+    "scheduled": mix(nll, l2_logits, optax.linear_schedule(0.0, 1.0, 10)),
+}
+
+
+def hidden_states(p, batch):
+    return jax.vmap(MODEL.hidden, (None, 0, 0))(p, batch.src, batch.tgt)
+
+
+def teacher_states(batch):
+    return jax.vmap(TEACHER.hidden, (None, 0, 0))(TEACHER_PARAMS, batch.src, batch.tgt)
+
+
+def direct(loss, p, hidden, batch, step):
+    """The loss written the plain way, with all of [B, T, V] at once."""
+
+    def project(model, p, hidden):
+        return jax.vmap(jax.vmap(model.project, (None, 0)), (None, 0))(p, hidden)
+
+    taught = project(TEACHER, TEACHER_PARAMS, teacher_states(batch))
+    of_token = jax.vmap(jax.vmap(at(loss, step)))
+    losses = of_token(project(MODEL, p, hidden), batch.tgt, taught)
+    return (losses * (batch.tgt != PAD) * batch.weight[:, None]).sum()
+
+
+def streamed(loss, p, hidden, batch, step):
+    teacher = Teacher(TEACHER.project, TEACHER_PARAMS, teacher_states(batch))
+    return batch_loss(
+        MODEL.project, loss, p, hidden, batch.tgt, batch.weight, step=step, teacher=teacher
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_streamed_equals_direct_in_value_and_gradient(name, monkeypatch):
+    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)  # chunks of 8 tokens
+    loss = LOSSES[name]
+    streamed_of = jax.jit(
+        jax.value_and_grad(lambda p, h, b, s: streamed(loss, p, h, b, s).sum, (0, 1))
+    )
+    direct_of = jax.jit(jax.value_and_grad(lambda *a: direct(loss, *a), (0, 1)))
+
+    @settings(deadline=None, max_examples=8)
+    @given(st.integers(0, 10_000))
+    def check(seed):
+        batch, p = example(seed), params(seed=seed % 3)
+        hidden, step = hidden_states(p, batch), jnp.int32(seed % 12)
+        got, want = streamed_of(p, hidden, batch, step), direct_of(p, hidden, batch, step)
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        assert largest_difference(got[1], want[1]) < 1e-4
+
+    check()
+
+
+def test_counts_are_weighted_tokens_and_sentences():
+    batch, p = example(), params()
+    total = streamed(nll, p, hidden_states(p, batch), batch, 0)
+    weights = np.broadcast_to(batch.weight[:, None], batch.tgt.shape)
+    np.testing.assert_allclose(total.tokens, weights[batch.tgt != PAD].sum(), rtol=1e-6)
+    np.testing.assert_allclose(total.sentences, batch.weight.sum(), rtol=1e-6)
+
+
+def test_a_row_of_weight_zero_counts_nothing_even_if_it_is_not_finite():
+    batch, p = example(), params()
+    hidden = hidden_states(p, batch)
+    weight = batch.weight.copy()
+    weight[2] = 0
+    batch = batch.replace(weight=weight)
+    clean = streamed(nll, p, hidden, batch, 0)
+    poisoned = streamed(nll, p, hidden.at[2].set(jnp.nan), batch, 0)
+    assert float(clean.sum) == float(poisoned.sum)
+
+
+def test_padding_costs_no_chunk(monkeypatch):
+    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)
+    walked = []
+
+    def project(p, hidden):
+        jax.debug.callback(lambda _: walked.append(1), hidden[0])
+        return MODEL.project(p, hidden)
+
+    batch, p = example(), params()
+    tgt = np.full((6, 40), PAD, np.int32)
+    tgt[:, :3] = 5
+    hidden = jnp.zeros((6, 40, 8))
+    batch_loss(project, nll, p, hidden, tgt, batch.weight)
+    jax.effects_barrier()
+    assert len(walked) == 24  # 18 tokens fill three chunks of 8, of the thirty there could be
+
+
+def test_a_chunk_fits_its_budget_and_is_never_empty():
+    assert chunk_tokens(vocabulary=10**9, tokens=100) == 8
+    assert chunk_tokens(vocabulary=4, tokens=3) == 8
+    assert chunk_tokens(vocabulary=8192, tokens=10**6) == 256
+
+
+def test_hidden_states_may_be_any_pytree():
+    batch, p = example(), params()
+    hidden = hidden_states(p, batch)
+    paired = batch_loss(
+        lambda p, h: MODEL.project(p, h["a"] + h["b"]),
+        nll,
+        p,
+        {"a": hidden / 2, "b": hidden / 2},
+        batch.tgt,
+        batch.weight,
+    )
+    plain = batch_loss(MODEL.project, nll, p, hidden, batch.tgt, batch.weight)
+    np.testing.assert_allclose(paired.sum, plain.sum, rtol=1e-6)
