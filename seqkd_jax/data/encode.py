@@ -1,0 +1,99 @@
+"""Sentence pairs as ids, with a report of every pair that was left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..base import BOS, EOS, UNK
+from .vocab import Vocabulary
+
+EXAMPLES = 5  # line numbers named in a report
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the pairs of a corpus. Lines count from 1."""
+
+    kept: int
+    empty: int  # left out: no token on one side
+    overlong: int  # left out: more tokens than allowed on one side
+    max_len: int | None
+    empty_lines: tuple[int, ...]  # the first few
+    overlong_lines: tuple[int, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.kept:,} pairs kept"]
+        if self.empty:
+            where = _at(self.empty_lines, self.empty)
+            parts.append(f"{self.empty:,} with an empty side left out {where}")
+        if self.overlong:
+            where = _at(self.overlong_lines, self.overlong)
+            parts.append(f"{self.overlong:,} longer than {self.max_len} tokens left out {where}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Sentence pairs in ids, each an int32 array: ``src`` [S], ``tgt`` [T] ending in EOS."""
+
+    src: list[np.ndarray]
+    tgt: list[np.ndarray]
+    index: np.ndarray  # [pairs] int32, places in the corpus
+    report: Report
+
+
+def encode_pairs(
+    pairs: Sequence[tuple[str, str]],
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    max_len: int | None = None,
+) -> Encoded:
+    """Encodes sentence pairs; those that are empty or too long are left out and reported.
+
+    Args:
+      pairs: (source, target) lines.
+      src_vocab: of the source side.
+      tgt_vocab: of the target side.
+      max_len: most tokens on either side, EOS of the target counted; None for no limit.
+
+    Raises:
+      ValueError: a vocabulary gives ids that it does not have, or special ones.
+    """
+    src, tgt, index = [], [], []
+    empty, overlong = [], []
+    for place, (source, target) in enumerate(pairs):
+        source_ids = _encode(src_vocab, source, place, "source")
+        target_ids = _encode(tgt_vocab, target, place, "target")
+        if not source_ids or not target_ids:
+            empty.append(place + 1)
+        elif max_len is not None and max(len(source_ids), len(target_ids) + 1) > max_len:
+            overlong.append(place + 1)
+        else:
+            src.append(np.array(source_ids, np.int32))
+            tgt.append(np.array([*target_ids, EOS], np.int32))
+            index.append(place)
+    report = Report(
+        kept=len(index),
+        empty=len(empty),
+        overlong=len(overlong),
+        max_len=max_len,
+        empty_lines=tuple(empty[:EXAMPLES]),
+        overlong_lines=tuple(overlong[:EXAMPLES]),
+    )
+    return Encoded(src, tgt, np.array(index, np.int32), report)
+
+
+def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[int]:
+    ids = vocab.encode(text)
+    # On a device an id out of range silently reads another row.
+    if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
+        raise ValueError(
+            f"{side} of line {place + 1}: its ids must be UNK or from 4 to {vocab.size - 1}; "
+            "the vocabulary is broken."
+        )
+    return ids
+
+
+def _at(lines: tuple[int, ...], count: int) -> str:
+    return f"(line {', '.join(map(str, lines))}{', ...' if count > len(lines) else ''})"

@@ -1,0 +1,191 @@
+import functools
+import gzip
+import hashlib
+import http.server
+import threading
+from collections import Counter
+
+import pytest
+
+from seqkd_jax.data import (
+    Corpus,
+    build_words,
+    corpora,
+    corpus_from_files,
+    describe,
+    encode_pairs,
+    load_corpus,
+    plan_buckets,
+    train_pieces,
+    write_lines,
+)
+
+SPLITS = ("train", "val", "test_2016_flickr")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A folder like the real one, with a few lines in each file, and its sha256 as known."""
+    folder = tmp_path / "served" / "multi30k" / "task1"
+    known = {}
+    for form, suffix in (("tok", ".lc.norm.tok"), ("raw", "")):
+        (folder / form).mkdir(parents=True)
+        for split in SPLITS:
+            for language in ("en", "de"):
+                name = f"{form}/{split}{suffix}.{language}"
+                text = f"{split} {language}\nsecond line\n".encode()
+                known[name] = hashlib.sha256(text).hexdigest()
+                if form == "raw":
+                    name, text = f"{name}.gz", gzip.compress(text)
+                    known[name] = hashlib.sha256(text).hexdigest()
+                (folder / name).write_bytes(text)
+    monkeypatch.setattr(corpora, "_known_sha256", lambda: known)
+    monkeypatch.setenv("SEQKD_DATA", str(tmp_path / "served"))
+    return folder
+
+
+EXPECTED = {
+    split: [(f"{split} de", f"{split} en"), ("second line", "second line")] for split in SPLITS
+}
+
+
+@pytest.mark.parametrize("form", ["tok", "raw"])
+def test_a_named_corpus_is_read_from_a_folder(small, form):
+    corpus = load_corpus("multi30k", "de-en", form)
+    assert (corpus.name, corpus.src, corpus.tgt) == ("multi30k", "de", "en")
+    assert (corpus.train, corpus.valid, corpus.test) == tuple(EXPECTED.values())
+    assert str(corpus) == "multi30k de-en: 2 / 2 / 2 pairs (train / valid / test)"
+    assert "second" not in repr(corpus)
+
+
+def test_files_may_be_packed_or_not(small):
+    for path in (small / "raw").iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for path in (small / "tok").iterdir():
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert load_corpus("multi30k", "de-en", "raw").train == EXPECTED["train"]
+    assert load_corpus("multi30k", "de-en", "tok").train == EXPECTED["train"]
+
+
+def test_a_file_that_is_not_the_published_one_is_named(small):
+    path = small / "tok" / "val.lc.norm.tok.de"
+    path.write_bytes(path.read_bytes().replace(b"val", b"var"))
+    with pytest.raises(ValueError, match=r"val\.lc\.norm\.tok\.de: not the published file"):
+        load_corpus("multi30k")
+
+
+def test_a_missing_file_is_named(small):
+    (small / "raw" / "train.de.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"raw/train\.de: no such file.*SEQKD_DATA"):
+        load_corpus("multi30k", form="raw")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(small, tmp_path, monkeypatch):
+    """The small folder behind a web server of this machine, and an empty cache."""
+    handler = functools.partial(Quiet, directory=str(small))
+    monkeypatch.delenv("SEQKD_DATA")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(corpora, "MULTI30K_URL", f"http://127.0.0.1:{server.server_port}/")
+        yield small
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("form", ["tok", "raw"])
+def test_a_named_corpus_is_downloaded_once(served, form):
+    assert load_corpus("multi30k", "de-en", form).test == EXPECTED["test_2016_flickr"]
+    for path in (served / form).iterdir():
+        path.unlink()
+    assert load_corpus("multi30k", "de-en", form).test == EXPECTED["test_2016_flickr"]
+
+
+def test_a_damaged_download_is_fetched_again_or_refused(served, tmp_path):
+    load_corpus("multi30k")
+    cached = tmp_path / "cache" / "seqkd_jax" / "multi30k" / "train.lc.norm.tok.en"
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[:-3])
+    load_corpus("multi30k")
+    assert cached.read_bytes() == whole
+    cached.unlink()
+    (served / "tok" / cached.name).write_bytes(b"something else\n")
+    with pytest.raises(ValueError, match=cached.name):
+        load_corpus("multi30k")
+    (served / "tok" / cached.name).unlink()
+    with pytest.raises(ConnectionError, match=f"{cached.name}: download failed.*SEQKD_DATA"):
+        load_corpus("multi30k")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("wmt",), "multi30k, grammar"),
+        (("multi30k", "en-xx"), "en, de, fr, cs"),
+        (("multi30k", "en-en"), "two different"),
+        (("multi30k", "ende"), 'as in "en-de"'),
+        (("multi30k", "en-de", "bpe"), '"tok" and "raw"'),
+    ],
+    ids=["name", "language", "same", "pair", "form"],
+)
+def test_unknown_names_are_answered_with_the_known_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_corpus(*arguments)
+
+
+def test_any_files_make_a_corpus(tmp_path):
+    write_lines(tmp_path / "a.en", ["one", "two"])
+    write_lines(tmp_path / "a.de", ["eins", "zwei"])
+    write_lines(tmp_path / "b.tsv.gz", ["three\tdrei"])
+    train = (tmp_path / "a.en", tmp_path / "a.de")
+    corpus = corpus_from_files(train, tmp_path / "b.tsv.gz", pair="en-de")
+    assert corpus.train == [("one", "eins"), ("two", "zwei")]
+    assert corpus.valid == [("three", "drei")] and corpus.test == []
+    assert (corpus.name, corpus.src, corpus.tgt) == ("files", "en", "de")
+    same = corpus_from_files(train, tmp_path / "b.tsv.gz", name="other")
+    assert same.digest == corpus.digest
+
+
+def test_the_digest_tells_the_parts_apart():
+    a, b, c = ("1", "2"), ("3", "4"), ("5", "6")
+    parts = [([a, b], [c], []), ([a], [b, c], []), ([a, b, c], [], []), ([b, a], [c], [])]
+    assert len({Corpus("x", "s", "t", *part).digest for part in parts}) == len(parts)
+
+
+def test_every_multi30k_file_has_its_sha256():
+    known = corpora._known_sha256()
+    assert len(known) == 36 and all(len(digest) == 64 for digest in known.values())
+    assert Counter(name.split("/")[0] for name in known) == {"raw": 24, "tok": 12}
+
+
+def test_the_grammar_is_a_corpus():
+    pytest.importorskip("seqkd_jax.data.grammar")
+    corpus = load_corpus("grammar")
+    sizes = [len(part) for part in (corpus.train, corpus.valid, corpus.test)]
+    assert sizes == [corpora.GRAMMAR_TRAIN, corpora.GRAMMAR_VALID, corpora.GRAMMAR_TEST]
+    assert corpus.digest == load_corpus("grammar").digest
+
+
+@pytest.mark.parametrize("form", ["tok", "raw"])
+def test_multi30k_itself_is_read_and_batched(corpora_folder, form):
+    corpus = load_corpus("multi30k", form=form)
+    assert [len(p) for p in (corpus.train, corpus.valid, corpus.test)] == [29000, 1014, 1000]
+    assert load_corpus("multi30k", "de-en", form).train[0] == corpus.train[0][::-1]
+    pieces = [train_pieces(side, 8000) for side in zip(*corpus.train, strict=True)]
+    for vocab, side in zip(pieces, zip(*corpus.train, strict=True), strict=True):
+        assert all(vocab.decode(vocab.encode(line)) == " ".join(line.split()) for line in side)
+    encoded = encode_pairs(corpus.train, *pieces, max_len=60)
+    assert encoded.report.kept + encoded.report.overlong == 29000
+    plan = plan_buckets([*map(len, encoded.src)], [*map(len, encoded.tgt)], tokens_per_batch=2048)
+    assert float(describe(plan).split(", ")[-1].split("%")[0]) < 20
+    assert build_words([t for _, t in corpus.train], 10_000).size == 10_000

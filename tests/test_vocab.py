@@ -1,0 +1,238 @@
+import base64
+import functools
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from seqkd_jax.base import BOS, EOS, PAD, UNK
+from seqkd_jax.data import (
+    WordVocabulary,
+    build_words,
+    check_same,
+    load_vocabulary,
+    train_pieces,
+)
+
+quick = settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+TEXT = ["The cat sat on the mat .", "a dog sees the cat", "Ein Hund läuft ; ß▅ 日本", "the end"]
+LETTERS = "".join(sorted(set("".join(TEXT)) - {"▅"}))
+kinds = pytest.mark.parametrize("kind", ["words", "bpe", "unigram"])
+
+
+@functools.cache
+def vocabulary(kind, lower=False):
+    if kind == "words":
+        return build_words(TEXT, lower=lower)
+    return train_pieces(TEXT, 60, kind=kind, lower=lower)
+
+
+@kinds
+def test_special_ids_are_the_same_in_every_kind(kind):
+    vocab = vocabulary(kind)
+    special = ["<blank>", "<unk>", "<s>", "</s>"]
+    assert vocab.tokens([PAD, UNK, BOS, EOS]) == special
+    assert len(set(vocab.tokens(range(vocab.size)))) == vocab.size
+
+
+@kinds
+@quick
+@given(text=st.text())
+def test_any_text_has_ids_in_range_and_none_special(kind, text):
+    vocab = vocabulary(kind)
+    ids = vocab.encode(text)
+    assert all(n == UNK or EOS < n < vocab.size for n in ids)
+    assert isinstance(vocab.decode(ids), str)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@quick
+@given(text=st.text(alphabet=LETTERS + "\t\n\u2028"))
+def test_text_of_known_characters_comes_back_up_to_whitespace(kind, text):
+    vocab = vocabulary(kind)
+    assert vocab.decode(vocab.encode(text)) == " ".join(text.split())
+
+
+@quick
+@given(lines=st.lists(st.text(st.characters(codec="utf-8")), min_size=1), size=st.integers(5, 99))
+def test_words_come_back_unless_they_are_left_out(lines, size):
+    words = " ".join(lines).split()
+    if not words:
+        return
+    vocab = build_words(lines, size)
+    assert vocab.size <= size
+    known = set(vocab.words)
+    assert vocab.decode(vocab.encode(" ".join(lines))).split() == [
+        word if word in known else "<unk>" for word in words
+    ]
+
+
+@quick
+@given(lines=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=4))
+def test_pieces_trained_on_any_text_give_it_back(lines):
+    vocab = train_pieces(lines, 500)
+    for line in lines:
+        expected = line.replace("▁", " ").split()  # SentencePiece's own mark of a space
+        ids = vocab.encode(line)
+        assert UNK not in ids or set(line) & set("\0▅")
+        assert UNK in ids or vocab.decode(ids).split() == expected
+
+
+def test_long_lines_are_learned_from_too():
+    long = "a b " * 3000 + "ž"
+    assert UNK not in train_pieces([long], 20).encode("ž")
+
+
+@kinds
+def test_decoding_stops_at_the_end_and_skips_padding(kind):
+    vocab = vocabulary(kind)
+    ids = vocab.encode("the cat")
+    assert vocab.decode([BOS, PAD, *ids, PAD, EOS, *ids]) == "the cat"
+
+
+@kinds
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_ids_outside_the_vocabulary_are_refused(kind, wrong):
+    with pytest.raises(ValueError, match=f"{wrong} is not in a vocabulary"):
+        vocabulary(kind).decode([4, wrong])
+
+
+@kinds
+def test_special_words_in_text_are_dropped_and_unk_is_unk(kind):
+    vocab = vocabulary(kind)
+    ids = vocab.encode("<s> the <unk> <blank> cat </s>")
+    assert ids.count(UNK) == 1
+    assert vocab.decode(ids) == "the <unk> cat"
+    assert vocab.encode(vocab.decode(ids)) == ids
+    dirty = [f"<s> {line} <unk> </s>" for line in TEXT]
+    again = build_words(dirty) if kind == "words" else train_pieces(dirty, 60, kind=kind)
+    assert set(again.tokens(range(4, again.size))).isdisjoint({"<s>", "<unk>", "</s>"})
+
+
+def test_words_are_ranked_by_frequency_then_by_themselves():
+    vocab = build_words(["b a c", "c d <unk> <unk> <s>"])
+    assert vocab.words[4:] == ("c", "a", "b", "d")
+    assert build_words(["b a c", "c d"], size=6).words[4:] == ("c", "a")
+    assert build_words(["b a c", "c d"], min_count=2).words[4:] == ("c",)
+
+
+@kinds
+def test_lower_case_is_an_option_and_part_of_the_identity(kind):
+    vocab = vocabulary(kind, lower=True)
+    assert vocab.encode("THE Cat") == vocab.encode("the cat")
+    assert vocab.decode(vocab.encode("THE Cat")) == "the cat"
+    assert vocab.digest != vocabulary(kind).digest
+    assert vocab.digest != replace(vocab, lower=False).digest
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_training_again_gives_the_same_vocabulary(kind):
+    again = train_pieces(iter(TEXT), 60, kind=kind)
+    assert again == vocabulary(kind)
+    assert again.digest == vocabulary(kind).digest
+
+
+@kinds
+def test_saving_and_loading_changes_nothing(kind, tmp_path):
+    vocab = vocabulary(kind, lower=True)
+    vocab.save(tmp_path / "a.vocab.json")
+    loaded = load_vocabulary(tmp_path / "a.vocab.json")
+    assert loaded == vocab and loaded.digest == vocab.digest
+    assert loaded.encode("the dog läuft") == vocab.encode("the dog läuft")
+
+
+def test_a_file_of_words_can_be_read_by_people(tmp_path):
+    vocabulary("words").save(tmp_path / "a")
+    assert '\n"läuft",\n' in (tmp_path / "a").read_text(encoding="utf-8")
+
+
+@kinds
+@quick
+@given(data=st.data())
+def test_any_damage_to_a_vocabulary_is_found(kind, data, tmp_path):
+    path = tmp_path / "a.vocab.json"
+    vocabulary(kind).save(path)
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        damaged = whole[:place]
+    else:
+        flipped = whole[place] ^ 1 << data.draw(st.integers(0, 7))
+        damaged = whole[:place] + bytes([flipped]) + whole[place + 1 :]
+    path.write_bytes(damaged)
+    try:
+        # Whitespace between the entries may change without harm.
+        assert load_vocabulary(path) == vocabulary(kind)
+        assert whole[place : place + 1].isspace() and damaged != whole[:place]
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"[" * 100_000, b'{"format": "seqkd-vocabulary-1"}', b"\xff", b"1" * 10_000],
+    ids=["empty", "list", "deep", "bare", "binary", "long-number"],
+)
+def test_other_files_are_refused_by_name(content, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match="/a: damaged vocabulary"):
+        load_vocabulary(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match="/b: no such file"):
+        load_vocabulary(tmp_path / "b")
+
+
+@pytest.mark.parametrize("model", [b"", b"no model", b"\x0a\x04\x0a\x02hi"])
+def test_a_model_that_is_none_is_refused_even_with_its_digest(model, tmp_path):
+    path = tmp_path / "a"
+    vocabulary("bpe").save(path)
+    data = json.loads(path.read_text())
+    data["model"] = base64.b64encode(model).decode()
+    data["digest"] = replace(vocabulary("bpe"), model=model).digest
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="damaged vocabulary"):
+        load_vocabulary(path)
+
+
+def test_a_permuted_vocabulary_is_refused():
+    vocab = vocabulary("words")
+    words = list(vocab.words)
+    words[4], words[7] = words[7], words[4]
+    with pytest.raises(ValueError, match="id 4 is .* for the student.*still possible"):
+        check_same(WordVocabulary(tuple(words)), vocab)
+
+
+def test_different_sizes_kinds_and_options_are_refused():
+    words = vocabulary("words")
+    check_same(words, WordVocabulary(words.words))
+    with pytest.raises(ValueError, match="the student's has 5 entries"):
+        check_same(WordVocabulary(words.words[:5]), words)
+    with pytest.raises(ValueError, match="split or case text differently"):
+        check_same(replace(words, lower=True), words)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: build_words([]), "no words"),
+        (lambda: build_words(["a"], 4), "size=4"),
+        (lambda: train_pieces([" ", "<s>"], 10), "no text"),
+        (lambda: train_pieces(TEXT, 12), "size=12: .* alone are"),
+        (lambda: train_pieces(TEXT, 60, kind="words"), "kind='words'"),  # type: ignore[arg-type]
+    ],
+    ids=["no-words", "no-room", "no-text", "too-small", "kind"],
+)
+def test_impossible_vocabularies_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_sizes_down_to_the_least_possible_can_be_trained():
+    needed = 4 + len(set(LETTERS))
+    for kind in ("bpe", "unigram"):
+        assert train_pieces(TEXT, needed, kind=kind).size <= needed
+        with pytest.raises(ValueError, match="alone are"):
+            train_pieces(TEXT, needed - 1, kind=kind)
