@@ -13,7 +13,9 @@ from . import __main__ as arguments
 from . import recipes
 from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
 from .data.text import read_lines, read_pairs, write_lines
-from .distill import NBest, select, translate_corpus, translate_texts
+from .distill import select
+from .distill.nbest import NBest
+from .distill.translate import translate_corpus, translate_texts
 from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
@@ -184,7 +186,7 @@ def _corpus(given: arguments.Corpus) -> Corpus:
             "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
             "--valid SOURCE TARGET."
         )
-    return corpus_from_files(given.train, given.valid, given.test)
+    return corpus_from_files(given.train, given.valid, given.test or given.valid)
 
 
 def _ensemble(members: Sequence[Trained]) -> Trained:

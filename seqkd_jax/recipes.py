@@ -12,6 +12,7 @@ needs, and finds those that other rows, or an earlier start, have already made.
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from .data import (
     batches,
     build_words,
     check_same,
+    describe,
     encode_pairs,
     grammar,
     load_corpus,
@@ -35,8 +37,9 @@ from .data import (
     train_pieces,
 )
 from .data.text import atomic_write
-from .distill import NBest, select, translate_corpus
-from .distill.translate import lines_digest
+from .distill import select
+from .distill.nbest import NBest
+from .distill.translate import lines_digest, translate_corpus
 from .evaluate import (
     Decoding,
     Evaluation,
@@ -160,6 +163,8 @@ def train(
         tokens_per_batch=training.tokens_per_batch,
     )
     steps = training.epochs * number_of_batches(encoded, buckets)
+    if jax.process_index() == 0:
+        print(f"{folder}: {encoded.report}; {describe(buckets)} an epoch", file=sys.stderr)
     if training.optimizer == "adam":
         tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
     else:

@@ -12,6 +12,7 @@ Nothing here knows of models, batches or devices: ``vmap`` adds the sentences an
 What ``step`` closes over (the encoder's output) exists once; only ``state`` is held K times.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,8 +26,8 @@ from .base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
 LengthRule = Callable[[Array], Array]  # (tokens with EOS []) -> divisor of the log-probability []
 Warp = Callable[[Array], Array]  # (logits [V]) -> logits [V]
 
-BLOCK = 32  # ids in one block of the two-stage top-k
-WORTH = 6  # two stages pay where V is at least so many times the ids of the k best blocks
+BLOCK = 64  # tokens whose maximum stands for them in the first look at the candidates
+WORTH = 500  # V from which on that first look pays
 
 
 def no_penalty(length: Array) -> Array:
@@ -101,7 +102,7 @@ def beam_search(
 
     Returns:
       tokens [N, T], best first. Where there are fewer than N sentences, rows of PAD with scores
-      and log-probabilities -inf. A NaN among the candidates ends the search there.
+      and log-probabilities -inf. A hypothesis dies when its logits are not numbers.
 
     Raises:
       ValueError: beam_size, max_len, n_best or min_len are out of range.
@@ -120,31 +121,22 @@ def beam_search(
 
     def goes_on(beam: _Beam) -> Array:
         # Log-probabilities only fall and divisors only grow, so this bounds every live score.
-        # It is false, too, once no hypothesis lives, as after the last position.
         reachable = beam.log_probs[0] / length_penalty(limit)
-        return reachable > beam.finished.scores[-1]
+        return (beam.length < limit) & (reachable > beam.finished.scores[-1])
 
     def advance(beam: _Beam) -> _Beam:
         logits, state = jax.vmap(step)(beam.state, beam.last)
-        logits = logits.astype(jnp.float32)
         vocabulary = logits.shape[-1]
         allowed = _allowed(vocabulary, banned, min_len, beam.length, limit)
-        # K + 1 of each hypothesis hold its EOS, if that can matter, and K continuations.
-        width = min(beam_size + 1, vocabulary) if beam_size > 1 else 1
-        best, ids = jax.vmap(lambda x: top_k_exact(x, width))(
-            jnp.where(allowed[None], logits, -jnp.inf)
-        )
-        # Only candidates are normalised: subtracting from all V would be one more pass over them.
-        best = beam.log_probs[:, None] + (best - jax.nn.logsumexp(logits, axis=-1)[:, None])
-
         # At most K of the 2K best end, one for each hypothesis, so K continuations are among them.
-        best, place = lax.top_k(best.reshape(-1), min(2 * beam_size, beam_size * width))
-        parent, last = place // width, ids.reshape(-1)[place]
+        count = min(2 * beam_size, beam_size * vocabulary) if beam_size > 1 else 1
+        best, parent, last = top_candidates(beam.log_probs, logits, allowed, count)
         tokens = _write(beam.tokens[parent], beam.length, last)
         length = beam.length + 1
         ended = last == EOS
-        scores = jnp.where(ended, best / length_penalty(length), -jnp.inf)
-        found = jax.tree.map(lambda x: x[:beam_size], Hypotheses(tokens, scores, best))
+        # A mask, not the slice [:K], which XLA would turn with the top-k into a sort of everything.
+        set_aside = ended & (jnp.arange(count) < beam_size)
+        scores = jnp.where(set_aside, best / length_penalty(length), -jnp.inf)
 
         log_probs, chosen = lax.top_k(jnp.where(ended, -jnp.inf, best), beam_size)
         if beam_size > 1:
@@ -155,20 +147,17 @@ def beam_search(
             tokens=tokens[chosen],
             last=last[chosen],
             log_probs=log_probs,
-            finished=_best(beam.finished, found),
+            finished=_best(beam.finished, Hypotheses(tokens, scores, best)),
         )
 
+    nothing = jnp.full((n_best,), -jnp.inf)
     start = _Beam(
         length=jnp.int32(0),
         state=jax.tree.map(lambda x: jnp.broadcast_to(x, (beam_size, *jnp.shape(x))), state),
         tokens=jnp.full((beam_size, max_len), PAD, jnp.int32),
         last=jnp.full((beam_size,), BOS, jnp.int32),
         log_probs=jnp.where(jnp.arange(beam_size) == 0, 0.0, -jnp.inf),
-        finished=Hypotheses(
-            tokens=jnp.full((n_best, max_len), PAD, jnp.int32),
-            scores=jnp.full((n_best,), -jnp.inf),
-            log_probs=jnp.full((n_best,), -jnp.inf),
-        ),
+        finished=Hypotheses(jnp.full((n_best, max_len), PAD, jnp.int32), nothing, nothing),
     )
     return lax.while_loop(goes_on, advance, start).finished
 
@@ -183,30 +172,29 @@ def sample(
     warp: Warp = lambda logits: logits,
     banned: Sequence[int] = (PAD, BOS),
 ) -> Hypotheses:
-    """Draws one sentence, token by token. At the last position EOS is put.
+    """Draws one sentence, token by token; where only one more token fits, that is EOS.
+
+    Step, state, max_len, limit and banned are as in ``beam_search``, and so is what is raised.
 
     Args:
-      step: (state, token []) -> (logits [V], state), of one hypothesis.
+      step: of one hypothesis.
       state: before BOS is read.
-      key: consumed; token t is drawn with ``fold_in(key, t)``. ``vmap`` over keys for several.
-      max_len: T, the most tokens with EOS; a shape.
-      limit: this sentence's own most tokens with EOS; may be traced. Cut to [1, max_len].
-      warp: changes the logits [V] that are drawn from; -inf, also where banned, is never drawn.
-      banned: ids that are never drawn.
+      key: token t is drawn with ``fold_in(key, t)``; ``vmap`` over keys gives several sentences.
+      max_len: T.
+      limit: this sentence's own.
+      warp: changes the logits [V] that are drawn from; -inf, as of banned ids, is never drawn.
+      banned: ids.
 
     Returns:
       tokens [1, T]; score and log-probability are both the model's own, before ``warp``.
-
-    Raises:
-      ValueError: max_len is out of range.
     """
     limit = _limit(limit, max_len)
 
-    def goes_on(carry: tuple[Array, State, Array, Array, Array]) -> Array:
+    def goes_on(carry: tuple) -> Array:
         length, _, _, last, _ = carry
         return (length < limit) & (last != EOS)
 
-    def advance(carry: tuple[Array, State, Array, Array, Array]):
+    def advance(carry: tuple) -> tuple:
         length, state, tokens, last, log_prob = carry
         logits, state = step(state, last)
         logits = logits.astype(jnp.float32)
@@ -241,7 +229,7 @@ def top_k(k: int) -> Warp:
         raise ValueError(f"k is {k}; top_k must keep at least 1 token.")
 
     def warp(logits: Array) -> Array:
-        best, ids = top_k_exact(logits, min(k, logits.shape[-1]))
+        best, ids = lax.top_k(logits, min(k, logits.shape[-1]))
         return jnp.full_like(logits, -jnp.inf).at[ids].set(best)
 
     return warp
@@ -270,40 +258,54 @@ def nucleus(p: float) -> Warp:
 def chain(*warps: Warp) -> Warp:
     """Applies warps one after the other, the first first."""
 
-    def warp(logits: Array) -> Array:
-        for one in warps:
-            logits = one(logits)
-        return logits
-
-    return warp
+    return lambda logits: functools.reduce(lambda x, warp: warp(x), warps, logits)
 
 
-def top_k_exact(x: Array, k: int) -> tuple[Array, Array]:
-    """Returns what ``lax.top_k`` does, ties included, sooner where V is large and k small.
+def top_candidates(
+    log_probs: Array, logits: Array, allowed: Array, count: int
+) -> tuple[Array, Array, Array]:
+    """Finds the best continuations of K hypotheses: exactly what one flat top-k would, sooner.
 
-    The k largest lie in the k blocks with the largest maxima, since each block before another
-    holds a number that goes before all of the other's.
+    The n best numbers lie in the n blocks with the largest maxima, since each block that goes
+    before another holds a number that goes before all of the other's. So only block maxima and
+    the candidates in the best blocks are normalised and sorted, never all of [K, V].
 
     Args:
-      x: [V].
-      k: at most V.
+      log_probs: of the hypotheses, [K].
+      logits: of their next tokens, [K, V].
+      allowed: which tokens may be next, [V]. The others have log-probability -inf, as has
+        everything of a hypothesis whose logits are not numbers.
+      count: n, at most K * V.
 
     Returns:
-      values [k], largest first, and their ids [k]; of equal values the lowest id first.
+      log-probability of hypothesis and token [n], best first, hypothesis [n] and token [n]; of
+      equal ones the lowest hypothesis first, then the lowest token.
     """
-    size = x.shape[0]
-    if size < WORTH * k * BLOCK:
-        values, ids = lax.top_k(x, k)
-        return values, ids
-    split = size - size % BLOCK
-    blocks = x[:split].reshape(-1, BLOCK)
-    # In ascending order positions among the candidates keep the order of ids, hence of ties.
-    chosen = lax.sort(lax.top_k(blocks.max(axis=1), k)[1])
-    ids = chosen[:, None] * BLOCK + jnp.arange(BLOCK)[None]
-    # What fills no whole block comes along as it is: padding would copy all of x.
-    candidates = jnp.concatenate([blocks[chosen].reshape(-1), x[split:]])
-    values, place = lax.top_k(candidates, k)
-    return values, jnp.concatenate([ids.reshape(-1), jnp.arange(split, size)])[place]
+    hypotheses, vocabulary = logits.shape
+    logits = logits.astype(jnp.float32)
+    norms = jax.nn.logsumexp(logits, axis=-1)
+    logits = jnp.where(allowed[None], logits, -jnp.inf)
+
+    def total(logits: Array, rows: Array | slice) -> Array:
+        norm = norms[rows][:, None]
+        return jnp.where(jnp.isfinite(norm), log_probs[rows][:, None] + (logits - norm), -jnp.inf)
+
+    if vocabulary < max(WORTH, count) or count * BLOCK > logits.size:
+        best, place = lax.top_k(total(logits, slice(None)).reshape(-1), count)
+        return best, place // vocabulary, place % vocabulary
+
+    # The last block of a row is a short one: padding would copy all of the logits.
+    split = vocabulary - vocabulary % BLOCK
+    whole = logits[:, :split].reshape(hypotheses, -1, BLOCK).max(axis=-1)
+    rest = logits[:, split:].max(axis=-1, initial=-jnp.inf)
+    maxima = total(jnp.concatenate([whole, rest[:, None]], axis=1), slice(None))
+    # In ascending order the candidates keep the order of hypotheses and tokens, hence of ties.
+    blocks = lax.sort(lax.top_k(maxima.reshape(-1), count)[1])
+    parents = blocks // maxima.shape[1]
+    tokens = (blocks % maxima.shape[1])[:, None] * BLOCK + jnp.arange(BLOCK)[None]
+    candidates = logits.at[parents[:, None], tokens].get(mode="fill", fill_value=-jnp.inf)
+    best, place = lax.top_k(total(candidates, parents).reshape(-1), count)
+    return best, parents[place // BLOCK], tokens.reshape(-1)[place]
 
 
 def _limit(limit: int | Array | None, max_len: int) -> Array:

@@ -1,5 +1,7 @@
 """Small models, batches and seeds that the tests share, so that programs are compiled once."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -12,9 +14,29 @@ MODEL = attention_lstm(CONFIG)
 TEACHER = attention_lstm(Config(SRC_VOCAB, TGT_VOCAB, embed=5, hidden=7, layers=1))
 
 
+@functools.cache
+def _init(model):
+    return jax.jit(lambda key: jax.tree.map(lambda x: 8 * x, model.init(key)))
+
+
+@functools.cache
 def params(model=MODEL, seed: int = 0):
     """Parameters large enough that softmax is far from uniform."""
-    return jax.tree.map(lambda x: 8 * x, model.init(jax.random.key(seed)))
+    return _init(model)(jax.random.key(seed))
+
+
+def batched(function):
+    """Compiles a function of (params, row...) for many rows at once."""
+
+    @jax.jit
+    def run(params, *rows):
+        return jax.vmap(function, (None, *(0 for _ in rows)))(params, *rows)
+
+    return run
+
+
+HIDDEN = batched(MODEL.hidden)
+TEACHER_HIDDEN = batched(TEACHER.hidden)
 
 
 def sentences(rng: np.random.Generator, rows: int, length: int, vocabulary: int, end: bool):

@@ -5,15 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, example, largest_difference, params
+from small import CONFIG, HIDDEN, MODEL, SRC_VOCAB, TGT_VOCAB, example, largest_difference, params
 
 from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.evaluate import count_parameters
 from seqkd_jax.models import attention_lstm as file
 from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
-
-HIDDEN = jax.jit(jax.vmap(MODEL.hidden, (None, 0, 0)))
 
 
 def linen_cell(layer: LSTM) -> dict:
@@ -33,12 +31,8 @@ def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
     layer = init_lstm(jax.random.key(0), 5, 6, 0.5)
     xs = jax.random.normal(jax.random.key(1), (7, 5))
     outputs, (c, h) = lstm_layer(layer, xs, jnp.arange(7) < words, reverse=reverse)
-    rnn = nn.RNN(
-        nn.OptimizedLSTMCell(6), return_carry=True, reverse=reverse, keep_order=True
-    )
-    (want_c, want_h), want = rnn.apply(
-        linen_cell(layer), xs[None], seq_lengths=jnp.array([words])
-    )
+    rnn = nn.RNN(nn.OptimizedLSTMCell(6), return_carry=True, reverse=reverse, keep_order=True)
+    (want_c, want_h), want = rnn.apply(linen_cell(layer), xs[None], seq_lengths=jnp.array([words]))
     np.testing.assert_allclose(outputs[:words], want[0, :words], atol=2e-7)
     np.testing.assert_allclose((c, h), (want_c[0], want_h[0]), atol=2e-7)
 
@@ -69,7 +63,7 @@ def test_the_model_equals_the_equations_written_out_word_by_word():
     context = np.stack(context)
     feed, attended = np.zeros(4), p.decoder.attention
     w_c = np.concatenate([attended.context, attended.query])  # context first
-    for word, got in zip([BOS, *tgt[:-1]], HIDDEN_OF(config)(p, src, tgt), strict=True):
+    for word, got in zip([BOS, *tgt[:-1]], hidden_of(config)(p, src, tgt), strict=True):
         x, extra = p.decoder.embedding[word], feed @ p.decoder.feed
         for n, layer in enumerate(p.decoder.layers):
             states[n] = cell(layer, x, *states[n], extra)
@@ -80,7 +74,7 @@ def test_the_model_equals_the_equations_written_out_word_by_word():
         np.testing.assert_allclose(got, feed, atol=1e-5)
 
 
-def HIDDEN_OF(config):
+def hidden_of(config):
     return jax.jit(attention_lstm(config).hidden)
 
 
@@ -107,19 +101,18 @@ def test_parameter_counts_are_the_papers(row):
 
 def test_stepping_equals_teacher_forcing():
     batch, p = example(), params()
+    encode, step = jax.jit(MODEL.encode), jax.jit(MODEL.step)
     for src, tgt, want in zip(batch.src, batch.tgt, HIDDEN(p, batch.src, batch.tgt), strict=True):
-        memory, state = MODEL.encode(p, src)
+        memory, state = encode(p, src)
         for token, expected in zip([BOS, *tgt[:-1]], want, strict=True):
-            hidden, state = MODEL.step(p, memory, state, token)
+            hidden, state = step(p, memory, state, token)
             np.testing.assert_allclose(hidden, expected, atol=1e-6)
 
 
 def test_padding_changes_nothing():
     batch, p = example(), params()
     alone = HIDDEN(p, batch.src, batch.tgt)
-    padded = HIDDEN(
-        p, np.pad(batch.src, ((0, 0), (0, 4))), np.pad(batch.tgt, ((0, 0), (0, 3)))
-    )
+    padded = HIDDEN(p, np.pad(batch.src, ((0, 0), (0, 4))), np.pad(batch.tgt, ((0, 0), (0, 3))))
     np.testing.assert_allclose(padded[:, : alone.shape[1]], alone, atol=1e-6)
 
 
@@ -130,7 +123,7 @@ def test_a_word_depends_on_no_later_word():
         changed = p.replace(decoder=p.decoder.replace(embedding=words))
         return MODEL.hidden(changed, batch.src[0], jnp.array([4, 5, 6, 7, 8]))[2].sum()
 
-    gradient = jax.grad(of_words)(p.decoder.embedding)
+    gradient = jax.jit(jax.grad(of_words))(p.decoder.embedding)
     touched = set(np.flatnonzero(np.abs(gradient).sum(1)))
     assert touched == {BOS, 4, 5}
 
@@ -145,7 +138,7 @@ def test_the_padding_row_starts_at_zero_and_gets_no_gradient(bidirectional):
         hidden = jax.vmap(model.hidden, (None, 0, 0))(p, batch.src, batch.tgt)
         return (hidden * (batch.tgt != PAD)[..., None]).sum()
 
-    gradient = jax.grad(loss)(p)
+    gradient = jax.jit(jax.grad(loss))(p)
     assert not gradient.encoder.embedding[PAD].any()
     assert not gradient.decoder.embedding[PAD].any()
     assert gradient.encoder.embedding[4:].any()
@@ -160,13 +153,14 @@ def test_residual_adds_the_layer_two_below_and_does_not_accumulate():
     plain = dataclasses.replace(config, residual=False)
     p = params(attention_lstm(config))
     src, tgt = np.array([4, 5, 6]), np.array([7, EOS])
-    assert largest_difference(HIDDEN_OF(config)(p, src, tgt), HIDDEN_OF(plain)(p, src, tgt)) > 1e-3
+    assert largest_difference(hidden_of(config)(p, src, tgt), hidden_of(plain)(p, src, tgt)) > 1e-3
 
 
 def test_attention_is_zero_at_padding_and_sums_to_one():
     batch, p = example(), params()
+    attention = jax.jit(lambda src, tgt: alignments(CONFIG, p, src, tgt))
     for src, tgt in zip(batch.src, batch.tgt, strict=True):
-        weights = alignments(CONFIG, p, src, tgt)
+        weights = attention(src, tgt)
         assert not np.asarray(weights)[:, src == PAD].any()
         np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
 

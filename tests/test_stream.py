@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import MODEL, TEACHER, example, largest_difference, params
+from small import HIDDEN, MODEL, TEACHER, TEACHER_HIDDEN, example, largest_difference, params
 
 from seqkd_jax.base import PAD
 from seqkd_jax.losses import at, l2_logits, mix, nll, smoothed_nll, with_temperature, word_kd
@@ -23,11 +25,11 @@ LOSSES = {
 
 
 def hidden_states(p, batch):
-    return jax.vmap(MODEL.hidden, (None, 0, 0))(p, batch.src, batch.tgt)
+    return HIDDEN(p, batch.src, batch.tgt)
 
 
 def teacher_states(batch):
-    return jax.vmap(TEACHER.hidden, (None, 0, 0))(TEACHER_PARAMS, batch.src, batch.tgt)
+    return TEACHER_HIDDEN(TEACHER_PARAMS, batch.src, batch.tgt)
 
 
 def direct(loss, p, hidden, batch, step):
@@ -42,6 +44,7 @@ def direct(loss, p, hidden, batch, step):
     return (losses * (batch.tgt != PAD) * batch.weight[:, None]).sum()
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def streamed(loss, p, hidden, batch, step):
     teacher = Teacher(TEACHER.project, TEACHER_PARAMS, teacher_states(batch))
     return batch_loss(

@@ -85,7 +85,8 @@ def translate(
     lengths = np.array([len(source) for source in sources])
     tokens = max(64, LIVE_ROWS * 16 // search.beam_size)
     for src, places in source_batches(sources, tokens_per_batch=tokens):
-        limits = np.array([search.limit(lengths[place]) for place in places], np.int32)
+        # Rows that only fill the batch end at once.
+        limits = np.array([search.limit(lengths[p]) if p >= 0 else 1 for p in places], np.int32)
         run = translator(model, search, search.limit(src.shape[1]))
         found = run(params, src, limits)
         for row, place in enumerate(places):

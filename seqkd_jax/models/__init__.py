@@ -1,1 +1,1 @@
-"""."""
+"""Models of one sentence pair, as tuples of pure functions. Floor 1."""

@@ -1,1 +1,1 @@
-"""."""
+"""Training: state, steps, devices, checkpoints, the loop. Floor 3."""

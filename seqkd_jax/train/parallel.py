@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -21,9 +22,13 @@ AXIS = "devices"
 
 
 def replicate(tree: Any) -> Any:
-    """Places a pytree on every local device, with no device axis; needed before donation."""
+    """Copies a pytree to every local device, with no device axis.
+
+    What is to be donated must come from here; the originals stay as they are.
+    """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    copied = jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
+    return jax.device_put(copied, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(batch: Example) -> Example:

@@ -1,0 +1,268 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import MODEL, example, largest_difference, params
+
+from seqkd_jax.train.checkpoint import Checkpoints, params_digest
+from seqkd_jax.train.fit import TrainingDiverged, claim, fit
+from seqkd_jax.train.state import clipped_adam, init_state
+from seqkd_jax.train.steps import TrainStep, make_train_step
+
+TX = clipped_adam(1e-2)
+STEP = make_train_step(MODEL, TX)
+PER_EPOCH = 5
+
+
+def start():
+    return init_state(MODEL, TX, jax.random.key(0), params())
+
+
+def batches(epoch, first):
+    return (example(100 * epoch + n) for n in range(first, PER_EPOCH))
+
+
+def improving(p):
+    return {"perplexity": 3.0, "score": float(np.abs(p.generator.bias).sum())}
+
+
+def run(folder, step=STEP, epochs=3, **changes):
+    settings = {"validate": improving, "checkpoint_every": 2, **changes}
+    return fit(
+        folder,
+        step,
+        start(),
+        batches=batches,
+        batches_per_epoch=PER_EPOCH,
+        epochs=epochs,
+        key=jax.random.key(5),
+        **settings,
+    )
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_at(step_number):
+    """The same step, but the process 'dies' before the given one."""
+
+    def gradients(state, batch, key, teacher_params=None):
+        return STEP.gradients(state, batch, key, teacher_params)
+
+    counted = iter(range(10**6))
+
+    def stopped_batches(epoch, first):
+        for batch in batches(epoch, first):
+            if next(counted) == step_number:
+                raise Stop
+            yield batch
+
+    return TrainStep(gradients, STEP.update), stopped_batches
+
+
+@pytest.mark.parametrize("when", [1, 3, 5, 8, 14])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, when):
+    whole = run(tmp_path / "whole")
+    _, stopped = stopping_at(when)
+    with pytest.raises(Stop):
+        fit(
+            tmp_path / "stopped",
+            STEP,
+            start(),
+            batches=stopped,
+            batches_per_epoch=PER_EPOCH,
+            validate=improving,
+            epochs=3,
+            key=jax.random.key(5),
+            checkpoint_every=2,
+        )
+    resumed = run(tmp_path / "stopped")
+    assert params_digest(resumed.params) == params_digest(whole.params)
+    assert resumed.progress.best_step == whole.progress.best_step
+    assert resumed.validations == whole.validations
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    first = run(tmp_path)
+    again = run(tmp_path, validate=lambda p: pytest.fail("validated again"))
+    assert params_digest(first.params) == params_digest(again.params)
+
+
+def test_the_best_parameters_are_kept_not_the_last(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 2.5])
+    seen = []
+
+    def validate(p):
+        seen.append(params_digest(p))
+        return {"perplexity": 2.0, "score": next(scores)}
+
+    fitted = run(tmp_path, epochs=4, validate=validate)
+    assert params_digest(fitted.params) == seen[1]
+    assert fitted.progress.best_step == 2 * PER_EPOCH
+
+
+def test_it_stops_when_patience_is_at_an_end(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 2.5, 9.0])
+    validate = lambda p: {"perplexity": 2.0, "score": next(scores)}  # noqa: E731
+    fitted = run(tmp_path, epochs=5, validate=validate, patience=2)
+    assert fitted.progress.epoch == 4 and fitted.progress.done
+
+
+def test_metrics_are_json_lines_without_repeats(tmp_path):
+    run(tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [r["epoch"] for r in records if "valid" in r] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path):
+    def poisoned(epoch, first):
+        for n, batch in enumerate(batches(epoch, first), first):
+            if (epoch, n) == (1, 3):
+                batch = batch.replace(weight=np.full_like(batch.weight, np.nan))
+            yield batch
+
+    settings = dict(batches_per_epoch=PER_EPOCH, epochs=3, key=jax.random.key(5))
+    with pytest.raises(TrainingDiverged, match="Step 9: loss nan.*step 7"):
+        fit(
+            tmp_path,
+            STEP,
+            start(),
+            batches=poisoned,
+            validate=improving,
+            checkpoint_every=2,
+            **settings,
+        )
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state, meta = checkpoints.restore(start())
+    assert int(state.step) == 7 and meta["batch"] == 2
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    with claim(tmp_path), pytest.raises(ValueError, match="another process is writing"):
+        run(tmp_path)
+
+
+def saved(folder, steps=(10, 20, 30), keep=frozenset()):
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            state = start().replace(step=jnp.int32(step))
+            checkpoints.save(state, {"step": step}, keep=keep)
+    return folder
+
+
+def restored_step(folder):
+    with Checkpoints(folder) as checkpoints:
+        found = checkpoints.restore(start())
+    return found and (int(found[0].step), found[1]["step"])
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    state = start()
+    saved(tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        back, _ = checkpoints.restore(state)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    assert largest_difference(back.replace(step=0), state.replace(step=0)) == 0
+
+
+def test_the_newest_two_and_the_named_ones_are_kept(tmp_path):
+    saved(tmp_path, steps=(10, 20, 30, 40, 50), keep={20})
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["20", "40", "50"]
+
+
+def damage(folder, step, how):
+    files = [p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size > 100]
+    victim = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    if how == "truncated":
+        data = data[: len(data) // 2]
+    elif how == "bit flipped":
+        data[len(data) // 2] ^= 1
+    victim.write_bytes(data) if how != "deleted" else victim.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit flipped", "deleted"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, how):
+    damage(saved(tmp_path), 30, how)
+    with pytest.warns(UserWarning, match="30: the files do not match"):
+        assert restored_step(tmp_path) == (20, 20)
+
+
+def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "30.sha256").unlink()
+    (tmp_path / "99").mkdir()
+    assert restored_step(tmp_path) == (20, 20)
+    assert restored_step(saved(tmp_path, steps=(30,))) == (30, 30)
+
+
+def test_an_empty_folder_restores_nothing(tmp_path):
+    assert restored_step(tmp_path) is None
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    saved(tmp_path)
+    other = start()
+    wider = other.params.replace(generator=other.params.generator.replace(bias=jnp.zeros(99)))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="another model"):
+        checkpoints.restore(other.replace(params=wider))
+
+
+def test_saving_copies_before_it_returns(tmp_path):
+    """The next step donates the state's buffers while the save goes on in the background."""
+    donate = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    state = jax.tree.map(jnp.array, start())
+    want = jax.tree.map(np.array, state.params)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {})
+        for _ in range(3):
+            state = donate(state)
+    with Checkpoints(tmp_path) as checkpoints:
+        back, _ = checkpoints.restore(start())
+    assert largest_difference(back.params, want) == 0
+
+
+KILLED = """
+import sys
+sys.path[:0] = {paths!r}
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+import test_fit
+print("ready", flush=True)
+print(test_fit.params_digest(test_fit.run(sys.argv[1], epochs=12).params), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_nine_at_random_moments_changes_no_bit(tmp_path, seed):
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(KILLED.format(paths=paths)))
+    environment = dict(os.environ, JAX_PLATFORMS="cpu")
+
+    def launch(folder):
+        return subprocess.Popen(
+            [sys.executable, script, folder], stdout=subprocess.PIPE, env=environment, text=True
+        )
+
+    whole = launch(tmp_path / "whole").communicate()[0].split()[-1]
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        process = launch(tmp_path / "killed")
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(1.0, 12.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert launch(tmp_path / "killed").communicate()[0].split()[-1] == whole
