@@ -86,8 +86,8 @@ def beam_search(
     then of the lowest id goes first; of equal scores the one found first. With K = 1 it is greedy
     search: it ends with the first EOS that is the best token, whatever the length rule.
 
-    Sources: Kim & Rush 2016, section 4.2 (K = 5; no length rule); Sutskever et al. 2014, section
-    3.2 (finished hypotheses leave the beam).
+    Sources: Kim & Rush 2016, section 3.2 (the teacher's mode, by beam search); Sutskever et al.
+    2014, section 3.2 (finished hypotheses leave the beam); Wu et al. 2016, eq. 14 (``gnmt``).
 
     Args:
       step: (state, token []) -> (logits [V], state), of one hypothesis.
@@ -223,7 +223,7 @@ def temperature(t: float) -> Warp:
 def top_k(k: int) -> Warp:
     """Keeps the k largest of the logits [V], of equal ones the lowest ids; the others get -inf.
 
-    Source: Fan et al. 2018, section 5.1. Raises ValueError if k < 1.
+    Source: Fan et al. 2018. Raises ValueError if k < 1.
     """
     if k < 1:
         raise ValueError(f"k is {k}; top_k must keep at least 1 token.")
@@ -257,7 +257,6 @@ def nucleus(p: float) -> Warp:
 
 def chain(*warps: Warp) -> Warp:
     """Applies warps one after the other, the first first."""
-
     return lambda logits: functools.reduce(lambda x, warp: warp(x), warps, logits)
 
 
