@@ -120,7 +120,8 @@ def test_it_stops_when_patience_is_at_an_end(tmp_path):
 
 def test_metrics_are_json_lines_without_repeats(tmp_path):
     run(tmp_path)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     assert [r["epoch"] for r in records if "valid" in r] == [1, 2, 3]
 
 
@@ -173,7 +174,8 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         back, _ = checkpoints.restore(state)
     assert jax.tree.structure(back) == jax.tree.structure(state)
-    assert largest_difference(back.replace(step=0), state.replace(step=0)) == 0
+    for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(state.replace(step=30)), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def test_the_newest_two_and_the_named_ones_are_kept(tmp_path):

@@ -71,6 +71,7 @@ class Checkpoints:
         Raises:
           ValueError: the checkpoint holds other shapes or types than ``like``.
         """
+        self._finish()
         for step in sorted(self._manager.all_steps(), reverse=True):
             if self._undamaged(step):
                 break
@@ -90,6 +91,7 @@ class Checkpoints:
         Raises:
           ValueError: that step is missing or damaged, or holds other shapes than ``like``.
         """
+        self._finish()
         if step not in self._manager.all_steps() or not self._undamaged(step):
             raise ValueError(f"{self.folder / str(step)}: this checkpoint is missing or damaged.")
         template = serialization.to_state_dict(like)
@@ -101,7 +103,8 @@ class Checkpoints:
         return self._manager.restore(step, args=args)["meta"]
 
     def newest(self) -> int | None:
-        """The newest step with a matching digest."""
+        """The newest step with a matching digest, once all that was saved is on disk."""
+        self._finish()
         steps = sorted(self._manager.all_steps(), reverse=True)
         return next((step for step in steps if self._undamaged(step)), None)
 

@@ -5,6 +5,7 @@ Sums and counts are added over devices and divided once, so a result does not de
 sentences fall on devices. With several processes each is given its own rows of the same batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ def shard(batch: Example) -> Example:
     return sharded.replace(weight=np.where(real, sharded.weight, 0).astype(np.float32))
 
 
+@functools.lru_cache(maxsize=16)
 def pmap_step(step: TrainStep) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """Runs a training step on all devices: ``(state, batch [D, B, ...], key, teacher_params)``.
 

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAST", "1")
+    monkeypatch.setenv("SEQKD_RUNS", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": path.parent}}).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 4
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_in_colab_and_leaves_jax_alone(path):
+    text = path.read_text(encoding="utf-8")
+    assert f"colab.research.google.com/github/seqkd-jax/seqkd_jax/blob/main/notebooks/{path.name}" in text
+    assert "install -U" not in text and "pip install jax" not in text
