@@ -66,6 +66,7 @@ def add_k(k: float = 1.0) -> Smoothing:
     """Adds ``k`` to matches and totals of all orders but the first (Lin & Och 2004)."""
 
     def smooth(counts: Counts) -> Array:
+        # As in sacreBLEU, a short hypothesis gets k / k for orders of which it has no n-gram.
         added = jnp.where(jnp.arange(counts.totals.shape[0]) > 0, k, 0.0)
         return _effective_mean(counts, counts.matches + added, counts.totals + added)
 
@@ -128,10 +129,10 @@ def ngram_counts(hypothesis: Array, reference: Array, order: int = 4) -> Counts:
 
 
 def _effective_mean(counts: Counts, matches: Array, totals: Array) -> Array:
-    """Geometric mean over the orders of which the hypothesis has n-grams; 0 without a match."""
-    has = counts.totals > 0
+    """Geometric mean over the orders that have a total; 0 without a match."""
+    has = totals > 0
     zero = (has & (matches <= 0)).any() | ~(counts.matches > 0).any()
-    precisions = jnp.where(has & (matches > 0), matches / jnp.maximum(totals, 1), 1.0)
+    precisions = jnp.where(has & (matches > 0), matches / jnp.where(has, totals, 1), 1.0)
     mean = jnp.exp(jnp.log(precisions).sum() / jnp.maximum(has.sum(), 1))
     return jnp.where(zero, 0.0, mean)
 
@@ -144,7 +145,7 @@ def _halving(counts: Counts) -> Array:
 
 def _length(tokens: Array) -> Array:
     ends = (tokens == EOS) | (tokens == PAD)
-    return jnp.where(ends.any(), jnp.argmax(ends), tokens.shape[0])
+    return (jnp.cumsum(ends) == 0).sum()
 
 
 def _real(tokens: Array, length: Array, n: int) -> Array:

@@ -1,24 +1,25 @@
 """N-best files: gzip JSON lines in shards, each traceable to what made it.
 
     shard-00003-of-00012.jsonl.gz
-        {"format": "seqkd-nbest-1", "teacher": ..., "search": ..., "source": ..., "first": 6000, ...}
-        {"index": 6000, "hypotheses": [{"text": ..., "tokens": [...], "score": ..., "log_prob": ...}]}
+        {"format": "seqkd-nbest-1", "teacher": ..., "search": ..., "first": 6000, ...}
+        {"index": 6000, "hypotheses": [{"text": ..., "tokens": [...], "score": ..., ...}, ...]}
         ...
 
 Any other teacher can write such files: a plain .jsonl or .jsonl.gz without a header will do, and
-only ``index`` and ``text`` are needed.
+only ``index`` and ``text`` are needed. ``tokens``, ``score`` and ``log_prob`` are given for all
+hypotheses of a sentence or for none.
 """
 
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.text import atomic_write
+from ..data.text import atomic_write, read_lines
 
 FORMAT = "seqkd-nbest-1"
 PER_SHARD = ("format", "first", "count")  # header fields that tell shards apart
@@ -71,16 +72,17 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     lines = _lines(path)
     header: dict[str, Any] = {}
     if lines and "hypotheses" not in (parsed := _parse(path, 1, lines[0])):
-        header, lines = parsed, lines[1:]
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path}:1: not an n-best file ({FORMAT} expected).")
+        header, lines = _checked(path, parsed), lines[1:]
     skipped = 1 if header else 0
     nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 1 + skipped)]
     first = header.get("first", nbest[0].index if nbest else 0)
+    if not isinstance(first, int):
+        raise ValueError(f"{path}:1: the first sentence is {first!r}, not a number; {AGAIN}.")
     for n, item in enumerate(nbest):
         if item.index != first + n:
             raise ValueError(
-                f"{path}:{n + 1 + skipped}: sentence {item.index} stands where {first + n} belongs."
+                f"{path}:{n + 1 + skipped}: sentence {item.index} stands where {first + n} "
+                "belongs; each comes once, in order."
             )
     if header and header.get("count") != len(nbest):
         raise ValueError(
@@ -125,8 +127,10 @@ def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     if not paths:
         raise FileNotFoundError(f"{path}: there are no n-best files.")
     of = _numbers(paths[0])[1]
-    missing = [n for n in range(of) if not shard_path(path, n, of).exists()]
-    if missing or len(paths) != of:
+    wanted = [shard_path(path, n, of) for n in range(of)]
+    if strange := sorted(set(paths) - set(wanted)):
+        raise ValueError(f"{strange[0]}: not of one job with {paths[0].name}; delete one of them.")
+    if missing := [n for n, shard in enumerate(wanted) if shard not in paths]:
         raise ValueError(f"{path}: shards {missing[:10]} of {of} are missing; run the job again.")
     common: dict[str, Any] | None = None
     merged: list[NBest] = []
@@ -139,7 +143,8 @@ def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
             raise ValueError(
                 f"{shard}: begins with sentence {nbest[0].index}; {len(merged)} comes next."
             )
-        common, merged = header, merged + nbest
+        common = header
+        merged += nbest
     return common or {}, merged
 
 
@@ -150,6 +155,12 @@ def _record(nbest: NBest) -> dict[str, Any]:
         "score": nbest.scores,
         "log_prob": nbest.log_probs,
     }
+    for name, values in columns.items():
+        if len(values) not in (0, len(nbest.texts)):
+            raise ValueError(
+                f"nbest: sentence {nbest.index} has {len(nbest.texts)} texts and {len(values)} of "
+                f"{name}; give one for each text, or none."
+            )
     given = {name: values for name, values in columns.items() if len(values)}
     rows = zip(*given.values(), strict=True)
     return {
@@ -162,17 +173,24 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
     record = _parse(path, line, text)
     try:
         rows = record["hypotheses"]
-        if not all(isinstance(row["text"], str) for row in rows):
-            raise ValueError("a text is not a string")
+        if not isinstance(rows, list) or not all(isinstance(row["text"], str) for row in rows):
+            raise ValueError("the hypotheses are not a list with texts")
         return NBest(
             index=int(record["index"]),
             texts=tuple(row["text"] for row in rows),
-            tokens=tuple(tuple(map(int, row["tokens"])) for row in rows if "tokens" in row),
-            scores=tuple(float(row["score"]) for row in rows if "score" in row),
-            log_probs=tuple(float(row["log_prob"]) for row in rows if "log_prob" in row),
+            tokens=_column(rows, "tokens", lambda ids: tuple(map(int, ids))),
+            scores=_column(rows, "score", float),
+            log_probs=_column(rows, "log_prob", float),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}:{line}: not an n-best list ({error!r}); {AGAIN}.") from None
+
+
+def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
+    values = [row[name] for row in rows if name in row]
+    if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
+        raise ValueError(f"{name} is given for some hypotheses only")
+    return tuple(map(kind, values))
 
 
 def _parse(path: Path, line: int, text: str) -> dict[str, Any]:
@@ -186,19 +204,19 @@ def _parse(path: Path, line: int, text: str) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such n-best file.")
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged ({error}); {AGAIN}.") from None
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); {AGAIN}.") from None
-    return text.removesuffix("\n").split("\n") if text else []
+        return read_lines(path)
+    except ValueError as error:
+        raise ValueError(f"{error} If it is a shard, {AGAIN}.") from None
+
+
+def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}:1: not an n-best file; its lines need index and hypotheses, or the first "
+            f"the format {FORMAT}. Convert it, or {AGAIN}."
+        )
+    return header
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -208,7 +226,7 @@ def _header(path: Path) -> dict[str, Any]:
             line = file.readline(1 << 20)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: damaged ({error}); {AGAIN}.") from None
-    return _parse(path, 1, line.decode("utf-8", "replace"))
+    return _checked(path, _parse(path, 1, line.decode("utf-8", "replace")))
 
 
 def _numbers(path: Path) -> tuple[int, int]:

@@ -15,7 +15,8 @@ Pairs = Sequence[tuple[str, str]]
 Similarity = Callable[[Array, Array], Array]  # (hypothesis [T], reference [R]) -> []
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # T and R, so that few programs are compiled
-SENTENCES = 64  # compared in one call
+SENTENCES = 64  # compared in one call, at most
+COMPARISONS = SENTENCES * LENGTHS[2] ** 2  # of words in one call, for each place in the lists
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ def similarities(
     ]
     scores = [np.full(len(n.texts), -np.inf, np.float32) for n in nbest]
     compare = _compiled(similarity)
-    order = np.argsort(longest, kind="stable")
-    for start in range(0, len(order), SENTENCES):
-        places = order[start : start + SENTENCES]
-        width = _width(longest[places[-1]])
-        hyp = np.full((SENTENCES, widest, width), PAD, np.int32)
-        ref = np.full((SENTENCES, width), PAD, np.int32)
+    order = np.argsort(longest, kind="stable")[::-1]
+    while len(order):
+        width = _width(longest[order[0]])
+        rows = max(1, min(SENTENCES, COMPARISONS // width**2))
+        places, order = order[:rows], order[rows:]
+        hyp = np.full((rows, widest, width), PAD, np.int32)
+        ref = np.full((rows, width), PAD, np.int32)
         for row, place in enumerate(places):
             ref[row, : len(references[place])] = references[place]
             for k, words in enumerate(hypotheses[place]):

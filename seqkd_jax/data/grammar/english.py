@@ -62,7 +62,7 @@ Add = Callable[[str, float, str, Callable[..., Any]], None]
 
 def _words(word: Callable[[str, float, tuple[str, ...], Any], None]) -> None:
     def ranked(entries: tuple[Entry, ...]) -> Iterator[tuple[float, Entry]]:
-        return ((1 / (rank + 4), entry) for rank, entry in enumerate(entries))
+        return ((1 / (rank + 2), entry) for rank, entry in enumerate(entries))
 
     for kind, entries in NOUN_ENTRIES.items():
         for weight, entry in ranked(entries):

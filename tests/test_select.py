@@ -1,0 +1,192 @@
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqkd_jax.bleu import gleu, sentence_bleu
+from seqkd_jax.distill.nbest import NBest
+from seqkd_jax.distill.select import LENGTHS, SENTENCES, seq_inter, seq_kd, similarities
+
+BLEU = sacrebleu.BLEU(tokenize="none", effective_order=True)
+ONE_SHAPE = 3  # hypotheses at most, so that few programs are compiled
+
+text = st.lists(st.sampled_from(["das", "Haus", "ist", "süß", "x"]), max_size=9).map(" ".join)
+full_text = text.filter(bool)
+corpora = st.lists(
+    st.tuples(full_text, st.lists(text, min_size=ONE_SHAPE, max_size=ONE_SHAPE)), max_size=5
+)
+
+
+def corpus(references, lists):
+    pairs = [(f"source {n}", reference) for n, reference in enumerate(references)]
+    return pairs, [NBest(n, tuple(texts)) for n, texts in enumerate(lists)]
+
+
+def random_lines(rng, count, longest, vocabulary=6):
+    sizes = rng.integers(1, longest + 1, count)
+    return [" ".join(f"w{i}" for i in rng.integers(0, vocabulary, size)) for size in sizes]
+
+
+def oracle(texts, reference):
+    """sacreBLEU of each text; an empty one is below all."""
+    return [BLEU.sentence_score(t, [reference]).score / 100 if t.strip() else -1 for t in texts]
+
+
+def check_against_sacrebleu(pairs, nbest, chosen):
+    assert len(chosen.pairs) == len(chosen.ranks) == len(chosen.similarities) == len(pairs)
+    for (source, reference), n, pair, rank, similarity in zip(
+        pairs, nbest, chosen.pairs, chosen.ranks, chosen.similarities, strict=True
+    ):
+        scores = oracle(n.texts, reference)
+        if max(scores, default=-1) < 0:
+            assert rank == -1 and pair == (source, reference)
+            continue
+        assert pair == (source, n.texts[rank])
+        assert scores[rank] == pytest.approx(max(scores), abs=1e-5)
+        assert similarity == pytest.approx(scores[rank], abs=1e-5)
+        assert n.texts.index(n.texts[rank]) == rank  # of equal texts the first
+
+
+@settings(deadline=None, max_examples=100)
+@given(corpora)
+def test_seq_inter_takes_the_hypothesis_with_the_highest_sacrebleu(rows):
+    pairs, nbest = corpus(*zip(*rows, strict=True)) if rows else ([], [])
+    check_against_sacrebleu(pairs, nbest, seq_inter(pairs, nbest, sentence_bleu))
+
+
+def test_many_sentences_of_many_lengths_keep_their_order():
+    rng = np.random.default_rng(0)
+    count = 2 * SENTENCES + 3
+    references = random_lines(rng, count, LENGTHS[1])
+    lists = [random_lines(rng, rng.integers(0, 4), LENGTHS[1]) for _ in range(count)]
+    pairs, nbest = corpus(references, lists)
+    check_against_sacrebleu(pairs, nbest, seq_inter(pairs, nbest, sentence_bleu))
+
+
+def test_sentences_longer_than_all_buckets_are_compared_whole():
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in rng.integers(0, 50, LENGTHS[-1] + 88)]
+    other = [*words[:-1], "x"]
+    pairs, nbest = corpus([" ".join(words)], [[" ".join(other), " ".join(words)]])
+    chosen = seq_inter(pairs, nbest, sentence_bleu)
+    check_against_sacrebleu(pairs, nbest, chosen)
+    assert chosen.ranks.tolist() == [1]
+
+
+def test_a_selection_does_not_depend_on_its_neighbours():
+    rng = np.random.default_rng(2)
+    references = random_lines(rng, SENTENCES + 9, 12)
+    lists = [random_lines(rng, ONE_SHAPE, 12) for _ in references]
+    pairs, nbest = corpus(references, lists)
+    together = seq_inter(pairs, nbest)
+    for place in (0, 7, SENTENCES + 8):
+        alone = seq_inter([pairs[place]], [NBest(0, nbest[place].texts)])
+        assert alone.pairs == [together.pairs[place]]
+        assert alone.ranks[0] == together.ranks[place]
+        np.testing.assert_allclose(alone.similarities[0], together.similarities[place], atol=1e-6)
+
+
+@pytest.mark.parametrize("similarity", [sentence_bleu, gleu], ids=["bleu", "gleu"])
+def test_of_equally_similar_hypotheses_the_better_ranked_is_taken(similarity):
+    # The first two of each list have the same n-grams in common with the reference.
+    pairs, nbest = corpus(
+        ["a b c d", "a b c d", "a b c d", "a"],
+        [["a b c x", "a b c y", "x"], ["x", "a b y", "a b z"], ["x", "y", "z"], ["z", "a", "a"]],
+    )
+    chosen = seq_inter(pairs, nbest, similarity)
+    assert chosen.ranks.tolist() == [0, 1, 0, 1]
+    assert [target for _, target in chosen.pairs] == ["a b c x", "a b y", "x", "a"]
+
+
+def test_left_to_itself_seq_inter_compares_as_kim_and_rush_did():
+    # By hand, with brevity exp(-1) for two words of four. The original takes the fourth root of
+    # 1/2 x (1/2)/1 for them, sacreBLEU the square root; of 3/4 x (1/2)/3 x (1/4)/2 x (1/8)/1 both
+    # take the fourth.
+    pairs, nbest = corpus(["5 6 7 8"], [["9 9 9 9", "5 9", "5 9 6 8"]])
+    want = [0.079868, math.exp(-1) * 0.25**0.25, (3 / 4 / 6 / 8 / 8) ** 0.25]
+    np.testing.assert_allclose(similarities(pairs, nbest)[0], want, atol=2e-6)
+    chosen = seq_inter(pairs, nbest)
+    assert chosen.ranks.tolist() == [1]
+    np.testing.assert_allclose(chosen.similarities, want[1:2], atol=2e-6)
+    assert seq_inter(pairs, nbest, sentence_bleu).ranks.tolist() == [2]
+
+
+def test_any_similarity_on_ids_will_do():
+    def shortness(hypothesis, reference):
+        return -jnp.sum(hypothesis > 0).astype(jnp.float32)
+
+    pairs, nbest = corpus(["a b"], [["a b", "", "c", "d e f"]])
+    chosen = seq_inter(pairs, nbest, shortness)
+    assert chosen.ranks.tolist() == [2]
+    assert chosen.similarities.tolist() == [-1]
+
+
+def test_equal_words_have_equal_ids_and_case_counts():
+    pairs, nbest = corpus(
+        ["Das  Haus\tist", "das haus"], [["das haus ist", "Das Haus ist"], ["Das Haus"]]
+    )
+    chosen = seq_inter(pairs, nbest, sentence_bleu)
+    assert chosen.ranks.tolist() == [1, 0]
+    np.testing.assert_allclose(chosen.similarities, [1, 0], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(text, st.lists(st.one_of(text, st.sampled_from(["", " ", "\u3000"]))))))
+def test_seq_kd_takes_the_first_hypothesis_that_says_something(rows):
+    pairs, nbest = corpus(*zip(*rows, strict=True)) if rows else ([], [])
+    chosen = seq_kd(pairs, nbest)
+    assert chosen.similarities is None
+    assert len(chosen.pairs) == len(chosen.ranks) == len(pairs)
+    for (source, reference), n, pair, rank in zip(
+        pairs, nbest, chosen.pairs, chosen.ranks, strict=True
+    ):
+        said = [t for t in n.texts if t.split()]
+        assert pair == (source, said[0] if said else reference)
+        assert rank == (n.texts.index(said[0]) if said else -1)
+
+
+@pytest.mark.parametrize("select", [seq_kd, seq_inter], ids=["seq_kd", "seq_inter"])
+@pytest.mark.parametrize("lists", [[[], []], [["", " "], []]], ids=["no-lists", "nothing-said"])
+def test_without_a_translation_the_reference_stays(select, lists):
+    pairs, nbest = corpus(["a b", "c"], lists)
+    chosen = select(pairs, nbest)
+    assert chosen.pairs == pairs
+    assert chosen.ranks.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("select", [seq_kd, seq_inter], ids=["seq_kd", "seq_inter"])
+def test_an_empty_reference_takes_the_teachers_best(select):
+    pairs, nbest = corpus([""], [["", "a", "b"]])
+    assert select(pairs, nbest).ranks.tolist() == [1]
+
+
+@pytest.mark.parametrize("select", [seq_kd, seq_inter], ids=["seq_kd", "seq_inter"])
+def test_no_pairs_give_no_pairs(select):
+    chosen = select([], [])
+    assert chosen.pairs == [] and chosen.ranks.shape == (0,)
+
+
+@pytest.mark.parametrize("select", [seq_kd, seq_inter], ids=["seq_kd", "seq_inter"])
+@pytest.mark.parametrize(("pairs", "lists"), [(3, 2), (2, 3), (0, 1), (1, 0)])
+def test_a_count_of_lists_that_differs_is_named(select, pairs, lists):
+    with pytest.raises(ValueError, match=f"{lists} n-best lists for {pairs} pairs"):
+        select([("s", "t")] * pairs, [NBest(n, ("a",)) for n in range(lists)])
+
+
+@pytest.mark.parametrize("select", [seq_kd, seq_inter], ids=["seq_kd", "seq_inter"])
+@pytest.mark.parametrize("indices", [(0, 2, 1), (0, 2, 3), (0, 2, 2)], ids=str)
+def test_lists_out_of_order_are_named(select, indices):
+    with pytest.raises(ValueError, match="number 1 belongs to sentence 2"):
+        select([("s", "t")] * 3, [NBest(n, ("a",)) for n in indices])
+
+
+def test_pairs_and_lists_are_left_as_they_were():
+    pairs, nbest = corpus(["a b", "c"], [["a"], ["c"]])
+    before = list(pairs), list(nbest)
+    seq_kd(pairs, nbest)
+    seq_inter(pairs, nbest)
+    assert (pairs, nbest) == before
