@@ -8,7 +8,7 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -141,12 +141,12 @@ class Demo:
     """Folder of the experiment; start again with the same one to resume."""
 
 
-def _commands(data: str | None):
+def _commands(data: str | None) -> Any:
     """The union of commands, with the plan of the named corpus as the default of ``run``."""
     plan = PLANS.get(data or "", Plan())
     run = Annotated[Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))]
     named = {c.__name__.lower(): c for c in (Train, Translate, Distill, Score, Evaluate, Demo)}
-    union = run
+    union: Any = run
     for name, command in named.items():
         union = union | Annotated[command, tyro.conf.subcommand(name)]
     return union

@@ -38,6 +38,7 @@ class Size:
     bidirectional: bool = False
     dropout: float = 0.3
     embed_dropout: float = 0.0
+    init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,14 @@ class Plan:
 
 PLANS = {
     "grammar": Plan(
-        teacher=Size(embed=128, hidden=256, dropout=0.2),
-        student=Size(embed=32, hidden=32, dropout=0.0),
+        teacher=Size(embed=128, hidden=192, dropout=0.1, init_scale=0.2),
+        student=Size(embed=32, hidden=32, dropout=0.0, init_scale=0.4),
+        teacher_training=Training(epochs=4, rate=3e-3, tokens_per_batch=768),
+        student_training=Training(epochs=5, rate=5e-3, tokens_per_batch=512),
+        fine_tuning=Training(epochs=2, rate=1e-3, tokens_per_batch=512),
         vocabulary="words",
         vocabulary_size=None,
+        inter_beam=12,
     ),
     "multi30k": Plan(
         teacher=Size(embed=256, hidden=320, bidirectional=True, dropout=0.5, embed_dropout=0.3),

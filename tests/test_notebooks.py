@@ -26,5 +26,8 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_opens_in_colab_and_leaves_jax_alone(path):
     text = path.read_text(encoding="utf-8")
-    assert f"colab.research.google.com/github/seqkd-jax/seqkd_jax/blob/main/notebooks/{path.name}" in text
+    assert (
+        f"colab.research.google.com/github/seqkd-jax/seqkd_jax/blob/main/notebooks/{path.name}"
+        in text
+    )
     assert "install -U" not in text and "pip install jax" not in text

@@ -185,7 +185,9 @@ def test_two_workers_make_the_same_bytes_as_one(tmp_path, small_shards):
 
 
 def test_perplexity_is_that_of_the_log_probabilities():
-    pairs = [(a, b.upper().lower()) for a, b in zip(lines(), ["r s t", "u", "v w"] * 8, strict=False)]
+    pairs = [
+        (a, b.upper().lower()) for a, b in zip(lines(), ["r s t", "u", "v w"] * 8, strict=False)
+    ]
     encoded = encode_pairs(pairs, SRC, TGT)
     total = log_probs(MODEL, params(), encoded).sum()
     tokens = sum(len(t) for t in encoded.tgt)

@@ -86,7 +86,9 @@ def translate(
     tokens = max(64, LIVE_ROWS * 16 // search.beam_size)
     for src, places in source_batches(sources, tokens_per_batch=tokens):
         # Rows that only fill the batch end at once.
-        limits = np.array([search.limit(lengths[p]) if p >= 0 else 1 for p in places], np.int32)
+        limits = np.array(
+            [search.limit(int(lengths[p])) if p >= 0 else 1 for p in places], np.int32
+        )
         run = translator(model, search, search.limit(src.shape[1]))
         found = run(params, src, limits)
         for row, place in enumerate(places):
@@ -128,7 +130,7 @@ def translate_texts(
     nbest = [NBest(first + n, ("",), ((),), (0.0,), (0.0,)) for n in range(len(lines))]
     for place, hypotheses in zip(full, found, strict=True):
         rows = [n for n, score in enumerate(hypotheses.scores) if np.isfinite(score)]
-        tokens = tuple(tuple(sentence(hypotheses.tokens[n])) for n in rows)
+        tokens = tuple(tuple(sentence(np.asarray(hypotheses.tokens[n]))) for n in rows)
         nbest[place] = NBest(
             index=first + place,
             texts=tuple(tgt_vocab.decode(t) for t in tokens),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..models.attention_lstm import alignments
@@ -25,27 +26,27 @@ def training_curves(
 
     ``metric`` is a name in ``metrics.jsonl``: bleu or perplexity.
     """
-    axes = _axes(axes)
+    ax = _axes(axes)
     for folder in map(Path, folders):
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [r for r in map(json.loads, lines) if "valid" in r]
         epochs, values = zip(*((r["epoch"], r["valid"][metric]) for r in records), strict=True)
-        axes.plot(epochs, values, marker=".", label=folder.name)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"validation {metric}")
-    axes.legend()
-    return axes
+        ax.plot(epochs, values, marker=".", label=folder.name)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(f"validation {metric}")
+    ax.legend()
+    return ax
 
 
 def attention_map(trained: Trained, source: str, target: str, axes: "Axes | None" = None) -> "Axes":
     """Draws where a model looks in ``source`` while it predicts each token of ``target``."""
-    axes = _axes(axes)
+    ax = _axes(axes)
     src, tgt = trained.src_vocab.encode(source), trained.tgt_vocab.encode(target)
-    weights = alignments(trained.config, trained.params, np.array(src), np.array(tgt))
-    axes.imshow(np.asarray(weights), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(src)), trained.src_vocab.tokens(src), rotation=60, ha="right")
-    axes.set_yticks(range(len(tgt)), trained.tgt_vocab.tokens(tgt))
-    return axes
+    weights = alignments(trained.config, trained.params, jnp.array(src), jnp.array(tgt))
+    ax.imshow(np.asarray(weights), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(src)), trained.src_vocab.tokens(src), rotation=60, ha="right")
+    ax.set_yticks(range(len(tgt)), trained.tgt_vocab.tokens(tgt))
+    return ax
 
 
 def distributions(
@@ -65,20 +66,20 @@ def distributions(
 
     What is left of a bar to 1 in the legend is mass that a model gives to other sentences.
     """
-    axes = _axes(axes)
+    ax = _axes(axes)
     shown = sorted(truth, key=lambda t: -truth[t])[:most]
     height = 0.8 / (len(models) + 1)
     rows = np.arange(len(shown))
-    axes.barh(rows, [truth[t] for t in shown], height, label="truth", color="black")
+    ax.barh(rows, [truth[t] for t in shown], height, label="truth", color="black")
     for n, (name, log_probs) in enumerate(models.items(), 1):
         values = [math.exp(log_probs[t]) for t in shown]
         total = sum(math.exp(log_probs[t]) for t in truth)
-        axes.barh(rows + n * height, values, height, label=f"{name} ({total:.0%} on right ones)")
-    axes.set_yticks(rows + 0.4, shown)
-    axes.invert_yaxis()
-    axes.set_xlabel("probability")
-    axes.legend(loc="lower right")
-    return axes
+        ax.barh(rows + n * height, values, height, label=f"{name} ({total:.0%} on right ones)")
+    ax.set_yticks(rows + 0.4, shown)
+    ax.invert_yaxis()
+    ax.set_xlabel("probability")
+    ax.legend(loc="lower right")
+    return ax
 
 
 def mode_mass(log_probs: Mapping[str, Sequence[float]], axes: "Axes | None" = None) -> "Axes":
@@ -86,15 +87,15 @@ def mode_mass(log_probs: Mapping[str, Sequence[float]], axes: "Axes | None" = No
 
     ``log_probs`` maps a name to log-probabilities (nats). Source: Kim & Rush 2016, section 5.2.
     """
-    axes = _axes(axes)
+    ax = _axes(axes)
     bins = np.linspace(0, 1, 26)
     for name, values in log_probs.items():
         masses = np.exp(np.asarray(values))
-        axes.hist(masses, bins, histtype="step", label=f"{name} (mean {masses.mean():.0%})")
-    axes.set_xlabel("probability of the greedy output")
-    axes.set_ylabel("sentences")
-    axes.legend()
-    return axes
+        ax.hist(masses, bins, histtype="step", label=f"{name} (mean {masses.mean():.0%})")
+    ax.set_xlabel("probability of the greedy output")
+    ax.set_ylabel("sentences")
+    ax.legend()
+    return ax
 
 
 def _axes(axes: "Axes | None") -> Any:

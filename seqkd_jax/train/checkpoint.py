@@ -11,8 +11,10 @@ import hashlib
 import json
 import shutil
 import warnings
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -42,7 +44,7 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def save(self, state: TrainState, meta: dict[str, Any], keep: set[int] = frozenset()) -> None:
+    def save(self, state: TrainState, meta: dict[str, Any], keep: Collection[int] = ()) -> None:
         """Saves the state and ``meta`` (JSON) under the state's step, in the background.
 
         The copy to the host is complete on return, so the state may be donated. ``keep`` names
@@ -51,7 +53,7 @@ class Checkpoints:
         self._finish()
         host = jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(state))
         step = int(host.step)
-        rest = serialization.to_state_dict(host.replace(params=None))
+        rest = serialization.to_state_dict(replace(host, params=None))
         rest.pop("params")
         self._manager.save(
             step,
@@ -79,11 +81,12 @@ class Checkpoints:
         else:
             return None
         params = self.restore_params(step, like.params)
-        template = serialization.to_state_dict(like.replace(params=None))
+        template = serialization.to_state_dict(replace(like, params=None))
         template.pop("params")
         rest = self._load(step, "rest", template)
-        state = serialization.from_state_dict(like.replace(params=None), rest | {"params": None})
-        return state.replace(params=params), self.meta(step)
+        bare = replace(like, params=None)
+        state = cast(TrainState, serialization.from_state_dict(bare, rest | {"params": None}))
+        return replace(state, params=params), self.meta(step)
 
     def restore_params(self, step: int, like: Params) -> Params:
         """Returns the parameters saved at ``step``, shaped as ``like``.

@@ -73,8 +73,9 @@ def decayed_sgd(
         del params
         return Latch(jnp.float32(rate), jnp.bool_(False), jnp.int32(0), jnp.float32(jnp.inf))
 
-    def update(updates, state: Latch, params=None, *, epoch: Array, perplexity: Array, **extra):
-        del params, extra
+    def update(updates, state: Any, params=None, **extra):
+        del params
+        epoch, perplexity = extra["epoch"], extra["perplexity"]
         validated = epoch > state.epoch
         closes = (epoch >= start_decay_at) | (perplexity > state.perplexity)
         latched = state.latched | (validated & closes)

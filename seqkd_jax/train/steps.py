@@ -5,7 +5,7 @@ sentences it is given, ``update`` divides once and moves the parameters.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -121,7 +121,8 @@ def make_train_step(
             "gradient_norm": norm,
             "finite": finite,
         }
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        state = replace(state, step=state.step + 1, params=params, opt_state=opt_state)
+        return state, metrics
 
     return TrainStep(gradients, update)
 
