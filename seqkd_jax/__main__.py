@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .plan import PLANS, Plan, Search, Size, Training
+from .plan import PLANS, Plan, Search, Size, Timing, Training
 
-Files = tuple[Path, Path]
+Files = tuple[Path, ...]  # source and target, or one .tsv file
 Flat = tyro.conf.arg(name="")  # nested settings without a prefix of their own
 
 
@@ -26,12 +26,12 @@ class Corpus:
     """Name of a corpus: grammar (generated, no download) or multi30k."""
     pair: str = "en-de"
     """Source and target language of a named corpus."""
-    train: Files | None = None
-    """Training files: source, target; one sentence a line."""
-    valid: Files | None = None
-    """Validation files: source, target."""
-    test: Files | None = None
-    """Test files: source, target; the validation files if there are none."""
+    train: Files = ()
+    """Training files: source and target, one sentence a line, or one .tsv file with both."""
+    valid: Files = ()
+    """Validation files, the same."""
+    test: Files = ()
+    """Test files, the same; the validation files if left out."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,30 @@ class Demo:
     """Folder of the experiment; start again with the same one to resume."""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure this library's speed on fixed work; or on real text, or beside a peer."""
+
+    rows: tuple[str, ...] = ()
+    """Rows, or parts of their names: student, decode-teacher, k5; all if left out."""
+    timing: Annotated[Timing, Flat] = Timing()
+    against: str | None = None
+    """A peer's command, whose JSON line names the row that both then measure in turns."""
+    real: bool = False
+    """Measure an epoch and a decoded test set of grammar, and of multi30k if SEQKD_DATA is set."""
+    table2: bool = False
+    """Measure the paper's Table 2: greedy students against a teacher's beam, V = 50,004."""
+    out: Path | None = None
+    """JSON file to write."""
+
+
 def _commands(data: str | None) -> Any:
     """The union of commands, with the plan of the named corpus as the default of ``run``."""
     plan = PLANS.get(data or "", Plan())
     run = Annotated[Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))]
-    named = {c.__name__.lower(): c for c in (Train, Translate, Distill, Score, Evaluate, Demo)}
+    named = {
+        c.__name__.lower(): c for c in (Train, Translate, Distill, Score, Evaluate, Demo, Bench)
+    }
     union: Any = run
     for name, command in named.items():
         union = union | Annotated[command, tyro.conf.subcommand(name)]
@@ -160,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="seqkd",
         description="Sequence-level knowledge distillation for attention LSTM translators.",
         args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff),
+        config=(tyro.conf.OmitSubcommandPrefixes,),
     )
     commands = importlib.import_module(".commands", __package__)
     try:

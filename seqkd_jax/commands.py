@@ -1,7 +1,9 @@
 """What each ``seqkd`` command does: calls of the library, in the order a reader would make them."""
 
 import ctypes
+import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pooch
 from tqdm import tqdm
 
 from . import __main__ as arguments
+from . import bench as benchmark
 from . import recipes
 from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
-from .data.text import read_lines, read_pairs, write_lines
+from .data.text import PathLike, atomic_write, decode_lines, read_lines, read_pairs, write_lines
 from .distill import select
 from .distill.nbest import NBest
 from .distill.translate import translate_corpus, translate_texts
@@ -20,6 +23,7 @@ from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
 from .plan import PLANS, Plan
+from .report.speed import machine, speed_table
 from .report.table import Row, compared, table
 from .train.model_folder import Trained, load_model
 
@@ -32,6 +36,7 @@ def prepare() -> None:
     cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    warnings.showwarning = lambda message, *_: print(f"seqkd: {message}", file=sys.stderr)
     # glibc hands large freed blocks back to the system, and every step would fault them in again.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -94,7 +99,7 @@ def translate(command: arguments.Translate) -> None:
     if command.source:
         lines = read_lines(command.source)
     else:
-        lines = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").split("\n")
+        lines = decode_lines(sys.stdin.buffer.read(), "standard input")
     with tqdm(total=len(lines), desc="translating", unit="sent", disable=None) as bar:
         nbest = translate_texts(
             trained.model,
@@ -109,7 +114,7 @@ def translate(command: arguments.Translate) -> None:
     if command.out:
         write_lines(command.out, written)
     else:
-        print("\n".join(written))
+        sys.stdout.write("".join(line + "\n" for line in written))
 
 
 def distill(command: arguments.Distill) -> None:
@@ -176,6 +181,27 @@ def evaluate(command: arguments.Evaluate) -> None:
     print(table(compared(rows, references, command.tokenize)))
 
 
+def bench(command: arguments.Bench) -> None:
+    """Measures speed, prints tables and writes JSON."""
+    prepare()
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured, too
+    if command.out:
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+    results = {}
+    if command.against:
+        results["against"] = benchmark.measure_against(command.against, command.timing)
+    if command.real:
+        results["real"] = benchmark.measure_real(command.rows, command.timing)
+    if command.table2:
+        results["table2"] = benchmark.measure_table2(command.timing)
+    if not results:
+        results["fixed"] = benchmark.measure_fixed(command.rows, command.timing)
+    print("\n\n".join(speed_table(records) for records in results.values()))
+    if command.out:
+        record = {"machine": machine(), **results}
+        atomic_write(command.out, json.dumps(record, indent=1).encode())
+
+
 def _corpus(given: arguments.Corpus) -> Corpus:
     if given.data and given.train:
         raise ValueError("Give either --data NAME or --train SOURCE TARGET, not both.")
@@ -186,7 +212,18 @@ def _corpus(given: arguments.Corpus) -> Corpus:
             "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
             "--valid SOURCE TARGET."
         )
-    return corpus_from_files(given.train, given.valid, given.test or given.valid)
+    train, valid, test = map(_files, (given.train, given.valid, given.test or given.valid))
+    return corpus_from_files(train, valid, test)
+
+
+def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:
+    match paths:
+        case (both,):
+            return both
+        case (source, target):
+            return source, target
+    names = " ".join(map(str, paths))
+    raise ValueError(f"{names}: give two files, source and target, or one .tsv file with both.")
 
 
 def _ensemble(members: Sequence[Trained]) -> Trained:

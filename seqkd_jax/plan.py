@@ -16,9 +16,9 @@ class Search:
     length_rule: Literal["none", "mean", "gnmt"] = "none"  # what divides the log-probability
     alpha: float = 0.6  # of the gnmt rule
     min_len: int = 0  # words before the end may come
-    max_ratio: float = 2.0  # longest translation: max_ratio * source tokens + max_extra,
-    max_extra: int = 10
-    max_len: int = 200  # and never more than this; EOS counts
+    max_ratio: float = 2.0  # at most max_ratio x source tokens + max_extra tokens
+    max_extra: int = 10  # see max_ratio
+    max_len: int = 200  # and never more tokens than this, the end of the sentence counted
 
     def limit(self, source_tokens: int) -> int:
         """The longest translation, in tokens with EOS, of a source of so many tokens."""
@@ -30,14 +30,14 @@ GREEDY = Search(beam_size=1)
 
 @dataclass(frozen=True)
 class Size:
-    """A model but for its vocabularies; the fields are those of ``Config``."""
+    """The shape of a model but for its vocabularies."""
 
-    embed: int = 256
-    hidden: int = 256
-    layers: int = 1
-    bidirectional: bool = False
-    dropout: float = 0.3
-    embed_dropout: float = 0.0
+    embed: int = 256  # width of word embeddings
+    hidden: int = 256  # width of LSTM layers
+    layers: int = 1  # of encoder and decoder each
+    bidirectional: bool = False  # a second encoder reads right to left; outputs are summed
+    dropout: float = 0.3  # between layers and before the output
+    embed_dropout: float = 0.0  # of word embeddings; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
 
 
@@ -45,12 +45,21 @@ class Size:
 class Training:
     """How a model is trained."""
 
-    epochs: int = 20
+    epochs: int = 20  # passes over the pairs, with a validation after each
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd decays as the paper's does
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
     tokens_per_batch: int = 1024  # sentences x longest side
     patience: int | None = None  # validations without better BLEU before it stops
     label_smoothing: float = 0.0  # of the part of the loss that sees the data
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How speed is measured: the rows in turns, so that all see the same machine."""
+
+    repeats: int = 5  # of each row
+    seconds: float = 1.2  # of one repeat, about, and never fewer than two steps
+    steps: int | None = None  # of one repeat, in place of seconds; of real text, the most steps
 
 
 @dataclass(frozen=True)
@@ -62,17 +71,17 @@ class Plan:
     teacher_training: Training = Training()
     student_training: Training = Training()
     fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter
-    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
-    vocabulary_size: int | None = 8000  # per vocabulary; None for all words
-    shared_vocabulary: bool = False  # one for both sides
-    lower: bool = False
+    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
+    vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
+    shared_vocabulary: bool = False  # one vocabulary for both sides
+    lower: bool = False  # put all text in lower case
     max_len: int = 60  # longer training pairs are left out, counted and reported
     alpha: float = 0.5  # weight of Word-KD against the data
     kd_beam: int = 5  # K of Seq-KD
     inter_beam: int = 35  # K of Seq-Inter
     beams: tuple[int, ...] = (1, 5)  # that rows are evaluated with
     tokenize: str = "none"  # of sacreBLEU: "none" for tokenised text, else "13a"
-    seed: int = 1
+    seed: int = 1  # of parameters, dropout and data order
 
 
 PLANS = {

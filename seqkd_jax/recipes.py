@@ -12,11 +12,11 @@ needs, and finds those that other rows, or an earlier start, have already made.
 import functools
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jax
 import optax
@@ -41,7 +41,6 @@ from .distill import select
 from .distill.nbest import NBest
 from .distill.translate import lines_digest, translate_corpus
 from .evaluate import (
-    Decoding,
     Evaluation,
     corpus_bleu,
     evaluate,
@@ -50,6 +49,7 @@ from .evaluate import (
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
 from .plan import PLANS, Plan, Search, Size, Training
+from .report.results import read_evaluation, write_results
 from .report.table import Row, Truth, compared, table
 from .train.fit import fit
 from .train.model_folder import Trained, describe_model
@@ -337,12 +337,27 @@ def run(lab: Lab, rows: Iterable[str] = tuple(ROWS), truth: Truth | None = None)
         baseline_of = "teacher" if name.startswith("teacher") else "baseline"
         if baseline_of not in wanted:
             wanted.insert(0, baseline_of)
-    done = [Row(name, _evaluated(lab, name, ROWS[name](lab)), {}) for name in wanted]
+    done = []
+    for name in wanted:
+        trained = ROWS[name](lab)
+        done.append(Row(name, _evaluated(lab, name, trained), {}, _seconds(lab.folder / name)))
     result = compared(done, [target for _, target in lab.corpus.test], lab.plan.tokenize)
-    records = {row.name: _record(row) for row in result}
-    atomic_write(lab.folder / "results.json", json.dumps(records, indent=1).encode())
+    about = {
+        "corpus": str(lab.corpus),
+        "plan": asdict(lab.plan),
+        "jax": jax.__version__,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+    }
+    write_results(lab.folder / "results.json", about, result, truth)
     atomic_write(lab.folder / "table.txt", (table(result, truth) + "\n").encode())
     return result
+
+
+def _seconds(folder: Path) -> float:
+    """The time that a stage's training steps took, all starts together."""
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    return [record["seconds"] for record in map(json.loads, lines) if "valid" in record][-1]
 
 
 def _evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
@@ -357,7 +372,7 @@ def _evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
     if path.exists():
         kept = json.loads(path.read_bytes())
         if kept.pop("of") == stamp:
-            return _evaluation(kept)
+            return read_evaluation(kept)
     evaluation = evaluate(
         trained.model,
         trained.params,
@@ -372,18 +387,6 @@ def _evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         atomic_write(lab.folder / name / f"test.beam{beam}.txt", lines.encode())
     atomic_write(path, json.dumps({"of": stamp, **asdict(evaluation)}, indent=1).encode())
     return evaluation
-
-
-def _evaluation(record: dict[str, Any]) -> Evaluation:
-    decodings = {int(k): Decoding(**v) for k, v in record.pop("decodings").items()}
-    return Evaluation(decodings=decodings, **record)
-
-
-def _record(row: Row) -> dict[str, Any]:
-    record = asdict(row)
-    for decoding in record["evaluation"]["decodings"].values():
-        del decoding["outputs"]
-    return record
 
 
 def grammar_truth(pairs: Pairs) -> Truth:

@@ -1,7 +1,10 @@
 """JAX made strict, with four devices on the CPU, before anything computes."""
 
 import os
+import tempfile
 
+# Commands keep downloads and compiled programs in the user's cache; tests leave it alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqkd-cache-")
 # Half of the suite's time would be LLVM polishing programs that run once.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 

@@ -51,19 +51,31 @@ def read_lines(path: PathLike) -> list[str]:
       ValueError: a line is not UTF-8 or holds a NUL byte (the message names it), or the gzip
         file is damaged.
     """
-    data = read_bytes(path)
+    return decode_lines(read_bytes(path), os.fspath(path))
+
+
+def decode_lines(data: bytes, name: str) -> list[str]:
+    """The lines of a text in UTF-8, as ``read_lines`` reads them.
+
+    Args:
+      data: the bytes.
+      name: what they are called in an error.
+
+    Raises:
+      ValueError: a line is not UTF-8 or holds a NUL byte.
+    """
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
         raise ValueError(
-            f"{os.fspath(path)}:{line}: not valid UTF-8 (byte {data[error.start]:#04x} at column "
+            f"{name}:{line}: not valid UTF-8 (byte {data[error.start]:#04x} at column "
             f"{len(before) + 1}); convert the file with iconv."
         ) from None
     if (nul := text.find("\0")) >= 0:
         raise ValueError(
-            f"{os.fspath(path)}:{text.count(chr(10), 0, nul) + 1}: a NUL byte; this is no text "
+            f"{name}:{text.count(chr(10), 0, nul) + 1}: a NUL byte; this is no text "
             "file, or it is in UTF-16: convert it with iconv."
         )
     lines = text.removeprefix(BOM).split("\n")

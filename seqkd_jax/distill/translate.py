@@ -7,6 +7,7 @@ can be resumed, finished by any number of workers, and traced to what made them.
 import functools
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -121,10 +122,17 @@ def translate_texts(
 ) -> list[NBest]:
     """Translates lines of text; an empty line has one empty hypothesis, so lines stay aligned.
 
-    Sources of more than ``max_source`` tokens are cut there. ``first`` is the index of the first
-    line in its corpus.
+    Sources of more than ``max_source`` tokens are cut there, with a warning that names the lines.
+    ``first`` is the index of the first line in its corpus.
     """
-    ids = [np.array(src_vocab.encode(line)[:max_source], np.int32) for line in lines]
+    ids = [np.array(src_vocab.encode(line), np.int32) for line in lines]
+    if overlong := [first + n + 1 for n, source in enumerate(ids) if len(source) > max_source]:
+        where = f"line {', '.join(map(str, overlong[:5]))}{', ...' if len(overlong) > 5 else ''}"
+        warnings.warn(
+            f"Sources longer than {max_source} tokens, cut there: {len(overlong):,} ({where}).",
+            stacklevel=2,
+        )
+    ids = [source[:max_source] for source in ids]
     full = [place for place, source in enumerate(ids) if len(source)]
     found = translate(model, params, [ids[place] for place in full], search, bar=bar)
     nbest = [NBest(first + n, ("",), ((),), (0.0,), (0.0,)) for n in range(len(lines))]

@@ -6,6 +6,7 @@ decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the st
 output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
 """
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -83,8 +84,9 @@ class DecoderState:
     feed: Array  # [H]
 
 
+@functools.lru_cache(maxsize=64)
 def attention_lstm(config: Config) -> Seq2Seq:
-    """Builds the five pure functions of the attention LSTM.
+    """Builds the five pure functions of the attention LSTM; equal settings give the same ones.
 
     Shapes: src [S] and tgt [T] are ids filled with PAD; hidden vectors are h~ [H]; logits [V].
     Dropout happens exactly when a key is passed (sites of Zaremba et al. 2014, and h~).

@@ -1,5 +1,8 @@
 """Tables and pictures of what was measured. Floor 4."""
 
+from .results import Results as Results
+from .results import read_results as read_results
+from .results import write_results as write_results
 from .table import Row as Row
 from .table import Truth as Truth
 from .table import compared as compared

@@ -16,6 +16,7 @@ class Row:
     name: str
     evaluation: Evaluation
     differences: dict[int, Difference]  # by beam size; empty for a row that others refer to
+    seconds: float | None = None  # of its training steps, without the stages before it
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,9 @@ def _epochs(
             bar.set_postfix_str("validating")
             metrics = validate(state.params)
             state, progress = _judge(state, progress, metrics, epochs, patience)
-            run.log.write(int(state.step), epoch=progress.epoch, valid=metrics)
+            run.log.write(
+                int(state.step), epoch=progress.epoch, seconds=progress.seconds, valid=metrics
+            )
             run.save(state, progress)
             if progress.done:
                 break

@@ -1,0 +1,85 @@
+"""``results.json``: evaluated rows on disk, and text files whose tables are made from them.
+
+    python -m seqkd_jax.report.results README.md
+
+fills each place of a text between ``<!-- table: PATH -->`` and ``<!-- end -->`` with the table of
+that results file; a path is relative to the text's folder.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.text import PathLike, atomic_write
+from ..evaluate import Decoding, Difference, Evaluation
+from .table import Row, Truth, table
+
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A table of systems, and what it was made with; the systems' outputs are not kept."""
+
+    about: dict[str, Any]  # corpus, plan, versions
+    rows: list[Row]
+    truth: Truth | None
+
+
+def write_results(
+    path: PathLike, about: dict[str, Any], rows: Sequence[Row], truth: Truth | None = None
+) -> None:
+    """Writes rows as JSON, without the outputs of the systems."""
+    record = {"about": about, "truth": truth and asdict(truth), "rows": [asdict(r) for r in rows]}
+    for row in record["rows"]:
+        for decoding in row["evaluation"]["decodings"].values():
+            decoding["outputs"] = []
+    atomic_write(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def read_results(path: PathLike) -> Results:
+    """Reads what ``write_results`` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged.
+    """
+    try:
+        record = json.loads(Path(path).read_bytes())
+        rows = [_row(row) for row in record["rows"]]
+        truth = record["truth"] and Truth(**record["truth"])
+        return Results(record["about"], rows, truth)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a results file, or damaged ({error!r}).") from None
+
+
+def read_evaluation(record: dict[str, Any]) -> Evaluation:
+    """An evaluation from its JSON."""
+    decodings = {int(beam): Decoding(**d) for beam, d in record["decodings"].items()}
+    return Evaluation(**{**record, "decodings": decodings})
+
+
+def fill_tables(text: str, folder: PathLike) -> str:
+    """Replaces each table of a text by that of the results file it names."""
+
+    def fill(match: re.Match[str]) -> str:
+        results = read_results(Path(folder) / match[2])
+        return f"{match[1]}```text\n{table(results.rows, results.truth)}\n```\n{match[3]}"
+
+    return PLACE.sub(fill, text)
+
+
+def _row(record: dict[str, Any]) -> Row:
+    differences = {int(beam): Difference(**d) for beam, d in record["differences"].items()}
+    evaluation = read_evaluation(record["evaluation"])
+    return Row(record["name"], evaluation, differences, record["seconds"])
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        filled = fill_tables(path.read_text(encoding="utf-8"), path.parent)
+        atomic_write(path, filled.encode())

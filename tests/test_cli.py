@@ -1,0 +1,231 @@
+import gzip
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from test_recipes import CORPUS
+
+from seqkd_jax.__main__ import main
+from seqkd_jax.data import read_lines, write_lines
+from seqkd_jax.distill.nbest import read_nbest
+from seqkd_jax.train.model_folder import load_model
+
+SIZE = ["--embed", "6", "--hidden", "8", "--dropout", "0"]
+SHORT = ["--epochs", "1", "--tokens-per-batch", "64", "--tokenize", "none"]
+WORDS = ["--vocabulary", "words", "--vocabulary-size", "None"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Parallel files, and models that the commands themselves have trained on them."""
+    folder = tmp_path_factory.mktemp("files")
+    for part in ("train", "valid", "test"):
+        pairs = getattr(CORPUS, part)
+        write_lines(folder / f"{part}.src", [source for source, _ in pairs])
+        write_lines(folder / f"{part}.tgt", [target for _, target in pairs])
+    write_lines(folder / "train.tsv.gz", ["\t".join(pair) for pair in CORPUS.train])
+    write_lines(folder / "valid.tsv", ["\t".join(pair) for pair in CORPUS.valid])
+    assert main(["train", *corpus(folder), *SIZE, *SHORT, *WORDS, "--out", f"{folder}/big"]) == 0
+    return folder
+
+
+def corpus(folder):
+    """The same text, once as two files and once as one."""
+    return ["--train", f"{folder}/train.tsv.gz", "--valid", f"{folder}/valid.src"] + [
+        f"{folder}/valid.tgt"
+    ]
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must fail as a user's mistake, and gives its one message."""
+
+    def run(*arguments):
+        assert main([str(a) for a in arguments]) == 2
+        error = capsys.readouterr().err.strip().split("\n")[-1]
+        assert error.startswith("seqkd: ")
+        return error
+
+    return run
+
+
+def shown(capsys, *arguments):
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_lines_are_translated_one_by_one_and_stay_aligned(files, capsys, monkeypatch):
+    lines = ["cat eats fish", "", "unheard words", "just kind"]
+    write_lines(files / "in.txt", lines)
+    shown(capsys, "translate", files / "big", "--source", files / "in.txt", "--out", files / "o.gz")
+    written = read_lines(files / "o.gz")
+    assert len(written) == 4 and written[1] == ""
+    given = "\n".join(lines).encode()  # the last line has no end
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert shown(capsys, "translate", files / "big") == "\n".join(written) + "\n"
+
+
+def test_no_input_gives_no_output(files, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert shown(capsys, "translate", files / "big") == ""
+
+
+def test_scores_of_translations_are_those_that_score_prints(files, capsys):
+    search = ["--beam-size", "3", "--max-extra", "2", "--max-ratio", "1"]
+    given = ["translate", files / "big", "--source", files / "test.src", *search]
+    lines = shown(capsys, *given, "--scores").splitlines()
+    scores, texts = zip(*(line.split("\t") for line in lines), strict=True)
+    write_lines(files / "texts", texts)
+    printed = shown(
+        capsys, "score", files / "big", "--source", files / "test.src", "--target", files / "texts"
+    ).splitlines()
+    both = [(a, b) for a, b, t in zip(scores, printed, texts, strict=True) if t]
+    assert len(both) > 4
+    np.testing.assert_allclose(*np.array(both, float).T, atol=2e-4)
+
+    nbest = shown(capsys, *given, "--n-best", "3").splitlines()
+    assert len(nbest) == 3 * len(texts)
+    assert [re.split(r" \|\|\| ", line)[1] for line in nbest[::3]] == list(texts)
+
+
+def test_several_models_translate_as_their_ensemble(files, capsys):
+    one = shown(capsys, "translate", files / "big", "--source", files / "test.src")
+    both = ["translate", files / "big", files / "big", "--source", files / "test.src"]
+    assert shown(capsys, *both) == one
+
+
+@pytest.mark.filterwarnings("always")
+def test_overlong_sources_are_cut_and_named(files, capsys):
+    write_lines(files / "long", ["cat", " ".join(["dog"] * 300)])
+    search = ["--max-len", "3"]
+    assert main(["translate", f"{files}/big", "--source", f"{files}/long", *search]) == 0
+    assert "Sources longer than 250 tokens, cut there: 1 (line 2)." in capsys.readouterr().err
+
+
+def test_a_distilled_corpus_trains_a_student(files, capsys):
+    out = files / "distilled"
+    search = ["--beam-size", "3", "--n-best", "3"]
+    command = ["distill", files / "big", "--source", files / "train.src", "--out", out, *search]
+    assert "48 pairs" in shown(capsys, *command)
+    best = [n.texts[0] for n in read_nbest(out / "nbest")[1]]
+    for line, text in zip(read_lines(out / "train.tgt"), best, strict=True):
+        assert line == text or not text.strip()
+    closest = ["--reference", files / "train.tgt"]
+    shown(capsys, *command, *closest)  # the same lists serve Seq-Inter
+    assert len(read_lines(out / "train.tgt")) == 48
+
+    distilled = ["--train", out / "train.src", out / "train.tgt", *corpus(files)[2:]]
+    student = ["--embed", "4", "--hidden", "4", "--dropout", "0", *SHORT]
+    teacher = ["--teacher", files / "big"]
+    shown(capsys, "train", *distilled, *student, *teacher, "--out", files / "small")
+    big, small = load_model(files / "big"), load_model(files / "small")
+    assert small.tgt_vocab.digest == big.tgt_vocab.digest
+    test = ["--source", files / "test.src", "--reference", files / "test.tgt"]
+    models = [files / "big", files / "small"]
+    text = shown(capsys, "evaluate", *models, *test, "--tokenize", "none", "--beams", "1", "2")
+    assert str(files / "small") in text and "tok:none" in text and "BLEU K=2" in text
+
+
+def test_the_same_command_finds_its_work_done(files, capsys):
+    before = load_model(files / "big").digest
+    command = ["train", *corpus(files), *SIZE, *SHORT, *WORDS, "--out", files / "big"]
+    assert before[:12] in shown(capsys, *command)
+
+
+# What a user can get wrong.
+
+
+def test_a_missing_file_is_named(files, refused):
+    missing = files / "no.src"
+    assert f"{missing}: no such file" in refused("translate", files / "big", "--source", missing)
+
+
+def test_a_folder_without_a_model_is_named(files, refused):
+    assert "holds no model" in refused("translate", files / "train.src", "--source", files)
+
+
+def test_unequal_files_are_named_with_their_counts(files, refused):
+    write_lines(files / "short.tgt", [target for _, target in CORPUS.train[:-1]])
+    error = refused(
+        *("train", "--train", files / "train.src", files / "short.tgt"),
+        *(*corpus(files)[2:], "--out", files / "x"),
+    )
+    assert "48 lines" in error and "47" in error
+    assert not (files / "x").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+def test_invalid_utf8_is_named_by_file_and_line(files, refused, packed):
+    path = files / ("bad.gz" if packed else "bad")
+    data = b"cat\ndog\n\xff\xfe\n"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert f"{path}:3: not valid UTF-8" in refused("translate", files / "big", "--source", path)
+
+
+def test_invalid_utf8_on_standard_input_is_named_by_line(files, refused, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat\n\xff\n")))
+    assert "standard input:2: not valid UTF-8" in refused("translate", files / "big")
+
+
+def test_an_unknown_corpus_is_answered_with_the_known_ones(tmp_path, refused):
+    error = refused("run", "--data", "wmt99", "--out", tmp_path / "x")
+    assert "grammar" in error and "multi30k" in error
+
+
+def test_nothing_to_train_on_is_answered_with_what_to_give(tmp_path, refused):
+    assert "--data grammar" in refused("train", "--out", tmp_path / "x")
+    error = refused("train", "--data", "grammar", "--train", "a", "b", "--out", tmp_path / "x")
+    assert "not both" in error
+
+
+def test_three_training_files_are_refused(files, refused):
+    three = [files / "train.src", files / "train.tgt", files / "test.tgt"]
+    error = refused("train", "--train", *three, *corpus(files)[2:], "--out", files / "x")
+    assert "two files, source and target, or one .tsv" in error
+
+
+def test_an_unknown_row_is_answered_with_the_known_ones(files, refused):
+    given = [*corpus(files), "--out", files / "rows", "--rows", "seq-kd", "best"]
+    assert "no row 'best'; the rows are: teacher," in refused("run", *given)
+
+
+def test_a_folder_that_holds_another_run_is_refused(files, refused):
+    command = ["train", *corpus(files), *SIZE, *SHORT, *WORDS, "--out", files / "big"]
+    error = refused(*command, "--rate", "0.5")
+    assert "holds another run: made_by.training.rate was 0.002 there and is 0.5 now" in error
+
+
+def test_models_with_different_vocabularies_are_not_mixed(files, refused):
+    """Vocabularies of one size with two words changed about, as after a retraining."""
+    write_lines(other := files / "permuted.tsv", ["\t".join(p) for p in CORPUS.train[:40]])
+    command = ["train", "--train", other, *corpus(files)[2:], *SIZE, *SHORT, *WORDS]
+    assert main([*map(str, command), "--out", f"{files}/other"]) == 0
+    error = refused("translate", files / "big", files / "other", "--source", files / "test.src")
+    assert "different vocabularies: both have" in error and "but id" in error
+    error = refused(
+        *("train", *corpus(files), *SIZE, *SHORT, "--out", files / "y"),
+        *("--teacher", files / "big", "--start", files / "other"),
+    )
+    assert "different vocabularies" in error
+
+
+def test_a_damaged_model_is_named_and_not_loaded(files, refused):
+    damaged = files / "damaged"
+    shutil.copytree(files / "big", damaged)
+    vocabulary = damaged / "tgt.vocab.json"
+    text = vocabulary.read_text()
+    vocabulary.write_text(text.replace("ANBEN", "BEN").replace("CAT", "COT"))
+    assert "damaged vocabulary" in refused("translate", damaged, "--source", files / "test.src")
+    (damaged / "config.json").write_text("{")
+    assert "config.json: damaged" in refused("translate", damaged, "--source", files / "test.src")
+
+
+def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
+    shape = ["--student.embed", "4", "--student.hidden", "4", "--student-training.epochs", "1"]
+    given = [*corpus(files), "--test", files / "test.src", files / "test.tgt", *WORDS, *shape]
+    rest = ["--beams", "1", "--out", files / "lab", "--rows", "baseline"]
+    printed = shown(capsys, "run", *given, *rest)
+    assert printed == (files / "lab" / "table.txt").read_text()
+    assert printed.splitlines()[2].split()[0] == "baseline"

@@ -1,0 +1,221 @@
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from seqkd_jax import recipes
+from seqkd_jax.data import Corpus, grammar
+from seqkd_jax.distill.nbest import read_nbest
+from seqkd_jax.evaluate import corpus_bleu
+from seqkd_jax.plan import Plan, Size, Training
+from seqkd_jax.report import read_results, table
+from seqkd_jax.report.results import fill_tables
+from seqkd_jax.train.model_folder import load_model
+
+WORDS = "anna ben cat dog eats fish goes home is just kind long".split()
+ONE_EPOCH = Training(epochs=1, tokens_per_batch=64)
+PLAN = Plan(
+    teacher=Size(embed=8, hidden=8, dropout=0.0),
+    student=Size(embed=4, hidden=4, dropout=0.0),
+    teacher_training=dataclasses.replace(ONE_EPOCH, rate=0.1),
+    student_training=ONE_EPOCH,
+    fine_tuning=ONE_EPOCH,
+    vocabulary="words",
+    vocabulary_size=None,
+    kd_beam=2,
+    inter_beam=3,
+    beams=(1, 2),
+)
+
+
+def pairs(seed, count):
+    """Sentences of four words, and their translation: the words backwards, in capitals."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(WORDS, 4).tolist() for _ in range(count)]
+    return [(" ".join(words), " ".join(words[::-1]).upper()) for words in drawn]
+
+
+CORPUS = Corpus("backwards", "lower", "upper", pairs(0, 48), pairs(1, 8), pairs(2, 8))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A lab in which every row of the table has been run."""
+    lab = recipes.lab(CORPUS, tmp_path_factory.mktemp("lab"), PLAN)
+    recipes.run(lab)
+    return lab
+
+
+def test_every_row_of_the_paper_is_in_the_table(finished):
+    results = read_results(finished.folder / "results.json")
+    assert [row.name for row in results.rows] == list(recipes.ROWS)
+    assert len(recipes.ROWS) == 10
+    text = (finished.folder / "table.txt").read_text()
+    assert text == table(results.rows) + "\n"
+    assert all(name in text for name in recipes.ROWS)
+
+
+def test_differences_are_to_the_rows_own_baseline(finished):
+    rows = {row.name: row for row in read_results(finished.folder / "results.json").rows}
+    for name, row in rows.items():
+        reference = rows["teacher" if name.startswith("teacher") else "baseline"]
+        assert bool(row.differences) == (row is not reference)
+        for beam, difference in row.differences.items():
+            mine, theirs = row.evaluation.decodings[beam], reference.evaluation.decodings[beam]
+            np.testing.assert_allclose(difference.bleu, mine.bleu - theirs.bleu, atol=1e-9)
+            assert 0 <= difference.p_value <= 1
+
+
+def test_scores_are_those_of_the_outputs_on_disk(finished):
+    references = [target for _, target in CORPUS.test]
+    for row in read_results(finished.folder / "results.json").rows:
+        for beam, decoding in row.evaluation.decodings.items():
+            outputs = (finished.folder / row.name / f"test.beam{beam}.txt").read_text()
+            assert decoding.bleu == corpus_bleu(outputs.split("\n")[:-1], references, "none")
+
+
+def test_each_row_trains_on_what_the_paper_says(finished):
+    """The data, the loss and the starting point of each row, from what its folder records."""
+
+    def made_by(name):
+        return json.loads((finished.folder / name / "config.json").read_bytes())["made_by"]
+
+    digest = {name: load_model(finished.folder / name).digest for name in recipes.ROWS}
+    data = recipes.lines_digest([side for pair in CORPUS.train for side in pair])
+    distilled, closest = made_by("seq-kd")["pairs"], made_by("seq-kd+seq-inter")["pairs"]
+    assert len({data, distilled, closest}) == 3
+    for name, of, alpha, start in [
+        ("teacher", data, 0, None),
+        ("teacher+seq-inter", closest, 0, "teacher"),
+        ("baseline", data, 0, None),
+        ("word-kd", data, 0.5, None),
+        ("seq-kd", distilled, 0, None),
+        ("baseline+seq-inter", closest, 0, "baseline"),
+        ("word-kd+seq-inter", closest, 0, "word-kd"),
+        ("seq-kd+seq-inter", closest, 0, "seq-kd"),
+        ("seq-kd+word-kd", distilled, 0.5, None),
+        ("seq-kd+seq-inter+word-kd", closest, 0.5, "seq-kd"),
+    ]:
+        row = made_by(name)
+        assert (row["pairs"], row["alpha"]) == (of, alpha), name
+        assert row["start"] == (start and digest[start]), name
+        assert row["teacher"] == (digest["teacher"] if alpha else None), name
+
+
+def test_distilled_lines_can_be_traced_to_the_teacher(finished):
+    header, lists = read_nbest(finished.folder / "nbest-2")
+    teacher = load_model(finished.folder / "teacher")
+    assert header["teacher"] == teacher.digest and header["search"]["beam_size"] == 2
+    for (source, target), (given, _), n in zip(
+        recipes.seq_kd_pairs(finished), CORPUS.train, lists, strict=True
+    ):
+        assert source == given and target in (*n.texts, CORPUS.train[n.index][1])
+
+
+def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a stage that was done is done again")
+
+    before = (finished.folder / "results.json").read_bytes()
+    monkeypatch.setattr("seqkd_jax.train.fit.pmap_step", lambda _: never)
+    monkeypatch.setattr("seqkd_jax.distill.translate.translate_texts", never)
+    monkeypatch.setattr(recipes, "evaluate", never)
+    recipes.run(recipes.lab(CORPUS, finished.folder, PLAN))
+    assert (finished.folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"plan": dataclasses.replace(PLAN, seed=2)}, "made_by.seed was 1 there and is 2"),
+        ({"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))}, "made_by.pairs"),
+        (
+            {"plan": dataclasses.replace(PLAN, teacher=Size(embed=8, hidden=9, dropout=0.0))},
+            "model.hidden was 8 there and is 9",
+        ),
+    ],
+    ids=["seed", "corpus", "size"],
+)
+def test_a_lab_with_other_settings_is_refused(finished, change, named):
+    lab = dataclasses.replace(finished, **change)
+    with pytest.raises(ValueError, match=named):
+        recipes.teacher(lab)
+
+
+def test_an_unknown_row_is_answered_with_the_known_ones(finished):
+    with pytest.raises(ValueError, match=r"no row 'seqkd'; the rows are: teacher, teacher\+seq-in"):
+        recipes.run(finished, ["seqkd"])
+
+
+def test_the_grammars_own_values_are_the_exact_ones():
+    test = grammar.sample_pairs(seed=5, n=30)
+    truth = recipes.grammar_truth(test)
+    modes = [grammar.mode(source) for source, _ in test]
+    masses = [np.exp(grammar.log_prob(s, m)) for (s, _), m in zip(test, modes, strict=True)]
+    nats = -sum(grammar.log_prob(source, target) for source, target in test)
+    tokens = sum(len(target.split()) + 1 for _, target in test)
+    assert truth.bleu == corpus_bleu(modes, [target for _, target in test], "none")
+    np.testing.assert_allclose(truth.mode_mass, np.mean(masses))
+    np.testing.assert_allclose(truth.perplexity, np.exp(nats / tokens))
+
+
+def test_tables_in_a_text_are_those_of_the_files_it_names(finished):
+    text = "before\n<!-- table: results.json -->\nold\n<!-- end -->\nafter\n"
+    filled = fill_tables(text, finished.folder)
+    results = read_results(finished.folder / "results.json")
+    assert table(results.rows) in filled and "old" not in filled
+    assert filled.startswith("before\n") and filled.endswith("<!-- end -->\nafter\n")
+    assert fill_tables(filled, finished.folder) == filled
+
+
+def test_a_damaged_results_file_is_named(tmp_path):
+    (tmp_path / "results.json").write_text('{"rows": [{}]}')
+    with pytest.raises(ValueError, match=r"results\.json: not a results file"):
+        read_results(tmp_path / "results.json")
+
+
+SMALL_LAB = """
+import os, sys
+os.environ["JAX_PLATFORMS"] = "cpu"
+import test_recipes as t
+from seqkd_jax import commands, recipes
+from seqkd_jax.distill import translate
+commands.prepare()
+translate.SHARD_SENTENCES = 7
+recipes.run(recipes.lab(t.CORPUS, sys.argv[1], t.PLAN), ["word-kd", "seq-kd+seq-inter"])
+"""
+
+
+def lasting(folder):
+    """Each file of a lab that may not depend on when it was stopped, by its name."""
+    names = ["*/src.vocab.json", "*/config.json", "nbest-*/shard-*", "*/test.beam*.txt"]
+    files = {p.relative_to(folder): p.read_bytes() for n in names for p in folder.glob(n)}
+    models = {p.parent.name: load_model(p.parent).digest for p in folder.glob("*/config.json")}
+    return files, models
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_lab_killed_again_and_again_ends_with_the_same_bits(tmp_path, seed):
+    rng = random.Random(seed)
+    command = [sys.executable, "-c", SMALL_LAB]
+    place = {"cwd": os.path.dirname(__file__), "stderr": subprocess.DEVNULL}
+    started = time.monotonic()
+    subprocess.run([*command, f"{tmp_path}/whole"], check=True, **place)
+    whole = time.monotonic() - started
+    for _ in range(12):
+        process = subprocess.Popen([*command, f"{tmp_path}/killed"], **place)
+        time.sleep(rng.uniform(0.1, 0.6) * whole)
+        process.kill()
+        process.wait()
+    subprocess.run([*command, f"{tmp_path}/killed"], check=True, **place)
+    assert lasting(tmp_path / "killed") == lasting(tmp_path / "whole")
+    tables = [read_results(tmp_path / n / "results.json").rows for n in ("killed", "whole")]
+    bleu = [[(r.name, r.evaluation.decodings[1].bleu) for r in rows] for rows in tables]
+    assert bleu[0] == bleu[1] and len(bleu[0]) == 4
