@@ -26,6 +26,8 @@ class Corpus:
     """Name of a corpus: grammar (generated, no download) or multi30k."""
     pair: str = "en-de"
     """Source and target language of a named corpus."""
+    form: Literal["tok", "raw"] = "tok"
+    """Of multi30k: tokenised and lower-cased, or raw (then score with --tokenize 13a)."""
     train: Files = ()
     """Training files: source and target, one sentence a line, or one .tsv file with both."""
     valid: Files = ()
@@ -56,9 +58,9 @@ class Train:
     size: Annotated[Size, Flat] = Size()
     training: Annotated[Training, Flat] = Training()
     teacher: Path | None = None
-    """Folder of a trained model for word-level KD; its vocabularies are taken over."""
+    """Folder of a trained model that teaches; its vocabularies are taken over."""
     alpha: float = 0.5
-    """Weight of word-level KD against the data, where there is a teacher."""
+    """Weight of the teacher's word-level KD against the data; 0 for its vocabularies alone."""
     start: Path | None = None
     """Folder of a trained model to start from (fine-tuning); its vocabularies are taken over."""
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"

@@ -80,4 +80,4 @@ class Total:
 
 def shift_right(tgt: Array) -> Array:
     """What the decoder reads while it predicts ``tgt`` [T]: BOS, then all but the last token."""
-    return jnp.concatenate([jnp.full((1,), BOS, tgt.dtype), tgt[:-1]])
+    return jnp.concatenate([jnp.full((1,), BOS, jnp.int32), jnp.asarray(tgt, jnp.int32)[:-1]])

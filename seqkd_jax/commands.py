@@ -206,7 +206,7 @@ def _corpus(given: arguments.Corpus) -> Corpus:
     if given.data and given.train:
         raise ValueError("Give either --data NAME or --train SOURCE TARGET, not both.")
     if given.data:
-        return load_corpus(given.data, given.pair)
+        return load_corpus(given.data, given.pair, given.form)
     if not given.train or not given.valid:
         raise ValueError(
             "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "

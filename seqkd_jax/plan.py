@@ -36,9 +36,11 @@ class Size:
     hidden: int = 256  # width of LSTM layers
     layers: int = 1  # of encoder and decoder each
     bidirectional: bool = False  # a second encoder reads right to left; outputs are summed
+    residual: bool = False  # layer l > 2 reads h of layer l-1 plus h of layer l-2
     dropout: float = 0.3  # between layers and before the output
     embed_dropout: float = 0.0  # of word embeddings; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Training:
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd decays as the paper's does
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
     tokens_per_batch: int = 1024  # sentences x longest side
+    microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result
     patience: int | None = None  # validations without better BLEU before it stops
     label_smoothing: float = 0.0  # of the part of the loss that sees the data
 

@@ -129,7 +129,7 @@ def train(
       pairs: to train on.
       training: settings.
       alpha: weight of ``word_kd`` in the loss.
-      teacher: for ``word_kd``.
+      teacher: for ``word_kd``; without weight it only has to share the vocabularies.
       start: the model to start from (fine-tuning).
       vocabularies: source and target; the lab's own if left out.
     """
@@ -154,8 +154,9 @@ def train(
             "seed": plan.seed,
         },
     )
-    data_loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
-    loss = mix(data_loss, word_kd, alpha) if teacher else data_loss
+    loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
+    loss = mix(loss, word_kd, alpha) if alpha else loss
+    teach = teacher if alpha else None  # of weight 0 it would cost a forward pass all the same
     encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
     buckets = plan_buckets(
         [len(s) for s in encoded.src],
@@ -172,7 +173,9 @@ def train(
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
     fitted = fit(
         folder,
-        make_train_step(model, tx, loss, teacher=teacher and teacher.model),
+        make_train_step(
+            model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+        ),
         init_state(model, tx, init_key, start and start.params),
         batches=lambda epoch, first: batches(
             encoded, buckets, seed=plan.seed, epoch=epoch, start=first
@@ -182,7 +185,7 @@ def train(
         epochs=training.epochs,
         patience=training.patience,
         key=run_key,
-        teacher_params=teacher and teacher.params,
+        teacher_params=teach and teach.params,
     )
     return Trained(config, model, fitted.params, src_vocab, tgt_vocab)
 

@@ -23,6 +23,7 @@ FLOORS = {
     "evaluate": 3,
     "report": 4,
     "recipes": 5,
+    "bench": 5,
     "commands": 6,
     "__main__": 6,
 }

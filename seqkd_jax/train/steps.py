@@ -91,6 +91,11 @@ def make_train_step(
 
         if microbatches == 1:
             return part(batch)
+        if (rows := len(batch.weight)) % microbatches:
+            raise ValueError(
+                f"microbatches is {microbatches}, which does not divide the {rows} sentences that "
+                "a device has of a batch; batches have a multiple of 8, so give 2, 4 or 8."
+            )
         parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
         zeros = jax.tree.map(
             lambda s: jnp.zeros(s.shape, s.dtype),

@@ -13,7 +13,7 @@ import hashlib
 import math
 import random
 
-from . import english, german
+from . import derive, german
 
 Pairs = list[tuple[str, str]]
 SHORTEST, LONGEST = 4, 20  # English words and marks
@@ -24,7 +24,7 @@ def sample_pairs(seed: int, n: int) -> Pairs:
     rng = random.Random(f"grammar {seed}")
     pairs: Pairs = []
     while len(pairs) < n:
-        source, meaning = english.draw(rng)
+        source, meaning = derive.draw(rng)
         if SHORTEST <= len(source.split()) <= LONGEST:
             pairs.append((source, german.draw(meaning, rng)))
     return pairs
@@ -40,7 +40,7 @@ def splits(seed: int, train: int, valid: int, test: int) -> dict[str, Pairs]:
     parts: dict[str, Pairs] = {name: [] for name in sizes}
     rng = random.Random(f"grammar {seed}")
     while any(len(parts[name]) < size for name, size in sizes.items()):
-        source, meaning = english.draw(rng)
+        source, meaning = derive.draw(rng)
         if SHORTEST <= len(source.split()) <= LONGEST:
             target = german.draw(meaning, rng)
             part = parts[_part_of(source)]
@@ -56,7 +56,7 @@ def _part_of(source: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _targets(source: str) -> dict[str, float]:
-    readings = english.read(source)
+    readings = derive.read(source)
     if not readings:
         raise ValueError(f"{source!r} is no sentence of the grammar; see sample_pairs.")
     whole = sum(weight for weight, _ in readings)
@@ -90,4 +90,4 @@ def mode(source: str) -> str:
 
 def entropy(source: str) -> float:
     """The entropy of p(t | s), in nats."""
-    return -sum(p * math.log(p) for p in _targets(source).values())
+    return sum(p * -math.log(p) for p in _targets(source).values())

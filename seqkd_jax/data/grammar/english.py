@@ -1,4 +1,4 @@
-"""The English side: a context-free grammar with weights, to draw sentences from and to read them.
+"""The English side: a context-free grammar with weights; ``derive`` draws and reads sentences.
 
 A symbol is a name with features after slashes, such as ``object/food/full``; every part of a rule
 that is no symbol is a word. A rule's ``mean`` makes its meaning of the meanings of its symbols.
@@ -6,17 +6,15 @@ A meaning of None is none: what has it is neither drawn nor read.
 """
 
 import functools
-import random
 from collections.abc import Callable, Iterator
-from itertools import accumulate, product
+from itertools import product
 from typing import Any, NamedTuple
 
-from .lexicon import (
+from .entries import (
     ADJECTIVE_ENTRIES,
     CONJUNCTION_ENTRIES,
     FREQUENCY_ENTRIES,
     MODAL_ENTRIES,
-    NAMES,
     NOUN_ENTRIES,
     NUMBER_ENTRIES,
     QUESTION_ENTRIES,
@@ -25,6 +23,7 @@ from .lexicon import (
     WANT_ENTRY,
     Entry,
 )
+from .lexicon import NAMES
 from .meaning import Clause, Phrase, Sentence
 
 
@@ -207,8 +206,10 @@ def _verb_phrases(rule: Add) -> None:
                 f"verb/give/{form} object/someone/short object/{kind}/{size}",
                 lambda v, r, o: Clause(verb=v, receiver=r, object=o),
             )
-        rule(core, 8, f"verb/none/{form}", lambda v: Clause(verb=v))
-        rule(core, 5, f"verb/none/{form} place", lambda v, p: Clause(verb=v, place=p))
+        for kind, share in (("rest", 0.25), ("none", 0.75)):  # no companion at rest
+            verb = f"verb/{kind}/{form}"
+            rule(core, 8 * share, verb, lambda v: Clause(verb=v))
+            rule(core, 5 * share, f"{verb} place", lambda v, p: Clause(verb=v, place=p))
         rule(
             core,
             8,
@@ -318,6 +319,8 @@ def _with_subject(subject: Phrase, predicate: Clause, **more: Any) -> Clause | N
     others = (predicate.object, predicate.receiver, predicate.companion)
     if any(other and other.pronoun and other.person == subject.person < 3 for other in others):
         return None  # "i see me" would need a reflexive pronoun
+    if subject.name and subject in others:
+        return None  # so would "anna sees anna"
     return predicate._replace(subject=subject, **more)
 
 
@@ -325,7 +328,8 @@ def _sentences(rule: Add) -> None:
     tenses = {"present": 10, "past": 11, "future": 3, "modal": 6}
     for tense, share in tenses.items():
         rule("sentence", 5 * share, f"clause/{tense}/full .", lambda c: Sentence("statement", c))
-        two = f"clause/{tense}/short conjunction clause/{tense}/short ."
+        later = "present" if tense == "future" else tense  # no "before he will"
+        two = f"clause/{tense}/short conjunction clause/{later}/short ."
         rule("sentence", 1.6 * share, two, _joined)
         if tense in ("present", "past"):
             front = f"conjunction clause/{tense}/short , clause/{tense}/short ."
@@ -374,12 +378,13 @@ def _fronted(conjunction: Entry, second: Clause, first: Clause) -> Sentence:
 
 
 def _asked(*parts: Any, tense: str, word: bool) -> Sentence | None:
-    asks, rest = (parts[0], parts[1:]) if word else (None, parts)
+    asks = parts[0] if word else None
+    subject, core = parts[-2:]
+    if asks and asks.english[0] == ("where",) and core.place:
+        return None  # it asks for the place
     if tense == "modal":
-        modal, subject, core = rest
-        clause = _with_subject(subject, core, modal=modal)
+        clause = _with_subject(subject, core, modal=parts[-3])
     else:
-        subject, core = rest
         clause = _with_subject(subject, core, tense=tense)
     return clause and Sentence("question", clause, question_word=asks)
 
@@ -388,107 +393,3 @@ def _ordered(core: Clause, *, please: bool, negated: bool) -> Sentence | None:
     you = Phrase(2, pronoun="you")
     clause = _with_subject(you, core._replace(negated=negated))
     return clause and Sentence("order", clause, please=please)
-
-
-# Drawing and reading.
-
-
-def draw(rng: random.Random) -> tuple[str, Sentence]:
-    """Draws a sentence and its meaning."""
-    while True:
-        drawn = _draw("sentence", rng)
-        if drawn:
-            return _with_an(drawn[0]), drawn[1]
-
-
-def _draw(symbol: str, rng: random.Random) -> tuple[list[str], Any] | None:
-    here, weights = rules()[symbol], _weights()[symbol]
-    (chosen,) = rng.choices(here, cum_weights=weights)
-    words: list[str] = []
-    meanings = []
-    for part in chosen.parts:
-        if part in rules():
-            inner = _draw(part, rng)
-            if inner is None:
-                return None
-            words += inner[0]
-            meanings.append(inner[1])
-        else:
-            words.append(part)
-    meaning = chosen.mean(*meanings)
-    return None if meaning is None else (words, meaning)
-
-
-def read(source: str) -> list[tuple[float, Sentence]]:
-    """Reads a sentence: all of its meanings with their weights, which sum to its probability but
-    for one factor that all sentences share.
-    """
-    words = ["a" if word == "an" else word for word in source.split()]
-    if _with_an(words) != source:
-        return []
-    at_start: dict[tuple[str, int], list[tuple[float, int, Any]]] = {}
-
-    def read_symbol(symbol: str, start: int) -> list[tuple[float, int, Any]]:
-        key = symbol, start
-        if key not in at_start:
-            total = _weights()[symbol][-1]
-            word = words[start] if start < len(words) else None
-            first, later = _first_words()[symbol]
-            found = []
-            for rule in (*first.get(word, ()), *later):
-                for weight, end, meanings in read_parts(rule.parts, start):
-                    meaning = rule.mean(*meanings)
-                    if meaning is not None:
-                        found.append((weight * rule.weight / total, end, meaning))
-            at_start[key] = found
-        return at_start[key]
-
-    def read_parts(parts: tuple[str, ...], start: int) -> list[tuple[float, int, tuple]]:
-        partial: list[tuple[float, int, tuple]] = [(1.0, start, ())]
-        for part in parts:
-            if part in rules():
-                partial = [
-                    (weight * more, end, (*meanings, meaning))
-                    for weight, middle, meanings in partial
-                    for more, end, meaning in read_symbol(part, middle)
-                ]
-            else:
-                partial = [
-                    (weight, end + 1, meanings)
-                    for weight, end, meanings in partial
-                    if end < len(words) and words[end] == part
-                ]
-            if not partial:
-                break
-        return partial
-
-    whole = read_symbol("sentence", 0)
-    return [(weight, meaning) for weight, end, meaning in whole if end == len(words)]
-
-
-def _with_an(words: list[str]) -> str:
-    """Joins words; "a" becomes "an" before a vowel."""
-    following = [*words[1:], ""]
-    return " ".join(
-        "an" if word == "a" and after[:1] in tuple("aeiou") else word
-        for word, after in zip(words, following, strict=True)
-    )
-
-
-@functools.cache
-def _weights() -> dict[str, list[float]]:
-    """The cumulative weights of each symbol's rules."""
-    return {s: list(accumulate(rule.weight for rule in here)) for s, here in rules().items()}
-
-
-@functools.cache
-def _first_words() -> dict[str, tuple[dict[str | None, list[Rule]], list[Rule]]]:
-    """Each symbol's rules: by the word that they begin with, and those that begin with a symbol."""
-    table = {}
-    for symbol, here in rules().items():
-        first: dict[str | None, list[Rule]] = {}
-        for rule in here:
-            if rule.parts[0] not in rules():
-                first.setdefault(rule.parts[0], []).append(rule)
-        table[symbol] = first, [rule for rule in here if rule.parts[0] in rules()]
-    return table

@@ -10,7 +10,23 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .lexicon import Adjective, Entry, Modal, Noun, Verb, linking_e, verb_stem
+from .entries import NUMBER_ENTRIES, Adjective, Entry, Modal, Noun, Verb
+from .inflection import (
+    ARTICLES,
+    CASES,
+    HABEN,
+    PERSONAL,
+    PERSONAL_THIRD,
+    POLITE,
+    SEIN,
+    WERDEN,
+    imperative_form,
+    modal_form,
+    noun_form,
+    present_form,
+    preterite_form,
+    strong_ending,
+)
 from .meaning import Clause, Phrase, Sentence
 
 
@@ -93,7 +109,7 @@ def _expanded(node: Node, known: dict[int, dict]) -> dict[tuple[str, ...], float
 
 
 def _tidy(words: Iterable[str]) -> str:
-    """Joins words; a comma falls before another mark, prepositions take up the article."""
+    """Joins words; a comma falls before another mark."""
     text = " ".join(word for word in words if word)
     for given, better in ((" , ,", " ,"), (" , .", " ."), (" , ?", " ?"), (" , !", " !")):
         text = text.replace(given, better)
@@ -112,20 +128,6 @@ def _text(entry: Entry | None, style: Style) -> Node:
 
 # Noun phrases. Cases are nom, acc and dat.
 
-PERSONAL = {  # person, plural: nominative, accusative, dative
-    (1, False): ("ich", "mich", "mir"),
-    (2, False): ("du", "dich", "dir"),
-    (1, True): ("wir", "uns", "uns"),
-    (3, True): ("sie", "sie", "ihnen"),
-}
-PERSONAL_THIRD = {"he": ("er", "ihn", "ihm"), "she": ("sie", "sie", "ihr")}
-POLITE = ("sie", "sie", "ihnen")
-CASES = ("nom", "acc", "dat")
-ARTICLES = {  # masculine, feminine, neuter, plural
-    "nom": ("der", "die", "das", "die"),
-    "acc": ("den", "die", "das", "die"),
-    "dat": ("dem", "der", "dem", "den"),
-}
 POSSESSIVES = {"my": "mein", "his": "sein", "our": "unser", "a": "ein", "no": "kein"}
 CONTRACTED = {  # of a preposition and an article
     ("in", "dem"): "im",
@@ -135,16 +137,10 @@ CONTRACTED = {  # of a preposition and an article
 }
 
 
-def _ending(case: str, column: int) -> str:
-    """The strong ending of a case: that of "dieser"."""
-    article = ARTICLES[case][column]
-    return "e" if article == "die" else "es" if article == "das" else article[1:]
-
-
 def _determiner(phrase: Phrase, case: str, column: int, style: Style) -> tuple[str, str]:
     """The article, and the adjective's ending after it."""
     given = phrase.determiner
-    strong = _ending(case, column)
+    strong = strong_ending(case, column)
     weak = "e" if case == "nom" and column < 3 or case == "acc" and column in (1, 2) else "en"
     if given == "the":
         return ARTICLES[case][column], weak
@@ -160,12 +156,6 @@ def _determiner(phrase: Phrase, case: str, column: int, style: Style) -> tuple[s
     if bare:
         return stem, strong
     return stem + strong, weak
-
-
-def _noun(noun: Noun, plural: bool, case: str) -> str:
-    if not plural:
-        return noun.plural if noun.weak and case != "nom" else noun.singular
-    return noun.plural + ("n" if case == "dat" and noun.plural[-1] not in "ns" else "")
 
 
 def _phrase(phrase: Phrase, case: str, style: Style, preposition: str = "") -> Node:
@@ -193,7 +183,7 @@ def _phrase(phrase: Phrase, case: str, style: Style, preposition: str = "") -> N
                 if isinstance(adjective, Adjective)
             )
             node = (*node, OneOf(stems))
-        node = (*node, _noun(noun, phrase.plural, case))
+        node = (*node, noun_form(noun, phrase.plural, case))
         if phrase.relative:
             who = ARTICLES["nom"][column]
             node = (*node, ",", _clause(phrase.relative, style, "last", relative=who), ",")
@@ -203,61 +193,12 @@ def _phrase(phrase: Phrase, case: str, style: Style, preposition: str = "") -> N
 
 # Verbs. A conjugation takes person and plural.
 
-HABEN = {(1, False): "habe", (2, False): "hast", (3, False): "hat", (1, True): "haben"}
-SEIN = {(1, False): "bin", (2, False): "bist", (3, False): "ist", (1, True): "sind"}
-WERDEN = {(1, False): "werde", (2, False): "wirst", (3, False): "wird", (1, True): "werden"}
-
 
 def _agreeing(phrase: Phrase, style: Style) -> tuple[int, bool]:
     """Person and number that the verb agrees with; plurals are all alike, and so is "Sie"."""
     if phrase.plural or phrase.person == 2 and style.polite:
         return 1, True
     return phrase.person, False
-
-
-def _second(third: str) -> str:
-    """The du-form to a third person singular."""
-    return third[:-1] + ("t" if third[-2] in "sßzx" else "st")
-
-
-def _present(verb: Verb, person: int, plural: bool) -> str:
-    if plural:
-        return verb.infinitive
-    if person == 1:
-        return verb_stem(verb.infinitive) + "e"
-    return verb.third if person == 3 else _second(verb.third)
-
-
-def _preterite(verb: Verb, person: int, plural: bool) -> str:
-    form = verb.preterite
-    if plural:
-        return form + ("n" if form.endswith("te") else "en")
-    if person == 2:
-        return form + ("est" if form[-1] in "sßdtz" else "st")
-    return form
-
-
-def _imperative(verb: Verb, polite: bool) -> str:
-    """An order, with "Sie" if polite."""
-    if polite:
-        return f"{verb.infinitive} sie"
-    stem = verb_stem(verb.infinitive)
-    changed = verb.third.removesuffix("t")
-    if _vowel_changes_to_i(stem, changed):
-        return changed
-    return stem + ("e" if linking_e(stem) or stem.endswith(("ig", "er")) else "")
-
-
-def _vowel_changes_to_i(stem: str, changed: str) -> bool:
-    return "e" in stem and changed != stem and changed.count("i") > stem.count("i")
-
-
-def _modal(modal: Modal, person: int, plural: bool) -> str:
-    if plural:
-        return modal.plural
-    if person != 2:
-        return modal.singular
-    return modal.singular + ("t" if modal.singular.endswith("s") else "st")
 
 
 class Predicate(NamedTuple):
@@ -288,7 +229,7 @@ def _predicates(clause: Clause, agreeing: tuple[int, bool], style: Style) -> lis
             for share, modal in _variants(clause.modal, style):
                 assert isinstance(modal, Modal)
                 total = sum(w.weights[style.formal] for w in clause.modal.german)
-                add(share / total, _modal(modal, *agreeing), infinitive)
+                add(share / total, modal_form(modal, *agreeing), infinitive)
         elif clause.tense == "past":
             auxiliary = SEIN if verb.auxiliary == "sein" else HABEN
             perfect = 0.85 if not style.formal else 0.3
@@ -296,22 +237,22 @@ def _predicates(clause: Clause, agreeing: tuple[int, bool], style: Style) -> lis
                 perfect = 1.0  # hardly anybody says "du kauftest"
             add(perfect, auxiliary[agreeing], participle)
             if perfect < 1:
-                add(1 - perfect, _preterite(verb, *agreeing), verb.prefix)
+                add(1 - perfect, preterite_form(verb, *agreeing), verb.prefix)
         elif clause.tense == "future":
             # A time makes the future clear, so that the present can be used.
             present = 0.0 if not clause.time else 0.3 if style.formal else 0.7
             add(1 - present, WERDEN[agreeing], infinitive)
             if present:
-                add(present, _present(verb, *agreeing), verb.prefix)
+                add(present, present_form(verb, *agreeing), verb.prefix)
         else:
-            add(1.0, _present(verb, *agreeing), verb.prefix)
+            add(1.0, present_form(verb, *agreeing), verb.prefix)
     return made
 
 
 def _being(clause: Clause, agreeing: tuple[int, bool], style: Style) -> list[Predicate]:
     if clause.modal:
         options = [
-            (weight, _modal(modal, *agreeing), "sein")
+            (weight, modal_form(modal, *agreeing), "sein")
             for weight, modal in _variants(clause.modal, style)
             if isinstance(modal, Modal)
         ]
@@ -327,6 +268,7 @@ def _being(clause: Clause, agreeing: tuple[int, bool], style: Style) -> list[Pre
 # Clauses.
 
 PREPOSITIONS = {"with": ("mit", "dat"), "without": ("ohne", "acc"), "for": ("für", "acc")}
+QUANTITIES = ("every", *(entry.german[0].variant for entry in NUMBER_ENTRIES))
 
 
 def _clause(
@@ -374,9 +316,14 @@ def _middle(clause: Clause, time: Node, style: Style, dative: bool) -> Node:
     ):
         if phrase is None:
             continue
-        if phrase.determiner == "a":
+        if phrase.determiner in QUANTITIES:
             definite = False
-            if clause.negated and not phrase.plural and phrase is clause.object:
+            if no:  # "nicht jedes buch": it is the number that is denied
+                nouns.append("nicht")
+                no = False
+        elif phrase.determiner == "a":
+            definite = False
+            if no and phrase is clause.object:
                 phrase = phrase._replace(determiner="no")
                 no = False
         (pronouns if phrase.pronoun else nouns).append(_phrase(phrase, case, style))
@@ -443,11 +390,11 @@ def _order(sentence: Sentence, style: Style) -> Node:
     assert clause.verb
     for weight, verb in _variants(clause.verb, style):
         assert isinstance(verb, Verb)
-        order = _imperative(verb, style.polite)
+        order = imperative_form(verb, style.polite)
         middle = _middle(clause, "", style, verb.dative)
         node: Node = (order, middle, verb.prefix)
         if sentence.please:
-            later = (order, "bitte", middle, verb.prefix)
+            later = (order, _middle(clause, "bitte", style, verb.dative), verb.prefix)
             node = OneOf(((0.6, ("bitte", node)), (0.4, later)))
         options.append((weight, node))
     return OneOf(tuple(options))

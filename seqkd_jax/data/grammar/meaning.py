@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from .lexicon import Entry
+from .entries import Entry
 
 
 class Phrase(NamedTuple):

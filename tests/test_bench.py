@@ -1,0 +1,133 @@
+import dataclasses
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from test_recipes import CORPUS, PLAN
+
+from seqkd_jax import bench, recipes
+from seqkd_jax.__main__ import main
+from seqkd_jax.base import EOS
+from seqkd_jax.bench import FIXED, Row
+from seqkd_jax.models.attention_lstm import Config
+from seqkd_jax.plan import Timing
+from seqkd_jax.recipes import Lab
+
+QUICK = Timing(repeats=2, steps=1)
+COLUMNS = ["row", "unit", "median", "min", "max", "repeats", "gflops", "gemm_share"]
+COLUMNS += ["compile_s", "programs", "temp_mb", "peak_mb"]
+PEER = "import json; print('warming up'); print(json.dumps({}))"
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Every model small, and the process's settings as they were."""
+    config = Config(11, 13, embed=3, hidden=4, layers=1, dropout=0.0)
+    monkeypatch.setattr(bench, "MODELS", dict.fromkeys(bench.MODELS, config))
+    kept = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    yield config
+    jax.config.update("jax_enable_compilation_cache", kept)
+
+
+def peer(**line):
+    return f'{sys.executable} -c "{PEER.format(line)}"'
+
+
+def test_flops_are_those_of_a_hand_computation(tiny, monkeypatch):
+    """S = T = 16, E = 3, H = 4; each multiplication with its addition is two operations."""
+    monkeypatch.setitem(bench.MODELS, "student", dataclasses.replace(tiny, layers=2))
+    encoder = 16 * (3 + 4 + 4 + 4) * 16 + 2 * 16 * 4 * 4  # what each layer reads; keys and values
+    step = (3 + 4 + 4 + 4 + 4) * 16 + 2 * 4 * 16 + 4 * 4 + 4 * 13  # gates, attention, query, V
+    assert bench.flops(Row("decode", "student", 3, 5)) == 2 * 3 * (encoder + 16 * 5 * step)
+    forward = 2 * 3 * (encoder + 16 * step)
+    assert bench.flops(Row("train", "student", 3)) == 3 * forward
+    smaller = (
+        2 * 3 * 16 * ((3 + 4) * 16 + 2 * 4 * 4 + (3 + 4 + 4) * 16 + 2 * 4 * 16 + 4 * 4 + 4 * 13)
+    )
+    assert bench.flops(Row("kd", "student", 3)) == 3 * forward + smaller
+
+
+def test_the_fixed_work_is_that_of_the_peers():
+    sizes = {name: (c.layers, c.hidden, c.embed) for name, c in bench.MODELS.items()}
+    assert sizes["teacher"] == (2, 512, 512) and sizes["student"] == (1, 128, 128)
+    assert sizes["big"] == (2, 500, 500) and bench.MODELS["big"].tgt_vocab == 50_004
+    assert {(r.beam, r.batch) for r in FIXED if r.work == "decode"} == set(bench.DECODING)
+    assert len(FIXED) == len({str(row) for row in FIXED}) == 19
+    row = Row("train", "student", 64)
+    one, two, *_ = bench._random_batches(row)
+    assert one.src.shape == one.tgt.shape == (64, 16) and (np.asarray(one.src) > EOS).all()
+    assert not np.array_equal(one.src, two.src)
+    np.testing.assert_array_equal(one.src, bench._random_batches(row)[0].src)
+
+
+def test_exactly_16_tokens_are_decoded(tiny):
+    found = bench._decoding(Row("decode", "student", 2, 3))()
+    ends = np.asarray(found.tokens) == EOS
+    assert ends.shape == (2, 1, 16) and ends[..., -1].all() and not ends[..., :-1].any()
+
+
+def test_a_row_is_measured_in_all_columns_and_written(tiny, tmp_path, capsys):
+    out = tmp_path / "new" / "speed.json"
+    arguments = ["--rows", "kd", "decode-student-k5-b1", "--repeats", "2", "--steps", "1"]
+    assert main(["bench", *arguments, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert {"cpu", "cores", "device", "jax", "date"} == set(written["machine"])
+    names = [row["row"] for row in written["fixed"]]
+    assert names == ["kd-student-b64", "decode-student-k5-b1"]
+    for row in written["fixed"]:
+        assert set(row) == set(COLUMNS) and row["row"] in shown
+        assert len(row["repeats"]) == 2 and row["min"] <= row["median"] <= row["max"]
+        assert row["gflops"] > 0 and row["gemm_share"] > 0 and row["peak_mb"] > 0
+        assert row["programs"] >= 1 and row["compile_s"] > 0
+
+
+def test_a_peer_is_measured_beside_its_own_row(tiny):
+    line = {"system": "slow", "mode": "decode", "model": "student", "batch": 2, "beam": 3}
+    (row,) = bench.measure_against(peer(**line, value=0.5), QUICK)
+    assert row["row"] == "decode-student-k3-b2" and row["peer"] == "slow"
+    assert row["peer_repeats"] == [0.5, 0.5] and row["peer_line"] == line | {"value": 0.5}
+    np.testing.assert_allclose(row["ratio"], row["median"] / 0.5)
+    np.testing.assert_allclose(row["ratio_min"], row["min"] / 0.5)
+    assert set(COLUMNS) < set(row)
+
+
+def test_a_peer_that_cannot_be_compared_is_refused(tiny):
+    with pytest.raises(ValueError, match="exit status 3.*Its last words: broken"):
+        bench.measure_against(
+            f"{sys.executable} -c \"import sys; print('broken', file=sys.stderr); sys.exit(3)\"",
+            QUICK,
+        )
+    with pytest.raises(ValueError, match="'kd-big'; the rows are: train-student, kd-student"):
+        bench.measure_against(peer(mode="kd", model="big", batch=64, beam=0, value=1), QUICK)
+
+
+def test_unknown_rows_are_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'k6'; the rows are: train-student-b64, .*-k35-b32\."):
+        bench.measure_fixed(["student", "k6"], QUICK)
+    with pytest.raises(ValueError, match="'student-b64'; the rows are: grammar-student, "):
+        bench.measure_real(["student-b64"], QUICK)
+
+
+def test_students_are_compared_with_the_teacher_of_table_2(tiny, monkeypatch):
+    monkeypatch.setattr(bench, "PAPER_LENGTH", 16)
+    teacher, student, small = bench.measure_table2(QUICK)
+    assert teacher["ratio"] == 1 and student["ratio_min"] <= student["ratio"]
+    np.testing.assert_allclose(student["ratio"], student["median"] / teacher["median"])
+    np.testing.assert_allclose(
+        [student["paper_ratio"], small["paper_ratio"]], [8.1, 13.2], atol=0.05
+    )
+
+
+def test_real_text_is_trained_on_and_decoded(monkeypatch):
+    corpus = dataclasses.replace(CORPUS, train=CORPUS.train[:12])
+    monkeypatch.setattr(recipes, "lab", lambda _, folder: Lab(folder, corpus, PLAN))
+    monkeypatch.delenv("SEQKD_DATA", raising=False)
+    train, greedy, beam = bench.measure_real(["grammar-student"], Timing(repeats=1, steps=2))
+    assert train["row"] == "train-grammar-student" and train["median"] > 0
+    # Sentences of one length, 12 of them in two batches of 8 rows.
+    assert train["padding"] == 0.25 and 0 < train["input"] < 1
+    assert greedy["row"] == "decode-grammar-student-k1" and greedy["unit"] == "sentences/s"
+    assert beam["median"] > 0 and beam["programs"] >= 1
