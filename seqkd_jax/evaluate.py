@@ -1,5 +1,6 @@
 """How good a model is: sacreBLEU with its signature, perplexity, p(t = y_hat), size and speed."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
-from .base import PAD, Array, Params, Seq2Seq
+from .base import PAD, Array, Params, Seq2Seq, Total
 from .data import Bucket, Encoded, Vocabulary, batches, encode_pairs, plan_buckets
 from .distill.translate import translate_texts
 from .losses import nll
@@ -52,15 +53,24 @@ def corpus_bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str
     return _bleu(tokenize).corpus_score(outputs, [references]).score
 
 
-def log_probs(model: Seq2Seq, params: Params, encoded: Encoded) -> np.ndarray:
-    """The model's log-probability (nats, EOS counted) of each encoded pair, [pairs] float32."""
-
+@functools.lru_cache(maxsize=32)
+def _pair_scorer(model: Seq2Seq) -> Callable[..., np.ndarray]:
     def one(params: Params, src: Array, tgt: Array) -> Array:
         hidden = model.hidden(params, src, tgt)
         losses = jax.vmap(lambda h, t: nll(model.project(params, h), t))(hidden, tgt)
         return -jnp.where(tgt != PAD, losses, 0).sum()
 
-    run = pmap_rows(one)
+    return pmap_rows(one)
+
+
+@functools.lru_cache(maxsize=32)
+def _nll_total(model: Seq2Seq) -> Callable[..., Total]:
+    return pmap_total(make_eval_step(model, nll))
+
+
+def log_probs(model: Seq2Seq, params: Params, encoded: Encoded) -> np.ndarray:
+    """The model's log-probability (nats, EOS counted) of each encoded pair, [pairs] float32."""
+    run = _pair_scorer(model)
     place_of = {int(index): place for place, index in enumerate(encoded.index)}
     scores = np.zeros(len(encoded.src), np.float32)
     # Small batches: logits of all their tokens exist at once.
@@ -73,7 +83,8 @@ def log_probs(model: Seq2Seq, params: Params, encoded: Encoded) -> np.ndarray:
 
 def _plan(encoded: Encoded, tokens_per_batch: int) -> tuple[Bucket, ...]:
     src, tgt = ([len(ids) for ids in side] for side in (encoded.src, encoded.tgt))
-    return plan_buckets(src, tgt, tokens_per_batch=tokens_per_batch)
+    # Padding costs less here than the compilation of another shape.
+    return plan_buckets(src, tgt, tokens_per_batch=tokens_per_batch, buckets=3)
 
 
 def _bleu(tokenize: str) -> BLEU:
@@ -88,7 +99,7 @@ def perplexity(model: Seq2Seq, params: Params, encoded: Encoded) -> float:
 
 def _perplexity(model: Seq2Seq, encoded: Encoded) -> Callable[[Params], float]:
     buckets = _plan(encoded, tokens_per_batch=4096)
-    run = pmap_total(make_eval_step(model, nll))
+    run = _nll_total(model)
 
     def measure(params: Params) -> float:
         nats = tokens = 0.0

@@ -51,6 +51,7 @@ class Training:
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd decays as the paper's does
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
     tokens_per_batch: int = 1024  # sentences x longest side
+    buckets: int = 6  # shapes of batches by length: more leave less padding, each is compiled
     microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result
     patience: int | None = None  # validations without better BLEU before it stops
     label_smoothing: float = 0.0  # of the part of the loss that sees the data
@@ -89,21 +90,24 @@ class Plan:
 
 PLANS = {
     "grammar": Plan(
-        teacher=Size(embed=128, hidden=192, dropout=0.1, init_scale=0.2),
-        student=Size(embed=32, hidden=32, dropout=0.0, init_scale=0.4),
-        teacher_training=Training(epochs=4, rate=3e-3, tokens_per_batch=768),
-        student_training=Training(epochs=5, rate=5e-3, tokens_per_batch=512),
-        fine_tuning=Training(epochs=2, rate=1e-3, tokens_per_batch=512),
+        teacher=Size(embed=96, hidden=160, bidirectional=True, dropout=0.05, init_scale=0.15),
+        student=Size(embed=32, hidden=32, bidirectional=True, dropout=0.0, init_scale=0.3),
+        teacher_training=Training(epochs=3, rate=4e-3, tokens_per_batch=768, buckets=3),
+        student_training=Training(epochs=5, rate=5e-3, tokens_per_batch=512, buckets=3),
+        fine_tuning=Training(epochs=1, rate=1e-3, tokens_per_batch=512, buckets=3),
         vocabulary="words",
         vocabulary_size=None,
-        inter_beam=12,
+        inter_beam=5,  # the lists of Seq-KD serve twice
     ),
     "multi30k": Plan(
-        teacher=Size(embed=256, hidden=320, bidirectional=True, dropout=0.5, embed_dropout=0.3),
-        student=Size(embed=52, hidden=52, dropout=0.1),
-        teacher_training=Training(epochs=12, tokens_per_batch=1536, label_smoothing=0.1),
-        student_training=Training(epochs=16),
-        vocabulary_size=5000,
+        teacher=Size(embed=512, hidden=448, bidirectional=True, dropout=0.5, embed_dropout=0.3),
+        student=Size(embed=64, hidden=144, bidirectional=True, dropout=0.2, embed_dropout=0.1),
+        teacher_training=Training(
+            epochs=8, rate=1.5e-3, tokens_per_batch=1024, label_smoothing=0.1
+        ),
+        student_training=Training(epochs=14, rate=3e-3),
+        fine_tuning=Training(epochs=3, rate=5e-4),
+        vocabulary_size=3000,
         shared_vocabulary=True,
     ),
 }

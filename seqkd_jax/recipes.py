@@ -162,6 +162,7 @@ def train(
         [len(s) for s in encoded.src],
         [len(t) for t in encoded.tgt],
         tokens_per_batch=training.tokens_per_batch,
+        buckets=training.buckets,
     )
     steps = training.epochs * number_of_batches(encoded, buckets)
     if jax.process_index() == 0:

@@ -26,7 +26,7 @@ MULTI30K_URL = (
 MULTI30K_LANGUAGES = ("en", "de", "fr", "cs")
 MULTI30K_SPLITS = ("train", "val", "test_2016_flickr")
 MULTI30K_SUFFIX = {"tok": ".lc.norm.tok", "raw": ""}  # lower-cased, normalised, tokenised
-GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST = 1, 20_000, 500, 1_000
+GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST = 1, 30_000, 500, 1_000
 
 
 @dataclass(frozen=True)

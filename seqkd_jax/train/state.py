@@ -29,7 +29,7 @@ def init_state(
     model: Seq2Seq, tx: optax.GradientTransformation, key: Array, params: Params = None
 ) -> TrainState:
     """Starts training, from ``params`` if given (fine-tuning), else from ``model.init(key)``."""
-    params = model.init(key) if params is None else params
+    params = jax.jit(model.init)(key) if params is None else params
     return TrainState(
         step=jnp.int32(0),
         params=params,
