@@ -1,6 +1,6 @@
 """``results.json``: evaluated rows on disk, and text files whose tables are made from them.
 
-    python -m seqkd_jax.report.results README.md
+    python -m seqkd_jax.report README.md
 
 fills each place of a text between ``<!-- table: PATH -->`` and ``<!-- end -->`` with the table of
 that results file; a path is relative to the text's folder.
@@ -8,7 +8,6 @@ that results file; a path is relative to the text's folder.
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,9 +76,3 @@ def _row(record: dict[str, Any]) -> Row:
     differences = {int(beam): Difference(**d) for beam, d in record["differences"].items()}
     evaluation = read_evaluation(record["evaluation"])
     return Row(record["name"], evaluation, differences, record["seconds"])
-
-
-if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        filled = fill_tables(path.read_text(encoding="utf-8"), path.parent)
-        atomic_write(path, filled.encode())
