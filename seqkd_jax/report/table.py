@@ -65,24 +65,30 @@ def table(rows: Sequence[Row], truth: Truth | None = None) -> str:
     beams = list(rows[0].evaluation.decodings)
     head = ["", "params"]
     for beam in beams:
-        head += [f"BLEU K={beam}", "diff"]
+        head += [f"BLEU K={beam}", "diff", "chrF"]
     head += ["PPL", "p(t=y^)", *(f"sent/s K={beam}" for beam in beams)]
     lines = []
     for row in rows:
         e = row.evaluation
         line: list[Any] = [row.name, _millions(e.parameters)]
         for beam in beams:
-            line += [f"{e.decodings[beam].bleu:.2f}", _difference(row.differences.get(beam))]
+            decoding = e.decodings[beam]
+            line += [f"{decoding.bleu:.2f}", _difference(row.differences.get(beam))]
+            line += [f"{decoding.chrf:.1f}"]
         line += [f"{e.perplexity:.2f}", f"{100 * e.mode_mass:.1f}%"]
         line += [f"{e.decodings[beam].sentences_per_second:,.0f}" for beam in beams]
         lines.append(line)
     if truth is not None:
-        blank = [""] * (2 * len(beams) - 1)
+        blank = [""] * (3 * len(beams) - 1)
         line = ["the truth's mode", "", f"{truth.bleu:.2f}", *blank]
         lines.append([*line, f"{truth.perplexity:.2f}", f"{100 * truth.mode_mass:.1f}%"])
     align = ("left", *["right"] * (len(head) - 1))
     text = tabulate(lines, head, disable_numparse=True, colalign=align)
-    return f"{text}\n{rows[0].evaluation.bleu_signature}; diff: paired bootstrap, * p<.05, ** p<.01"
+    first = rows[0].evaluation
+    return (
+        f"{text}\nBLEU {first.bleu_signature}; chrF {first.chrf_signature}\n"
+        "diff: of BLEU, to the baseline; paired bootstrap, * p<.05, ** p<.01"
+    )
 
 
 def _millions(count: int) -> str:
