@@ -352,7 +352,9 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
 
     encoded = encode_pairs(lab.corpus.train, src_vocab, tgt_vocab, max_len=plan.max_len)
     lengths = ([len(ids) for ids in side] for side in (encoded.src, encoded.tgt))
-    buckets = plan_buckets(*lengths, tokens_per_batch=training.tokens_per_batch)
+    buckets = plan_buckets(
+        *lengths, tokens_per_batch=training.tokens_per_batch, buckets=training.buckets
+    )
 
     def epoch() -> Iterator[Any]:
         order = batches(encoded, buckets, seed=plan.seed, epoch=0)

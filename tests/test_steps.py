@@ -44,6 +44,13 @@ def test_microbatches_change_nothing():
     assert largest_difference(metrics, metrics_of_parts) < 1e-5
 
 
+def test_microbatches_that_do_not_divide_the_batch_are_refused():
+    split = make_train_step(MODEL, TX, nll, microbatches=4)
+    state = init_state(MODEL, TX, jax.random.key(0), params())
+    with pytest.raises(ValueError, match="microbatches is 4, which does not divide the 6"):
+        split.gradients(state, example(), jax.random.key(1))
+
+
 def test_the_loss_is_divided_by_sentences_and_reported_by_token():
     model = MODEL
     tx = optax.sgd(1.0)
