@@ -229,8 +229,10 @@ def compare(
     )
     signatures, scores = test()
     results: list[Any] = scores["BLEU"]
+    difference = results[1].score - results[0].score
     return Difference(
-        bleu=results[1].score - results[0].score,
-        p_value=results[1].p_value,
+        bleu=difference,
+        # sacreBLEU counts resamples that differ by more than the systems do: of equal systems none.
+        p_value=results[1].p_value if difference else 1.0,
         signature=str(signatures["BLEU"]),
     )

@@ -223,3 +223,6 @@ def test_significance_is_found_where_it_is_and_not_where_it_is_not():
     better = compare(bad, good, references, tokenize="none")
     assert better.bleu > 10 and better.p_value < 0.01
     assert compare(good, as_good, references, tokenize="none").p_value > 0.05
+    for same in (good, ["nothing"] * len(references)):
+        equal = compare(same, list(same), references, tokenize="none")
+        assert (equal.bleu, equal.p_value) == (0, 1)
