@@ -37,6 +37,61 @@ def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
     np.testing.assert_allclose((c, h), (want_c[0], want_h[0]), atol=2e-7)
 
 
+@pytest.mark.parametrize("reverse", [False, True], ids=["left-to-right", "right-to-left"])
+def test_a_layers_gradient_is_that_of_flax_linen(reverse):
+    layer = init_lstm(jax.random.key(0), 5, 6, 0.5)
+    xs = jax.random.normal(jax.random.key(1), (3, 7, 5))
+    lengths = jnp.array([7, 1, 4])
+    mask = jnp.arange(7)[None] < lengths[:, None]
+    rnn = nn.RNN(nn.OptimizedLSTMCell(6), return_carry=True, reverse=reverse, keep_order=True)
+
+    def ours(layer, xs, mask):
+        outputs, (c, h) = lstm_layer(layer, xs, mask, reverse=reverse)
+        return jnp.sin(outputs * mask[:, None]).sum() + (c * h).sum()
+
+    def theirs(layer):
+        (c, h), outputs = rnn.apply(linen_cell(layer), xs, seq_lengths=lengths)
+        return jnp.sin(outputs * mask[..., None]).sum() + (c * h).sum()
+
+    together = jax.grad(lambda layer: jax.vmap(ours, (None, 0, 0))(layer, xs, mask).sum())(layer)
+    assert largest_difference(together, jax.grad(theirs)(layer)) < 5e-6
+    # One sentence at a time, and the gradient of each of several: the sum is the same.
+    alone = [jax.grad(ours)(layer, x, m) for x, m in zip(xs, mask, strict=True)]
+    each = jax.vmap(jax.grad(ours), (None, 0, 0))(layer, xs, mask)
+    for n, one in enumerate(alone):
+        assert largest_difference(one, jax.tree.map(lambda x, n=n: x[n], each)) < 2e-6
+    assert largest_difference(together, jax.tree.map(lambda x: x.sum(0), each)) < 5e-6
+
+
+def test_the_decoders_gradient_is_that_of_stepping():
+    """Stepping is differentiated by JAX alone, the loop over a sentence by ``recurrence``."""
+    config = dataclasses.replace(CONFIG, layers=3, residual=True, bidirectional=True)
+    model = attention_lstm(config)
+    one, shapes = jax.tree.map(lambda x: x[0], example(5)), params(model)
+
+    def stepped(params):
+        memory, state = model.encode(params, one.src)
+        total = 0.0
+        for n, word in enumerate(jnp.concatenate([jnp.array([BOS]), one.tgt[:-1]])):
+            hidden, state = model.step(params, memory, state, word)
+            total += (jnp.sin(hidden) * (n + 1)).sum()
+        return total
+
+    def scanned(params):
+        hidden = model.hidden(params, one.src, one.tgt)
+        return (jnp.sin(hidden) * jnp.arange(1, len(hidden) + 1)[:, None]).sum()
+
+    want, got = jax.jit(jax.grad(stepped))(shapes), jax.jit(jax.grad(scanned))(shapes)
+    assert largest_difference(want, got) < 5e-6
+
+
+def test_the_gradient_of_a_gradient_is_refused():
+    layer = init_lstm(jax.random.key(0), 2, 2, 0.5)
+    loss = lambda layer: lstm_layer(layer, jnp.ones((3, 2)), jnp.ones(3, bool))[0].sum()  # noqa: E731
+    with pytest.raises(NotImplementedError, match="differentiated once"):
+        jax.hessian(loss)(layer)
+
+
 def test_the_model_equals_the_equations_written_out_word_by_word():
     """Reference equations in numpy: input feeding, general attention, context first."""
     config = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ..base import Array
-from .cells import uniform
+from .cells import Affine, Sums, Weights, dense, uniform
 
 
 @struct.dataclass
@@ -40,14 +40,26 @@ def init_attention(key: Array, hidden: int, scale: float) -> Attention:
 
 def remember(params: Attention, context: Array, mask: Array) -> Memory:
     """Prepares encoder outputs ``context`` [S, H] for attention; padding is masked for good."""
-    return Memory(keys=context @ params.score, values=context @ params.context, mask=mask)
+    return Memory(dense(context, params.score), dense(context, params.context), mask)
 
 
-def attend(params: Attention, memory: Memory, h: Array) -> tuple[Array, Array]:
+def attend(affine: Affine, h: Array) -> tuple[Array, Array]:
     """Returns the attentional vector h~ [H] and the weights a [S] for a decoder output h [H].
 
-    Weights are float32, exactly 0 at padding, and sum to 1.
+    ``affine`` is over ``attention_weights`` and ``attention_sums``. Weights are float32, exactly
+    0 at padding, and sum to 1.
     """
-    scores = (memory.keys @ h).astype(jnp.float32)
-    weights = jax.nn.softmax(jnp.where(memory.mask, scores, -1e30))
-    return jnp.tanh(weights.astype(h.dtype) @ memory.values + h @ params.query), weights
+    weights = jax.nn.softmax(affine("scores", h).astype(jnp.float32))
+    return jnp.tanh(affine("attentional", weights.astype(h.dtype), h)), weights
+
+
+def attention_weights(params: Attention, memory: Memory) -> Weights:
+    """Returns the matrices of a step's two sums."""
+    return {"scores": (memory.keys.T,), "attentional": (memory.values, params.query)}
+
+
+def attention_sums(memory: Memory) -> Sums:
+    """Returns what the two sums start from: scores [S], far below all others at padding, and 0."""
+    dtype = memory.keys.dtype
+    scores = jnp.where(memory.mask, 0, -1e30).astype(dtype)
+    return {"scores": scores, "attentional": jnp.zeros(memory.values.shape[1], dtype)}

@@ -12,11 +12,32 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import lax
 
 from ..base import PAD, Array, Seq2Seq, shift_right
-from .attention import Attention, Memory, attend, init_attention, remember
-from .cells import LSTM, Carry, dropout_mask, init_lstm, lstm_cell, lstm_layer, uniform
+from .attention import (
+    Attention,
+    Memory,
+    attend,
+    attention_sums,
+    attention_weights,
+    init_attention,
+    remember,
+)
+from .cells import (
+    LSTM,
+    Affine,
+    Carry,
+    Sums,
+    Weights,
+    affine,
+    dense,
+    dropout_mask,
+    init_lstm,
+    lstm_cell,
+    lstm_layer,
+    recurrence,
+    uniform,
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +126,8 @@ def attention_lstm(config: Config) -> Seq2Seq:
     def step(params: Translator, memory: Memory, state: DecoderState, token: Array):
         decoder = cast(params).decoder
         first = decoder.layers[0]
-        gates = decoder.embedding[token] @ first.inputs + first.bias
-        state, _ = _advance(config, decoder, memory, state, gates)
+        sums = _sums(decoder, memory, decoder.embedding[token] @ first.inputs + first.bias)
+        state, _ = _advance(config, affine(_weights(decoder, memory), sums), state)
         return state.feed, state
 
     def hidden(params: Translator, src: Array, tgt: Array, key: Array | None = None) -> Array:
@@ -207,38 +228,42 @@ def _drop(key: Array, rate: float, x: Array) -> Array:
     return x * dropout_mask(key, rate, x.shape, x.dtype) if rate else x
 
 
+def _weights(decoder: Decoder, memory: Memory) -> Weights:
+    """The matrices of a decoder step: what layer l reads from below and from itself; attention."""
+    first, *rest = decoder.layers
+    gates = {"gates0": (decoder.feed, first.recurrent)}
+    gates |= {f"gates{n}": (layer.inputs, layer.recurrent) for n, layer in enumerate(rest, 1)}
+    return gates | attention_weights(decoder.attention, memory)
+
+
+def _sums(decoder: Decoder, memory: Memory, word: Array) -> Sums:
+    """What the sums of a decoder step start from; ``word`` is the word's share, bias included."""
+    gates = {f"gates{n}": layer.bias for n, layer in enumerate(decoder.layers)}
+    return gates | {"gates0": word} | attention_sums(memory)
+
+
 def _advance(
-    config: Config,
-    decoder: Decoder,
-    memory: Memory,
-    state: DecoderState,
-    gates: Array,
-    masks: Array | None = None,
+    config: Config, affine: Affine, state: DecoderState, masks: Array | None = None
 ) -> tuple[DecoderState, Array]:
     """One decoder step.
 
     Args:
       config: the model's shape.
-      decoder: weights.
-      memory: the source.
+      affine: over ``_weights`` and ``_sums``.
       state: of the step before.
-      gates: the last word's share of layer 1's gates, bias included, [4H].
       masks: dropout masks for layers 2.. and for h~, [layers, H]; None for no dropout.
 
     Returns:
       The new state, whose ``feed`` is h~ [H], and the attention weights [S].
     """
-    first, outputs, carries = decoder.layers[0], [], []
-    for number, (layer, carry) in enumerate(zip(decoder.layers, state.layers, strict=True)):
-        if number == 0:
-            gates = gates + state.feed @ decoder.feed + carry[1] @ first.recurrent
-        else:
-            x = _between(config, outputs)
-            x = x if masks is None else x * masks[number - 1]
-            gates = x @ layer.inputs + carry[1] @ layer.recurrent + layer.bias
-        carries.append(lstm_cell(carry, gates))
+    outputs, carries = [], []
+    for number, carry in enumerate(state.layers):
+        x = _between(config, outputs) if outputs else state.feed
+        if outputs and masks is not None:
+            x = x * masks[number - 1]
+        carries.append(lstm_cell(carry, affine(f"gates{number}", x, carry[1])))
         outputs.append(carries[-1][1])
-    feed, weights = attend(decoder.attention, memory, outputs[-1])
+    feed, weights = attend(affine, outputs[-1])
     # The dropped-out vector is both classified and fed to the next step.
     feed = feed if masks is None else feed * masks[-1]
     return DecoderState(layers=tuple(carries), feed=feed), weights
@@ -258,11 +283,11 @@ def _teacher_forced(
             shape = (tgt.shape[0], config.layers, config.hidden)
             masks = dropout_mask(mask_key, config.dropout, shape, words.dtype)
     memory, state = _encode(config, params, src, encode_key)
-    first = decoder.layers[0]
-    gates = words @ first.inputs + first.bias[None]
 
-    def advance(state: DecoderState, step: tuple[Array, Array | None]):
-        state, weights = _advance(config, decoder, memory, state, *step)
+    def step(affine: Affine, state: DecoderState, masks: Array | None):
+        state, weights = _advance(config, affine, state, masks)
         return state, (state.feed, weights)
 
-    return lax.scan(advance, state, (gates, masks))[1]
+    first = decoder.layers[0]
+    sums = _sums(decoder, memory, dense(words, first.inputs) + first.bias[None])
+    return recurrence(step, _weights(decoder, memory), state, sums, masks)[1]

@@ -52,9 +52,10 @@ def pmap_step(step: TrainStep) -> Callable[..., tuple[TrainState, dict[str, Arra
     """
 
     def on_device(state: TrainState, batch: Example, key: Array, teacher_params: Params):
-        return step.update(
-            state, *lax.psum(step.gradients(state, batch, key, teacher_params), AXIS)
-        )
+        summed = step.gradients(state, batch, key, teacher_params)
+        # Even with nobody to add to, a sum over devices copies all that it is given.
+        summed = lax.psum(summed, AXIS) if jax.device_count() > 1 else summed
+        return step.update(state, *summed)
 
     mapped = jax.pmap(
         on_device, AXIS, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0
