@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from .train.model_folder import Trained, load_model
 
 KEEP_BELOW = 1 << 30  # bytes: freed blocks up to this size stay with the process
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+# Without it XLA for CPUs copies all moments of Adam before it overwrites them.
+XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis=true"
 
 
 def prepare() -> None:
@@ -36,6 +39,8 @@ def prepare() -> None:
     cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.__version_info__ < (0, 11):  # XLA ends a process that gives it a flag it does not know
+        os.environ["XLA_FLAGS"] = f"{XLA_FLAG} {os.environ.get('XLA_FLAGS', '')}"
     warnings.showwarning = lambda message, *_: print(f"seqkd: {message}", file=sys.stderr)
     # glibc hands large freed blocks back to the system, and every step would fault them in again.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

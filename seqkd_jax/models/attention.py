@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from ..base import Array
-from .cells import Affine, Sums, Weights, dense, uniform
+from .cells import Affine, Sums, Weights, uniform
+from .dense import dense
 
 
 @struct.dataclass

@@ -30,14 +30,15 @@ from .cells import (
     Sums,
     Weights,
     affine,
-    dense,
     dropout_mask,
     init_lstm,
     lstm_cell,
     lstm_layer,
     recurrence,
+    time_major,
     uniform,
 )
+from .dense import dense
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,7 @@ def attention_lstm(config: Config) -> Seq2Seq:
 
     def project(params: Translator, hidden: Array) -> Array:
         kernel = params.generator.kernel.astype(dtype)
-        logits = jnp.matmul(hidden.astype(dtype), kernel, preferred_element_type=jnp.float32)
-        return logits + params.generator.bias
+        return dense(hidden.astype(dtype), kernel, jnp.float32) + params.generator.bias
 
     return Seq2Seq(lambda key: _init(config, key), encode, step, hidden, project)
 
@@ -182,7 +182,7 @@ def _encode(
     """Reads the source; the decoder starts from the final state of each layer (``init_dec``)."""
     mask = src != PAD
     encoder = params.encoder
-    xs = encoder.embedding[src]
+    xs = time_major(encoder.embedding[src])
     if key is not None:
         key, embed_key = jax.random.split(key)
         xs = _drop(embed_key, config.embed_dropout, xs)
@@ -274,7 +274,7 @@ def _teacher_forced(
 ) -> tuple[Array, Array]:
     """Predicts every word of ``tgt`` from those before it: h~ [T, H] and weights [T, S]."""
     decoder = params.decoder
-    words = decoder.embedding[shift_right(tgt)]
+    words = time_major(decoder.embedding[shift_right(tgt)])
     masks = encode_key = None
     if key is not None:
         encode_key, mask_key, embed_key = jax.random.split(key, 3)

@@ -52,7 +52,8 @@ def pmap_step(step: TrainStep) -> Callable[..., tuple[TrainState, dict[str, Arra
     """
 
     def on_device(state: TrainState, batch: Example, key: Array, teacher_params: Params):
-        summed = step.gradients(state, batch, key, teacher_params)
+        sentences = lax.psum(batch.weight.sum(), AXIS)
+        summed = step.gradients(state, batch, key, teacher_params, sentences)
         # Even with nobody to add to, a sum over devices copies all that it is given.
         summed = lax.psum(summed, AXIS) if jax.device_count() > 1 else summed
         return step.update(state, *summed)

@@ -1,7 +1,7 @@
 """One training step and one evaluation step, as pure functions of a batch.
 
 A training step has two halves, because devices meet between them: ``gradients`` sums over the
-sentences it is given, ``update`` divides once and moves the parameters.
+sentences it is given, ``update`` moves the parameters.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,9 @@ class TrainStep:
     is folded from (key, step, index).
     """
 
-    gradients: Callable[..., tuple[Params, Total]]  # (state, batch, key, teacher_params)
+    # (state, batch, key, teacher_params, sentences), the number of them on all devices together,
+    # by which a sum is divided; None for those of ``batch``.
+    gradients: Callable[..., tuple[Params, Total]]
     update: Callable[..., tuple[TrainState, dict[str, Array]]]  # (state, gradients, total)
 
     def __call__(
@@ -48,8 +50,8 @@ def make_train_step(
 ) -> TrainStep:
     """Builds the step that trains ``student``.
 
-    The loss is summed over tokens and divided by sentences (Kim & Rush's code does so), after
-    the sums of all microbatches and devices have been added up.
+    The loss is summed over tokens and divided by the sentences of all microbatches and devices
+    (Kim & Rush's code does so).
 
     Args:
       student: the model that learns.
@@ -66,7 +68,7 @@ def make_train_step(
     """
     tx = optax.with_extra_args_support(tx)
 
-    def total_loss(params: Params, state: TrainState, batch: Example, key, teacher_params):
+    def loss_per_sentence(params, state: TrainState, batch: Example, key, teacher_params, count):
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch.index)
         hidden = jax.vmap(student.hidden, (None, 0, 0, 0))(params, batch.src, batch.tgt, keys)
         total = batch_loss(
@@ -79,15 +81,16 @@ def make_train_step(
             step=state.step,
             teacher=_teacher_side(teacher, teacher_params, batch),
         )
-        return total.sum, total
+        # Divided here, where it is one number, and not in each gradient.
+        return total.sum / count, total
 
-    def gradients(state: TrainState, batch: Example, key: Array, teacher_params: Params = None):
+    def gradients(state: TrainState, batch: Example, key, teacher_params=None, sentences=None):
         key = jax.random.fold_in(key, state.step)
+        count = batch.weight.sum() if sentences is None else sentences
 
         def part(batch: Example) -> tuple[Params, Total]:
-            differentiate = jax.value_and_grad(total_loss, has_aux=True)
-            (_, total), gradient = differentiate(state.params, state, batch, key, teacher_params)
-            return gradient, total
+            differentiate = jax.grad(loss_per_sentence, has_aux=True)
+            return differentiate(state.params, state, batch, key, teacher_params, count)
 
         if microbatches == 1:
             return part(batch)
@@ -105,7 +108,6 @@ def make_train_step(
         return lax.scan(add, zeros, parts)[0]
 
     def update(state: TrainState, gradient: Params, total: Total):
-        gradient = jax.tree.map(lambda g: g / total.sentences, gradient)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm) & jnp.isfinite(total.sum)
         updates, opt_state = tx.update(

@@ -19,6 +19,7 @@ Project = Callable[[Params, Any], Array]
 
 CPU_CHUNK_BYTES = 8 << 20  # of float32 logits: they stay in the cache
 ACCELERATOR_CHUNK_BYTES = 128 << 20  # larger products keep the device busy
+CHUNK_TOKENS = 256  # at least: each chunk adds to the gradient of the whole projection
 
 
 class Teacher(NamedTuple):
@@ -143,7 +144,8 @@ def chunk_tokens(vocabulary: int, tokens: int) -> int:
     """How many tokens one chunk holds: a multiple of 8, and no more than there are."""
     on_cpu = jax.default_backend() == "cpu"
     budget = CPU_CHUNK_BYTES if on_cpu else ACCELERATOR_CHUNK_BYTES
-    return max(8, min(budget // (4 * vocabulary), tokens + 7) // 8 * 8)
+    wanted = max(budget // (4 * vocabulary), CHUNK_TOKENS)
+    return max(8, min(wanted, tokens + 7) // 8 * 8)
 
 
 def _flat(hidden: Any) -> Any:

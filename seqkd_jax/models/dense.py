@@ -1,0 +1,71 @@
+"""The product of vectors with a matrix, made so that its gradient runs at full speed.
+
+Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
+XLA for CPUs turns one side of it round in memory, takes a slow product and leaves the result on
+its side, so that the optimiser reads it across: together a tenth of the time of a training step.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ..base import Array
+
+
+def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
+    """Returns x @ w, [..., N] and [N, M] -> [..., M], summed and returned in ``dtype``."""
+    dtype = jnp.dtype(dtype or jnp.result_type(x, w))
+    # Where ``shard_map`` keeps book of what differs between devices, JAX's own product does, too.
+    product = _dense.bind if _differs(x) == _differs(w) else _product
+    return product(x, w, dtype=dtype)
+
+
+def _differs(x: Array) -> Any:
+    """Between which devices; jax 0.10.1 renamed the attribute."""
+    kind = jax.typeof(x)
+    return getattr(kind, "vma", None) or getattr(kind, "manual_axis_type", None)
+
+
+def _product(x: Array, w: Array, *, dtype: jnp.dtype) -> Array:
+    contracted = ((x.ndim - 1,), (0,))
+    return lax.dot_general(x, w, (contracted, ((), ())), preferred_element_type=dtype)
+
+
+def _gradient_of_x(gradient: Array, x: ad.UndefinedPrimal, w: Array, *, dtype) -> Array:
+    del dtype
+    contracted = ((gradient.ndim - 1,), (1,))
+    out = x.aval.dtype
+    return lax.dot_general(gradient, w, (contracted, ((), ())), preferred_element_type=out)
+
+
+def _gradient_of_w(gradient: Array, x: Array, w: ad.UndefinedPrimal, *, dtype) -> Array:
+    del dtype
+    # The barrier keeps XLA from joining the transposition to the product.
+    columns = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    return jnp.matmul(columns, rows, preferred_element_type=w.aval.dtype)
+
+
+def _batched(sides: tuple[Array, Array], axes: tuple, *, dtype) -> tuple[Array, int]:
+    (x, w), (axis, of_w) = sides, axes
+    if of_w is None:  # more vectors for the same matrix
+        x, axis = (jnp.moveaxis(x, axis, 0), 0) if axis == x.ndim - 1 else (x, axis)
+        return _dense.bind(x, w, dtype=dtype), axis
+    w = jnp.moveaxis(w, of_w, 0)
+    x = jnp.broadcast_to(x, (len(w), *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+    sums = (((x.ndim - 1,), (1,)), ((0,), (0,)))
+    return lax.dot_general(x, w, sums, preferred_element_type=dtype), 0
+
+
+_dense = Primitive("dense")
+_dense.def_impl(jax.jit(_product, static_argnames="dtype"))
+_dense.def_abstract_eval(
+    lambda x, w, *, dtype: x.update((*x.shape[:-1], w.shape[1]), dtype, weak_type=False)
+)
+mlir.register_lowering(_dense, mlir.lower_fun(_product, multiple_results=False))
+ad.defbilinear(_dense, _gradient_of_x, _gradient_of_w)
+batching.primitive_batchers[_dense] = _batched
