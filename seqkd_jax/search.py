@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from .base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
@@ -127,7 +126,7 @@ def beam_search(
     def advance(beam: _Beam) -> _Beam:
         logits, state = jax.vmap(step)(beam.state, beam.last)
         vocabulary = logits.shape[-1]
-        allowed = _allowed(vocabulary, banned, min_len, beam.length, limit)
+        allowed = _allowed(banned, min_len, beam.length, limit)
         # At most K of the 2K best end, one for each hypothesis, so K continuations are among them.
         count = min(2 * beam_size, beam_size * vocabulary) if beam_size > 1 else 1
         best, parent, last = top_candidates(beam.log_probs, logits, allowed, count)
@@ -198,7 +197,7 @@ def sample(
         length, state, tokens, last, log_prob = carry
         logits, state = step(state, last)
         logits = logits.astype(jnp.float32)
-        allowed = _allowed(logits.shape[-1], banned, 0, length, limit)
+        allowed = _allowed(banned, 0, length, limit).among(jnp.arange(logits.shape[-1]))
         warped = warp(jnp.where(allowed, logits, -jnp.inf))
         last = jax.random.categorical(jax.random.fold_in(key, length), warped).astype(jnp.int32)
         log_prob = log_prob + (logits[last] - jax.nn.logsumexp(logits))
@@ -260,19 +259,33 @@ def chain(*warps: Warp) -> Warp:
     return lambda logits: functools.reduce(lambda x, warp: warp(x), warps, logits)
 
 
+class Allowed(NamedTuple):
+    """Which tokens may be next: all words or none, and of some others each for itself."""
+
+    words: Array  # [] bool
+    others: dict[int, Array]  # id -> [] bool
+
+    def among(self, ids: Array) -> Array:
+        """Tells it of each of ``ids``."""
+        mask = jnp.broadcast_to(self.words, ids.shape)
+        for other, allowed in self.others.items():
+            mask = jnp.where(ids == other, allowed, mask)
+        return mask
+
+
 def top_candidates(
-    log_probs: Array, logits: Array, allowed: Array, count: int
+    log_probs: Array, logits: Array, allowed: Allowed, count: int
 ) -> tuple[Array, Array, Array]:
     """Finds the best continuations of K hypotheses: exactly what one flat top-k would, sooner.
 
     The n best numbers lie in the n blocks with the largest maxima, since each block that goes
     before another holds a number that goes before all of the other's. So only block maxima and
-    the candidates in the best blocks are normalised and sorted, never all of [K, V].
+    the candidates in the best blocks are masked, normalised and sorted, never all of [K, V].
 
     Args:
       log_probs: of the hypotheses, [K].
       logits: of their next tokens, [K, V].
-      allowed: which tokens may be next, [V]. The others have log-probability -inf, as has
+      allowed: the tokens that may be next. The others have log-probability -inf, as has
         everything of a hypothesis whose logits are not numbers.
       count: n, at most K * V.
 
@@ -282,29 +295,52 @@ def top_candidates(
     """
     hypotheses, vocabulary = logits.shape
     logits = logits.astype(jnp.float32)
-    norms = jax.nn.logsumexp(logits, axis=-1)
-    logits = jnp.where(allowed[None], logits, -jnp.inf)
-
-    def total(logits: Array, rows: Array | slice) -> Array:
-        norm = norms[rows][:, None]
-        return jnp.where(jnp.isfinite(norm), log_probs[rows][:, None] + (logits - norm), -jnp.inf)
-
     if vocabulary < max(WORTH, count) or count * BLOCK > logits.size:
-        best, place = lax.top_k(total(logits, slice(None)).reshape(-1), count)
+        masked = jnp.where(allowed.among(jnp.arange(vocabulary))[None], logits, -jnp.inf)
+        norms = jax.nn.logsumexp(logits, axis=-1)
+        total = _total(log_probs, masked, norms).reshape(-1)
+        best, place = lax.top_k(total, count)
         return best, place // vocabulary, place % vocabulary
 
-    # The last block of a row is a short one: padding would copy all of the logits.
-    split = vocabulary - vocabulary % BLOCK
-    whole = logits[:, :split].reshape(hypotheses, -1, BLOCK).max(axis=-1)
-    rest = logits[:, split:].max(axis=-1, initial=-jnp.inf)
-    maxima = total(jnp.concatenate([whole, rest[:, None]], axis=1), slice(None))
+    # The last block is a short one: filling all rows up would copy the logits once more.
+    number = vocabulary // BLOCK
+    whole = logits[:, : number * BLOCK].reshape(hypotheses, number, BLOCK)
+    rest = logits[:, number * BLOCK :]
+    maxima = jnp.concatenate([whole.max(-1), rest.max(-1, keepdims=True, initial=-jnp.inf)], 1)
+    # Each block's sum beside its maximum: both read the same copy of the logits.
+    safe = jnp.where(jnp.isfinite(maxima), maxima, 0)
+    sums = jnp.exp(whole - safe[:, :-1, None]).sum(-1), jnp.exp(rest - safe[:, -1:]).sum(-1)
+    norms = jax.nn.logsumexp(safe, axis=-1, b=jnp.concatenate([sums[0], sums[1][:, None]], 1))
+    filling = jnp.full((hypotheses, BLOCK - rest.shape[1]), -jnp.inf)
+    rest = jnp.concatenate([rest, filling], axis=1)
+
+    def block(parents: Array, blocks: Array) -> tuple[Array, Array]:
+        """Tokens [n, BLOCK] of blocks [n], and the logits of hypotheses [n] there, masked."""
+        tokens = blocks[:, None] * BLOCK + jnp.arange(BLOCK)[None]
+        values = whole[parents, jnp.minimum(blocks, number - 1)]
+        values = jnp.where((blocks == number)[:, None], rest[parents], values)
+        return tokens, jnp.where(allowed.among(tokens), values, -jnp.inf)
+
+    maxima = jnp.where(allowed.words, maxima, -jnp.inf)
+    everyone = jnp.arange(hypotheses)
+    for n in {other // BLOCK for other in allowed.others}:
+        _, values = block(everyone, jnp.full_like(everyone, n))
+        here = jnp.arange(number + 1)[None] == n
+        maxima = jnp.where(here, values.max(axis=-1, keepdims=True), maxima)
+    maxima = _total(log_probs, maxima, norms)
     # In ascending order the candidates keep the order of hypotheses and tokens, hence of ties.
-    blocks = lax.sort(lax.top_k(maxima.reshape(-1), count)[1])
-    parents = blocks // maxima.shape[1]
-    tokens = (blocks % maxima.shape[1])[:, None] * BLOCK + jnp.arange(BLOCK)[None]
-    candidates = logits.at[parents[:, None], tokens].get(mode="fill", fill_value=-jnp.inf)
-    best, place = lax.top_k(total(candidates, parents).reshape(-1), count)
+    chosen = lax.sort(lax.top_k(maxima.reshape(-1), count)[1])
+    parents = chosen // (number + 1)
+    tokens, values = block(parents, chosen % (number + 1))
+    total = _total(log_probs[parents], values, norms[parents])
+    best, place = lax.top_k(total.reshape(-1), count)
     return best, parents[place // BLOCK], tokens.reshape(-1)[place]
+
+
+def _total(log_probs: Array, logits: Array, norms: Array) -> Array:
+    """The log-probability of each hypothesis with each of its tokens: [K], [K, N], [K]."""
+    norms = norms[:, None]
+    return jnp.where(jnp.isfinite(norms), log_probs[:, None] + (logits - norms), -jnp.inf)
 
 
 def _limit(limit: int | Array | None, max_len: int) -> Array:
@@ -313,14 +349,11 @@ def _limit(limit: int | Array | None, max_len: int) -> Array:
     return jnp.clip(jnp.asarray(max_len if limit is None else limit, jnp.int32), 1, max_len)
 
 
-def _allowed(
-    vocabulary: int, banned: Sequence[int], min_len: int, length: Array, limit: Array
-) -> Array:
-    """Which ids [V] may follow ``length`` tokens; where only one more fits, that is EOS."""
-    ids = np.arange(vocabulary)
-    words = ~np.isin(ids, banned)
-    anywhere = jnp.where(length < min_len, words & (ids != EOS), words)
-    return jnp.where(length + 1 < limit, anywhere, ids == EOS)
+def _allowed(banned: Sequence[int], min_len: int, length: Array, limit: Array) -> Allowed:
+    """What may follow ``length`` tokens; where only one more fits, that is EOS."""
+    more = length + 1 < limit
+    end = (length >= min_len) & (EOS not in banned)
+    return Allowed(more, {other: jnp.bool_(False) for other in banned} | {EOS: end | ~more})
 
 
 def _write(tokens: Array, column: Array, new: Array) -> Array:

@@ -13,6 +13,7 @@ from small import MODEL, example, params
 from seqkd_jax import search
 from seqkd_jax.base import BOS, EOS, PAD, UNK
 from seqkd_jax.search import (
+    Allowed,
     beam_search,
     chain,
     gnmt,
@@ -287,12 +288,17 @@ def test_candidates_are_those_of_one_flat_top_k(vocabulary, hypotheses, seed):
     # Few different numbers and equal rows: nearly everything is tied.
     logits = rng.integers(0, 3, (2, vocabulary))[rng.integers(0, 2, hypotheses)]
     log_probs = rng.choice([-1.0, -2.0, -np.inf], hypotheses)
-    allowed = rng.random(vocabulary) < rng.choice([0.01, 0.5, 1.0])
+    # Of the others one lies in the last block, and one is no token of this vocabulary.
+    others = (0, 3, 5, vocabulary - 2, vocabulary + 1)
+    others = {other: jnp.bool_(rng.random() < 0.5) for other in others}
+    allowed = Allowed(jnp.bool_(rng.random() < 0.7), others)
     logits, log_probs = jnp.array(logits, jnp.float32), jnp.array(log_probs, jnp.float32)
     count = 2 * hypotheses
     best, parent, token = candidates(log_probs, logits, allowed, count)
     total = log_probs[:, None] + jax.nn.log_softmax(logits)
-    want, place = lax.top_k(jnp.where(allowed[None], total, -jnp.inf).reshape(-1), count)
+    mask = [bool(others.get(token, allowed.words)) for token in range(vocabulary)]
+    total = jnp.where(jnp.array(mask)[None], total, -jnp.inf)
+    want, place = lax.top_k(total.reshape(-1), count)
     np.testing.assert_allclose(best, want, rtol=1e-6)
     np.testing.assert_array_equal(parent * vocabulary + token, place)
 
