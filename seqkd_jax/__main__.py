@@ -150,14 +150,14 @@ class Bench:
     rows: tuple[str, ...] = ()
     """Rows, or parts of their names: student, decode-teacher, k5; all if left out."""
     timing: Annotated[Timing, Flat] = Timing()
-    against: str | None = None
-    """A peer's command, whose JSON line names the row that both then measure in turns."""
+    against: tuple[str, ...] = ()
+    """Peers' commands; the JSON line of each names the row that both then measure in turns."""
     real: bool = False
     """Measure an epoch and a decoded test set of grammar, and of multi30k if SEQKD_DATA is set."""
     table2: bool = False
     """Measure the paper's Table 2: greedy students against a teacher's beam, V = 50,004."""
     out: Path | None = None
-    """JSON file to write."""
+    """JSON file to write. Rows measured on the same machine before stay, unless measured again."""
 
 
 def _commands(data: str | None) -> Any:

@@ -117,6 +117,7 @@ class _Measured:
         gemm_seconds(row)  # compiles them
 
     def turn(self) -> None:
+        jax.block_until_ready([self.step(), self.step()])  # after another's turn caches are cold
         taken = _seconds(lambda: [self.step() for _ in range(self.steps)])
         self.values.append(self.steps * self.row.amount / taken)
         self.gemms.append(gemm_seconds(self.row))

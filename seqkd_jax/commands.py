@@ -1,7 +1,6 @@
 """What each ``seqkd`` command does: calls of the library, in the order a reader would make them."""
 
 import ctypes
-import json
 import os
 import sys
 import warnings
@@ -16,7 +15,7 @@ from . import __main__ as arguments
 from . import bench as benchmark
 from . import recipes
 from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
-from .data.text import PathLike, atomic_write, decode_lines, read_lines, read_pairs, write_lines
+from .data.text import PathLike, decode_lines, read_lines, read_pairs, write_lines
 from .distill import select
 from .distill.nbest import NBest
 from .distill.translate import translate_corpus, translate_texts
@@ -24,7 +23,7 @@ from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
 from .plan import PLANS, Plan
-from .report.speed import machine, speed_table
+from .report.speed import keep_speed, speed_table
 from .report.table import Row, compared, table
 from .train.model_folder import Trained, load_model
 
@@ -190,21 +189,22 @@ def bench(command: arguments.Bench) -> None:
     """Measures speed, prints tables and writes JSON."""
     prepare()
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured, too
-    if command.out:
-        command.out.parent.mkdir(parents=True, exist_ok=True)
-    results = {}
-    if command.against:
-        results["against"] = benchmark.measure_against(command.against, command.timing)
+    tables = []
+
+    def done(kind: str, records: list[benchmark.Record]) -> None:
+        if command.out:
+            keep_speed(command.out, kind, records)
+        tables.append(speed_table(records))
+
+    for peer in command.against:
+        done("against", benchmark.measure_against(peer, command.timing))
     if command.real:
-        results["real"] = benchmark.measure_real(command.rows, command.timing)
+        done("real", benchmark.measure_real(command.rows, command.timing))
     if command.table2:
-        results["table2"] = benchmark.measure_table2(command.timing)
-    if not results:
-        results["fixed"] = benchmark.measure_fixed(command.rows, command.timing)
-    print("\n\n".join(speed_table(records) for records in results.values()))
-    if command.out:
-        record = {"machine": machine(), **results}
-        atomic_write(command.out, json.dumps(record, indent=1).encode())
+        done("table2", benchmark.measure_table2(command.timing))
+    if not tables:
+        done("fixed", benchmark.measure_fixed(command.rows, command.timing))
+    print("\n\n".join(tables))
 
 
 def _corpus(given: arguments.Corpus) -> Corpus:

@@ -3,7 +3,8 @@
     python -m seqkd_jax.report README.md
 
 fills each place of a text between ``<!-- table: PATH -->`` and ``<!-- end -->`` with the table of
-that results file; a path is relative to the text's folder.
+that results file, or ``<!-- speed: PATH -->`` with those of a file of measurements; a path is
+relative to the text's folder.
 """
 
 import json
@@ -15,9 +16,10 @@ from typing import Any
 
 from ..data.text import PathLike, atomic_write
 from ..evaluate import Decoding, Difference, Evaluation
+from .speed import speed_tables
 from .table import Row, Truth, table
 
-PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|speed): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,14 @@ def fill_tables(text: str, folder: PathLike) -> str:
     """Replaces each table of a text by that of the results file it names."""
 
     def fill(match: re.Match[str]) -> str:
-        results = read_results(Path(folder) / match[2])
-        return f"{match[1]}```text\n{table(results.rows, results.truth)}\n```\n{match[3]}"
+        start, kind, name, end = match.groups()
+        path = Path(folder) / name
+        if kind == "speed":
+            shown = speed_tables(path)
+        else:
+            results = read_results(path)
+            shown = table(results.rows, results.truth)
+        return f"{start}```text\n{shown}\n```\n{end}"
 
     return PLACE.sub(fill, text)
 

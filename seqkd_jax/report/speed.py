@@ -1,5 +1,6 @@
-"""Tables of measured speed, and the machine that it was measured on."""
+"""Measured speed: its file, its tables, and the machine that it was measured on."""
 
+import json
 import os
 import platform
 import re
@@ -11,7 +12,14 @@ from typing import Any
 import jax
 from tabulate import tabulate
 
+from ..data.text import PathLike, atomic_write
+
 TEXT = ("row", "peer", "unit")  # columns of words
+COMPARED = (
+    *("row", "peer", "ratio", "ratio_min", "ratio_max", "paper_ratio", "median", "peer_median"),
+    *("unit", "padding", "input", "gemm_share", "compile_s", "peak_mb"),
+)
+Records = Sequence[dict[str, Any]]
 
 
 def machine() -> dict[str, Any]:
@@ -27,10 +35,46 @@ def machine() -> dict[str, Any]:
     }
 
 
-def speed_table(records: Sequence[dict[str, Any]]) -> str:
-    """Renders records, a column for each name; lists and objects are left out."""
+def keep_speed(path: Path, kind: str, records: Records) -> None:
+    """Adds records to a file of measurements, in place of those of the same rows and peers.
+
+    Raises:
+      ValueError: the file was measured on another machine, or is no such file.
+    """
+    here: dict[str, Any] = {"machine": machine()}
+    if path.exists():
+        try:
+            before = json.loads(path.read_bytes())
+            different = [k for k, v in before["machine"].items() if v != here["machine"][k]]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a file of measurements ({error!r}).") from None
+        if set(different) - {"date"}:
+            raise ValueError(
+                f"{path}: measured with another {', '.join(different)}; only what was measured on "
+                "one machine belongs in one table. Give another --out, or remove it."
+            )
+        here = before | here
+    rows = {(r["row"], r.get("peer")): r for r in [*here.get(kind, []), *records]}
+    here[kind] = list(rows.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, (json.dumps(here, indent=1) + "\n").encode())
+
+
+def speed_tables(path: PathLike) -> str:
+    """Renders a file of measurements: what a reader compares, and what it was measured on."""
+    kept = json.loads(Path(path).read_bytes())
+    about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
+    return "\n\n".join([*(speed_table(kept[kind], COMPARED) for kind in kept), about])
+
+
+def speed_table(records: Records, columns: Sequence[str] = ()) -> str:
+    """Renders records, a column for each name or for each of ``columns`` that they have.
+
+    Lists and objects are left out.
+    """
     cells = [{k: v for k, v in r.items() if not isinstance(v, list | dict)} for r in records]
     names = list(dict.fromkeys(name for record in cells for name in record))
+    names = [name for name in columns or names if name in names]
     lines = [[_cell(record.get(name)) for name in names] for record in cells]
     head = [name.replace("_", " ") for name in names]
     align = ["left" if name in TEXT else "right" for name in names]
