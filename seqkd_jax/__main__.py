@@ -88,6 +88,8 @@ class Translate:
     out: Path | None = None
     """File to write; standard output if left out."""
     search: Annotated[Search, Flat] = Search()
+    shortlist: tuple[Path, Path] | None = None
+    """Source and target text, best that of the training: compute only words a sentence can need."""
     scores: bool = False
     """Put the log-probability in front of each line."""
 
@@ -133,6 +135,8 @@ class Evaluate:
     """Beam sizes; 1 is greedy."""
     tokenize: str = "13a"
     """sacreBLEU's tokeniser; none for text that is tokenised."""
+    shortlist: tuple[Path, Path] | None = None
+    """Source and target text to fit a shortlist on: decode with it, too; say what it changes."""
 
 
 @dataclass(frozen=True)

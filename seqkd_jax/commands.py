@@ -18,6 +18,7 @@ from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corp
 from .data.text import PathLike, decode_lines, read_lines, read_pairs, write_lines
 from .distill import select
 from .distill.nbest import NBest
+from .distill.shortlist import Shortlist, fit_shortlist
 from .distill.translate import translate_corpus, translate_texts
 from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
@@ -112,6 +113,7 @@ def translate(command: arguments.Translate) -> None:
             trained.src_vocab,
             trained.tgt_vocab,
             command.search,
+            shortlist=_shortlist(trained, command.shortlist),
             bar=bar,
         )
     written = [line for n in nbest for line in _shown(n, command)]
@@ -169,20 +171,30 @@ def evaluate(command: arguments.Evaluate) -> None:
     prepare()
     pairs = read_pairs(command.source, command.reference)
     rows: list[Row] = []
+    changed: list[list[Row]] = []
     for folder in command.models:
         trained = load_model(folder)
-        evaluation = evaluate_model(
-            trained.model,
-            trained.params,
-            trained.src_vocab,
-            trained.tgt_vocab,
-            pairs,
-            beams=command.beams,
-            tokenize=command.tokenize,
-        )
-        rows.append(Row(str(folder), evaluation, {}))
+        kinds: dict[str, Shortlist | None] = {str(folder): None}
+        if command.shortlist:
+            kinds[f"{folder}, shortlist"] = _shortlist(trained, command.shortlist)
+        for name, shortlist in kinds.items():
+            evaluation = evaluate_model(
+                trained.model,
+                trained.params,
+                trained.src_vocab,
+                trained.tgt_vocab,
+                pairs,
+                beams=command.beams,
+                tokenize=command.tokenize,
+                shortlist=shortlist,
+            )
+            rows.append(Row(name, evaluation, {}))
+        if command.shortlist:
+            changed.append(rows[-2:])
     references = [target for _, target in pairs]
     print(table(compared(rows, references, command.tokenize)))
+    for plain, short in changed:
+        print(_changed(plain, short))
 
 
 def bench(command: arguments.Bench) -> None:
@@ -205,6 +217,29 @@ def bench(command: arguments.Bench) -> None:
     if not tables:
         done("fixed", benchmark.measure_fixed(command.rows, command.timing))
     print("\n\n".join(tables))
+
+
+def _shortlist(trained: Trained, text: tuple[Path, Path] | None) -> Shortlist | None:
+    """Fits a shortlist for a model on the text of two files."""
+    if text is None:
+        return None
+    vocabularies = trained.src_vocab, trained.tgt_vocab
+    sizes = [vocabulary.size for vocabulary in vocabularies]
+    return fit_shortlist(encode_pairs(read_pairs(*text), *vocabularies), *sizes)
+
+
+def _changed(plain: Row, short: Row) -> str:
+    """What a shortlist changes, for each beam."""
+    lines = []
+    for beam, before in plain.evaluation.decodings.items():
+        after = short.evaluation.decodings[beam]
+        same = sum(a == b for a, b in zip(before.outputs, after.outputs, strict=True))
+        lines.append(
+            f"{short.name}, K = {beam}: {100 * same / len(before.outputs):.1f} % of translations "
+            f"unchanged, BLEU {after.bleu - before.bleu:+.2f}, "
+            f"{after.sentences_per_second / before.sentences_per_second:.2f} times the speed"
+        )
+    return "\n".join(lines)
 
 
 def _corpus(given: arguments.Corpus) -> Corpus:

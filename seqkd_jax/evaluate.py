@@ -16,6 +16,7 @@ from sacrebleu.significance import PairedTest
 
 from .base import PAD, Array, Params, Seq2Seq, Total
 from .data import Bucket, Encoded, Vocabulary, batches, encode_pairs, plan_buckets
+from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts
 from .losses import nll
 from .plan import GREEDY, Search
@@ -146,6 +147,7 @@ def evaluate(
     beams: Sequence[int] = (1, 5),
     search: Search = GREEDY,
     tokenize: str = "13a",
+    shortlist: Shortlist | None = None,
 ) -> Evaluation:
     """Measures a model on a test set.
 
@@ -158,6 +160,7 @@ def evaluate(
       beams: beam sizes to decode with; the greedy output also gives p(t = y_hat).
       search: all other settings of the search.
       tokenize: of sacreBLEU.
+      shortlist: to decode with.
 
     Source: the columns of Kim & Rush 2016, Tables 1 and 2.
     """
@@ -169,7 +172,9 @@ def evaluate(
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
-            return translate_texts(model, params, sources, src_vocab, tgt_vocab, settings)
+            return translate_texts(
+                model, params, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
+            )
 
         nbest = decode()
         started = time.perf_counter()

@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
+from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
 from ..search import beam_search, gnmt, mean_per_token, no_penalty
 from ..train.parallel import pmap_rows
 from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
+from .shortlist import Shortlist
 
 LIVE_ROWS = 512  # hypotheses decoded together: sentences times beam
 SHARD_SENTENCES = 2000
@@ -38,15 +42,17 @@ def length_penalty(search: Search) -> Callable[[Array], Array]:
 def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hypotheses]:
     """Compiles the search: (params, src [B, S], limit [B]) -> Hypotheses [B, K, max_len], numpy.
 
-    One program for each (model, search, max_len) and shape of the sources.
+    With a fourth argument, allowed words [B, V], no sentence holds others, and probabilities are
+    those among them. One program for each (model, search, max_len) and shape of the sources.
     """
 
-    def one(params: Params, src: Array, limit: Array) -> Hypotheses:
+    def one(params: Params, src: Array, limit: Array, allowed: Array | None = None) -> Hypotheses:
         memory, state = model.encode(params, src)
 
         def step(state: Any, token: Array) -> tuple[Array, Any]:
             hidden, state = model.step(params, memory, state, token)
-            return model.project(params, hidden), state
+            logits = model.project(params, hidden)
+            return logits if allowed is None else jnp.where(allowed, logits, -jnp.inf), state
 
         return beam_search(
             step,
@@ -68,6 +74,7 @@ def translate(
     sources: Sequence[np.ndarray],
     search: Search = GREEDY,
     *,
+    shortlist: Shortlist | None = None,
     bar: tqdm | None = None,
 ) -> list[Hypotheses]:
     """Translates sentences of ids; what comes out does not depend on how they are batched.
@@ -77,6 +84,7 @@ def translate(
       params: its parameters.
       sources: ids [S] of each sentence, none empty.
       search: settings.
+      shortlist: the words that each sentence may hold; of attention LSTMs and their ensembles.
       bar: a progress bar to move on by one for each sentence.
 
     Returns:
@@ -91,7 +99,12 @@ def translate(
             [search.limit(int(lengths[p])) if p >= 0 else 1 for p in places], np.int32
         )
         run = translator(model, search, search.limit(src.shape[1]))
-        found = run(params, src, limits)
+        if shortlist is None:
+            found = run(params, src, limits)
+        else:
+            ids, own = shortlist.of_batch(src)
+            found = run(_restrict(params, ids), src, limits, own)
+            found = Hypotheses(ids[found.tokens], found.scores, found.log_probs)
         for row, place in enumerate(places):
             if place >= 0:
                 results[place] = Hypotheses(
@@ -100,6 +113,18 @@ def translate(
         if bar is not None:
             bar.update(int((places >= 0).sum()))
     return [result for result in results if result is not None]
+
+
+@jax.jit
+def _restrict(params: Params, ids: Array) -> Params:
+    """``restrict`` of an attention LSTM, or of each member of an ensemble."""
+
+    def one(params: Any) -> Translator:
+        if not isinstance(params, Translator):
+            raise ValueError("A shortlist needs an attention LSTM or an ensemble of them.")
+        return restrict(params, ids)
+
+    return jax.tree.map(one, params, is_leaf=lambda p: isinstance(p, Translator))
 
 
 def sentence(tokens: np.ndarray) -> list[int]:
@@ -116,6 +141,7 @@ def translate_texts(
     tgt_vocab: Vocabulary,
     search: Search = GREEDY,
     *,
+    shortlist: Shortlist | None = None,
     max_source: int = 250,
     first: int = 0,
     bar: tqdm | None = None,
@@ -134,7 +160,8 @@ def translate_texts(
         )
     ids = [source[:max_source] for source in ids]
     full = [place for place, source in enumerate(ids) if len(source)]
-    found = translate(model, params, [ids[place] for place in full], search, bar=bar)
+    sources = [ids[place] for place in full]
+    found = translate(model, params, sources, search, shortlist=shortlist, bar=bar)
     nbest = [NBest(first + n, ("",), ((),), (0.0,), (0.0,)) for n in range(len(lines))]
     for place, hypotheses in zip(full, found, strict=True):
         rows = [n for n, score in enumerate(hypotheses.scores) if np.isfinite(score)]

@@ -6,6 +6,7 @@ decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the st
 output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -35,7 +36,6 @@ from .cells import (
     lstm_cell,
     lstm_layer,
     recurrence,
-    time_major,
     uniform,
 )
 from .dense import dense
@@ -146,6 +146,16 @@ def alignments(config: Config, params: Translator, src: Array, tgt: Array) -> Ar
     return _teacher_forced(config, params, src, tgt, None)[1]
 
 
+def restrict(params: Translator, ids: Array) -> Translator:
+    """Returns parameters for only the target words ``ids`` [C], which become words 0 to C - 1."""
+    decoder, generator = params.decoder, params.generator
+    return dataclasses.replace(
+        params,
+        decoder=dataclasses.replace(decoder, embedding=decoder.embedding[ids]),
+        generator=Generator(generator.kernel[:, ids], generator.bias[ids]),
+    )
+
+
 def _init(config: Config, key: Array) -> Translator:
     width, hidden, scale = config.embed, config.hidden, config.init_scale
     keys = iter(jax.random.split(key, 3 * config.layers + 6))
@@ -182,7 +192,7 @@ def _encode(
     """Reads the source; the decoder starts from the final state of each layer (``init_dec``)."""
     mask = src != PAD
     encoder = params.encoder
-    xs = time_major(encoder.embedding[src])
+    xs = encoder.embedding[src]
     if key is not None:
         key, embed_key = jax.random.split(key)
         xs = _drop(embed_key, config.embed_dropout, xs)
@@ -274,7 +284,7 @@ def _teacher_forced(
 ) -> tuple[Array, Array]:
     """Predicts every word of ``tgt`` from those before it: h~ [T, H] and weights [T, S]."""
     decoder = params.decoder
-    words = time_major(decoder.embedding[shift_right(tgt)])
+    words = decoder.embedding[shift_right(tgt)]
     masks = encode_key = None
     if key is not None:
         encode_key, mask_key, embed_key = jax.random.split(key, 3)

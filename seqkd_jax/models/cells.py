@@ -89,14 +89,6 @@ def _lstm_cell_gradient(kept: tuple[Array, ...], gradient: Carry) -> tuple[Carry
 lstm_cell.defvjp(_lstm_cell, _lstm_cell_gradient)
 
 
-def time_major(xs: Array) -> Array:
-    """Returns xs [T, N] as it is; under ``vmap``, in memory, step after step.
-
-    A loop over steps wants them so, and what is computed from them then comes out so, too.
-    """
-    return lax.scan(lambda _, x: (None, x), None, xs)[1]
-
-
 def affine(
     weights: Weights,
     sums: Sums,
