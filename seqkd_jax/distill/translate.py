@@ -42,17 +42,20 @@ def length_penalty(search: Search) -> Callable[[Array], Array]:
 def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hypotheses]:
     """Compiles the search: (params, src [B, S], limit [B]) -> Hypotheses [B, K, max_len], numpy.
 
-    With a fourth argument, allowed words [B, V], no sentence holds others, and probabilities are
-    those among them. One program for each (model, search, max_len) and shape of the sources.
+    For a shortlist it is called with ((params, ids [C]), src, limit, own [B, C]), of ``of_batch``;
+    tokens are then places in ``ids``, and probabilities those among a sentence's own words. One
+    program for each (model, search, max_len) and shape of the sources.
     """
 
-    def one(params: Params, src: Array, limit: Array, allowed: Array | None = None) -> Hypotheses:
+    def one(params: Params, src: Array, limit: Array, own: Array | None = None) -> Hypotheses:
+        if own is not None:
+            params = _restrict(*params)
         memory, state = model.encode(params, src)
 
         def step(state: Any, token: Array) -> tuple[Array, Any]:
             hidden, state = model.step(params, memory, state, token)
             logits = model.project(params, hidden)
-            return logits if allowed is None else jnp.where(allowed, logits, -jnp.inf), state
+            return logits if own is None else jnp.where(own, logits, -jnp.inf), state
 
         return beam_search(
             step,
@@ -103,7 +106,7 @@ def translate(
             found = run(params, src, limits)
         else:
             ids, own = shortlist.of_batch(src)
-            found = run(_restrict(params, ids), src, limits, own)
+            found = run((params, ids), src, limits, own)
             found = Hypotheses(ids[found.tokens], found.scores, found.log_probs)
         for row, place in enumerate(places):
             if place >= 0:
@@ -115,7 +118,6 @@ def translate(
     return [result for result in results if result is not None]
 
 
-@jax.jit
 def _restrict(params: Params, ids: Array) -> Params:
     """``restrict`` of an attention LSTM, or of each member of an ensemble."""
 
