@@ -35,12 +35,17 @@ XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis=true"
 
 
 def prepare() -> None:
-    """Settings of the process that every command wants: compiled programs and memory are kept."""
+    """Settings of the process that every command wants; before anything is computed.
+
+    Compiled programs are kept in the user's cache, freed memory in the process, and XLA copies less.
+    """
     cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if jax.__version_info__ < (0, 11):  # XLA ends a process that gives it a flag it does not know
-        os.environ["XLA_FLAGS"] = f"{XLA_FLAG} {os.environ.get('XLA_FLAGS', '')}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    # XLA ends a process that gives it a flag it does not know, and flags come and go.
+    if jax.__version_info__ < (0, 11) and XLA_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{XLA_FLAG} {flags}"
     warnings.showwarning = lambda message, *_: print(f"seqkd: {message}", file=sys.stderr)
     # glibc hands large freed blocks back to the system, and every step would fault them in again.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -14,6 +14,7 @@ from seqkd_jax.bench import FIXED, Row
 from seqkd_jax.models.attention_lstm import Config
 from seqkd_jax.plan import Timing
 from seqkd_jax.recipes import Lab
+from seqkd_jax.report.speed import keep_speed, speed_tables
 
 QUICK = Timing(repeats=2, steps=1)
 COLUMNS = ["row", "unit", "median", "min", "max", "repeats", "gflops", "gemm_share"]
@@ -92,6 +93,30 @@ def test_a_peer_is_measured_beside_its_own_row(tiny):
     np.testing.assert_allclose(row["ratio"], row["median"] / 0.5)
     np.testing.assert_allclose(row["ratio_min"], row["min"] / 0.5)
     assert set(COLUMNS) < set(row)
+
+
+def test_a_file_of_measurements_is_added_to(tmp_path):
+    path = tmp_path / "new" / "speed.json"
+    rows = [{"row": "a", "peer": peer, "median": 1.5, "repeats": [1.5]} for peer in ("x", "y")]
+    keep_speed(path, "against", rows)
+    keep_speed(path, "table2", [{"row": "a", "paper_ratio": 8.1}])
+    keep_speed(path, "against", [rows[1] | {"median": 2.5}, rows[0] | {"row": "b"}])
+    kept = json.loads(path.read_text())
+    assert [(r["row"], r["peer"], r["median"]) for r in kept["against"]] == [
+        ("a", "x", 1.5),
+        ("a", "y", 2.5),
+        ("b", "x", 1.5),
+    ]
+    shown = speed_tables(path)
+    assert "paper ratio" in shown and "repeats" not in shown and kept["machine"]["cpu"] in shown
+
+    kept["machine"]["jax"] = "0.0.1"
+    path.write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match="another jax; only what was measured on one machine"):
+        keep_speed(path, "against", rows)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"speed\.json: not a file of measurements"):
+        keep_speed(path, "against", rows)
 
 
 def test_a_peer_that_cannot_be_compared_is_refused(tiny):

@@ -15,10 +15,12 @@ from tabulate import tabulate
 from ..data.text import PathLike, atomic_write
 
 TEXT = ("row", "peer", "unit")  # columns of words
-COMPARED = (
-    *("row", "peer", "ratio", "ratio_min", "ratio_max", "paper_ratio", "median", "peer_median"),
-    *("unit", "padding", "input", "gemm_share", "compile_s", "peak_mb"),
-)
+RATIOS = ("ratio", "ratio_min", "ratio_max")
+COMPARED = {  # columns of a README, for each kind of measurement; all for others
+    "against": ("row", "peer", *RATIOS, "median", "peer_median", "unit", "gemm_share"),
+    "table2": ("row", *RATIOS, "paper_ratio", "median", "unit", "gemm_share"),
+    "real": ("row", "median", "min", "max", "unit", "padding", "input", "compile_s", "programs"),
+}
 Records = Sequence[dict[str, Any]]
 
 
@@ -64,7 +66,7 @@ def speed_tables(path: PathLike) -> str:
     """Renders a file of measurements: what a reader compares, and what it was measured on."""
     kept = json.loads(Path(path).read_bytes())
     about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
-    return "\n\n".join([*(speed_table(kept[kind], COMPARED) for kind in kept), about])
+    return "\n\n".join([*(speed_table(kept[kind], COMPARED.get(kind, ())) for kind in kept), about])
 
 
 def speed_table(records: Records, columns: Sequence[str] = ()) -> str:
