@@ -138,12 +138,13 @@ def test_unknown_rows_are_named_with_the_known_ones():
 
 def test_students_are_compared_with_the_teacher_of_table_2(tiny, monkeypatch):
     monkeypatch.setattr(bench, "PAPER_LENGTH", 16)
-    teacher, student, small = bench.measure_table2(QUICK)
+    teacher, student, small, *short = bench.measure_table2(QUICK)
     assert teacher["ratio"] == 1 and student["ratio_min"] <= student["ratio"]
     np.testing.assert_allclose(student["ratio"], student["median"] / teacher["median"])
     np.testing.assert_allclose(
         [student["paper_ratio"], small["paper_ratio"]], [8.1, 13.2], atol=0.05
     )
+    assert [row["row"] for row in short] == [f"{row['row']}, shortlist" for row in (student, small)]
 
 
 def test_real_text_is_trained_on_and_decoded(monkeypatch):

@@ -54,6 +54,7 @@ def streamed(loss, p, hidden, batch, step):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_streamed_equals_direct_in_value_and_gradient(name, monkeypatch):
+    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
     monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)  # chunks of 8 tokens
     loss = LOSSES[name]
     streamed_of = jax.jit(
@@ -93,6 +94,7 @@ def test_a_row_of_weight_zero_counts_nothing_even_if_it_is_not_finite():
 
 
 def test_padding_costs_no_chunk(monkeypatch):
+    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
     monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)
     walked = []
 
@@ -109,10 +111,11 @@ def test_padding_costs_no_chunk(monkeypatch):
     assert len(walked) == 24  # 18 tokens fill three chunks of 8, of the thirty there could be
 
 
-def test_a_chunk_fits_its_budget_and_is_never_empty():
-    assert chunk_tokens(vocabulary=10**9, tokens=100) == 8
+def test_a_chunk_fits_its_budget_or_has_the_fewest_tokens_that_pay():
+    assert chunk_tokens(vocabulary=4096, tokens=10**6) == 512
+    assert chunk_tokens(vocabulary=10**9, tokens=10**6) == stream.CHUNK_TOKENS
+    assert chunk_tokens(vocabulary=10**9, tokens=100) == 104
     assert chunk_tokens(vocabulary=4, tokens=3) == 8
-    assert chunk_tokens(vocabulary=8192, tokens=10**6) == 256
 
 
 def test_hidden_states_may_be_any_pytree():
