@@ -24,7 +24,7 @@ from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
 from .plan import PLANS, Plan
-from .report.speed import keep_speed, speed_table
+from .report.speed import keep_speed, kept_speed, speed_table
 from .report.table import Row, compared, table
 from .train.model_folder import Trained, load_model
 
@@ -110,6 +110,7 @@ def translate(command: arguments.Translate) -> None:
         lines = read_lines(command.source)
     else:
         lines = decode_lines(sys.stdin.buffer.read(), "standard input")
+    shortlist = _shortlist(trained, read_pairs(*command.shortlist)) if command.shortlist else None
     with tqdm(total=len(lines), desc="translating", unit="sent", disable=None) as bar:
         nbest = translate_texts(
             trained.model,
@@ -118,7 +119,7 @@ def translate(command: arguments.Translate) -> None:
             trained.src_vocab,
             trained.tgt_vocab,
             command.search,
-            shortlist=_shortlist(trained, command.shortlist),
+            shortlist=shortlist,
             bar=bar,
         )
     written = [line for n in nbest for line in _shown(n, command)]
@@ -175,13 +176,14 @@ def evaluate(command: arguments.Evaluate) -> None:
     """Prints a table of models."""
     prepare()
     pairs = read_pairs(command.source, command.reference)
+    fitted_on = read_pairs(*command.shortlist) if command.shortlist else None
     rows: list[Row] = []
     changed: list[list[Row]] = []
     for folder in command.models:
         trained = load_model(folder)
         kinds: dict[str, Shortlist | None] = {str(folder): None}
-        if command.shortlist:
-            kinds[f"{folder}, shortlist"] = _shortlist(trained, command.shortlist)
+        if fitted_on is not None:
+            kinds[f"{folder}, shortlist"] = _shortlist(trained, fitted_on)
         for name, shortlist in kinds.items():
             evaluation = evaluate_model(
                 trained.model,
@@ -194,7 +196,7 @@ def evaluate(command: arguments.Evaluate) -> None:
                 shortlist=shortlist,
             )
             rows.append(Row(name, evaluation, {}))
-        if command.shortlist:
+        if fitted_on is not None:
             changed.append(rows[-2:])
     references = [target for _, target in pairs]
     print(table(compared(rows, references, command.tokenize)))
@@ -206,6 +208,8 @@ def bench(command: arguments.Bench) -> None:
     """Measures speed, prints tables and writes JSON."""
     prepare()
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured, too
+    if command.out:
+        kept_speed(command.out)  # what is wrong with it is said before anything is measured
     tables = []
 
     def done(kind: str, records: list[benchmark.Record]) -> None:
@@ -224,13 +228,11 @@ def bench(command: arguments.Bench) -> None:
     print("\n\n".join(tables))
 
 
-def _shortlist(trained: Trained, text: tuple[Path, Path] | None) -> Shortlist | None:
-    """Fits a shortlist for a model on the text of two files."""
-    if text is None:
-        return None
+def _shortlist(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Shortlist:
+    """Fits a shortlist for a model."""
     vocabularies = trained.src_vocab, trained.tgt_vocab
     sizes = [vocabulary.size for vocabulary in vocabularies]
-    return fit_shortlist(encode_pairs(read_pairs(*text), *vocabularies), *sizes)
+    return fit_shortlist(encode_pairs(pairs, *vocabularies), *sizes)
 
 
 def _changed(plain: Row, short: Row) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_recipes import CORPUS, PLAN
 
-from seqkd_jax import bench, recipes
-from seqkd_jax.__main__ import main
+from seqkd_jax import bench, commands, recipes
+from seqkd_jax.__main__ import Bench, main
 from seqkd_jax.base import EOS
 from seqkd_jax.bench import FIXED, Row
 from seqkd_jax.models.attention_lstm import Config
@@ -114,6 +114,8 @@ def test_a_file_of_measurements_is_added_to(tmp_path):
     path.write_text(json.dumps(kept))
     with pytest.raises(ValueError, match="another jax; only what was measured on one machine"):
         keep_speed(path, "against", rows)
+    with pytest.raises(ValueError, match="another jax"):  # before the hour of measuring, too
+        commands.bench(Bench(out=path, against=("never run",)))
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"speed\.json: not a file of measurements"):
         keep_speed(path, "against", rows)

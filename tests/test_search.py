@@ -306,6 +306,21 @@ def test_candidates_are_those_of_one_flat_top_k(vocabulary, hypotheses, seed):
 candidates = jax.jit(top_candidates, static_argnums=3)
 
 
+@pytest.mark.parametrize("vocabulary", [512, 1000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e4, 1e4])
+def test_candidates_beside_numbers_that_are_none_or_far_away(vocabulary, value):
+    """Of a hypothesis with a number that is none, nothing; a block without a word adds nothing."""
+    logits = np.random.default_rng(0).normal(size=(3, vocabulary)).astype(np.float32)
+    logits[1, :200] = value
+    log_probs = jnp.array([-3.0, -1.0, -2.0])
+    best, parent, token = candidates(log_probs, logits, Allowed(jnp.bool_(True), {}), 6)
+    norms = jax.nn.logsumexp(logits, axis=1, keepdims=True)
+    total = jnp.where(jnp.isfinite(norms), log_probs[:, None] + (logits - norms), -jnp.inf)
+    want, place = lax.top_k(total.reshape(-1), 6)
+    np.testing.assert_allclose(best, want, rtol=1e-6)
+    np.testing.assert_array_equal(parent * vocabulary + token, place)
+
+
 def test_the_candidates_were_looked_for_in_blocks():
     assert search.WORTH <= 511 and 2 * search.BLOCK <= 511 and 512 % search.BLOCK == 0
 

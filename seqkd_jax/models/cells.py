@@ -122,10 +122,11 @@ def recurrence(
     sentences) instead of one addition to a whole matrix in every step.
 
     Args:
-      step: calls ``affine`` once for each sum.
+      step: calls ``affine`` once for each sum. What it closes over gets no gradient.
       weights: matrices [N, M] of each sum.
       carry: before the first step.
-      sums: what each sum starts from, [T, M], or [M] where that is the same in every step.
+      sums: what each sum starts from, [T, M], or [M] where that is the same in every step; at
+        least one is [T, M].
       given: more of each step, [T, ...]; no gradient flows into it.
       reverse: from the last step to the first; outputs keep their places.
 

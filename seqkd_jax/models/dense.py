@@ -2,7 +2,7 @@
 
 Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
 XLA for CPUs turns one side of it round in memory, takes a slow product and leaves the result on
-its side, so that the optimiser reads it across: together a tenth of the time of a training step.
+its side, so that the optimiser reads it across.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
 
 
 def _differs(x: Array) -> Any:
-    """Between which devices; jax 0.10.1 renamed the attribute."""
+    """Between which devices; the attribute's name depends on the version of jax."""
     kind = jax.typeof(x)
     return getattr(kind, "vma", None) or getattr(kind, "manual_axis_type", None)
 

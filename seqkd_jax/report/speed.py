@@ -37,11 +37,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep_speed(path: Path, kind: str, records: Records) -> None:
-    """Adds records to a file of measurements, in place of those of the same rows and peers.
+def kept_speed(path: Path) -> dict[str, Any]:
+    """Reads a file of measurements that more can be added to; there need not be one yet.
 
     Raises:
-      ValueError: the file was measured on another machine, or is no such file.
+      ValueError: it was measured on another machine, or is no such file.
     """
     here: dict[str, Any] = {"machine": machine()}
     if path.exists():
@@ -56,6 +56,15 @@ def keep_speed(path: Path, kind: str, records: Records) -> None:
                 "one machine belongs in one table. Give another --out, or remove it."
             )
         here = before | here
+    return here
+
+
+def keep_speed(path: Path, kind: str, records: Records) -> None:
+    """Adds records to a file of measurements, in place of those of the same rows and peers.
+
+    Raises ValueError as ``kept_speed`` does.
+    """
+    here = kept_speed(path)
     rows = {(r["row"], r.get("peer")): r for r in [*here.get(kind, []), *records]}
     here[kind] = list(rows.values())
     path.parent.mkdir(parents=True, exist_ok=True)
