@@ -58,7 +58,7 @@ def run(command: arguments.Run) -> None:
     """Trains and evaluates rows of Table 1, and prints the table."""
     prepare()
     lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
-    rows = tuple(recipes.ROWS) if "all" in command.rows else command.rows
+    rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
     truth = None
     if command.corpus.data == "grammar":
         truth = recipes.grammar_truth(lab.corpus.test)

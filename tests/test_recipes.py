@@ -12,6 +12,7 @@ import pytest
 from seqkd_jax import recipes
 from seqkd_jax.data import Corpus, grammar
 from seqkd_jax.distill.nbest import read_nbest
+from seqkd_jax.distill.translate import lines_digest
 from seqkd_jax.evaluate import corpus_bleu
 from seqkd_jax.plan import Plan, Size, Training
 from seqkd_jax.report import read_results, table
@@ -54,11 +55,11 @@ def finished(tmp_path_factory):
 
 def test_every_row_of_the_paper_is_in_the_table(finished):
     results = read_results(finished.folder / "results.json")
-    assert [row.name for row in results.rows] == list(recipes.ROWS)
-    assert len(recipes.ROWS) == 10
+    assert [row.name for row in results.rows] == list(recipes.TABLE1)
+    assert len(recipes.TABLE1) == 10
     text = (finished.folder / "table.txt").read_text()
     assert text == table(results.rows) + "\n"
-    assert all(name in text for name in recipes.ROWS)
+    assert all(name in text for name in recipes.TABLE1)
 
 
 def test_differences_are_to_the_rows_own_baseline(finished):
@@ -86,8 +87,8 @@ def test_each_row_trains_on_what_the_paper_says(finished):
     def made_by(name):
         return json.loads((finished.folder / name / "config.json").read_bytes())["made_by"]
 
-    digest = {name: load_model(finished.folder / name).digest for name in recipes.ROWS}
-    data = recipes.lines_digest([side for pair in CORPUS.train for side in pair])
+    digest = {name: load_model(finished.folder / name).digest for name in recipes.TABLE1}
+    data = lines_digest([side for pair in CORPUS.train for side in pair])
     distilled, closest = made_by("seq-kd")["pairs"], made_by("seq-kd+seq-inter")["pairs"]
     assert len({data, distilled, closest}) == 3
     for name, of, alpha, start in [
@@ -125,7 +126,7 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
     before = (finished.folder / "results.json").read_bytes()
     monkeypatch.setattr("seqkd_jax.train.fit.pmap_step", lambda _: never)
     monkeypatch.setattr("seqkd_jax.distill.translate.translate_texts", never)
-    monkeypatch.setattr(recipes, "evaluate", never)
+    monkeypatch.setattr("seqkd_jax.recipes.rows.evaluate", never)
     recipes.run(recipes.lab(CORPUS, finished.folder, PLAN))
     assert (finished.folder / "results.json").read_bytes() == before
 

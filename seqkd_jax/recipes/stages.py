@@ -1,0 +1,184 @@
+"""A lab: one corpus, one plan and a folder, and the stages that recipes are made of.
+
+Every stage (a trained model, the n-best lists of one beam) has its own folder in the lab and is
+done once: who asks for it again, or starts again, finds what has been made.
+"""
+
+import functools
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jax
+import optax
+
+from ..data import (
+    Corpus,
+    Vocabulary,
+    batches,
+    build_words,
+    check_same,
+    describe,
+    encode_pairs,
+    load_corpus,
+    load_vocabulary,
+    number_of_batches,
+    plan_buckets,
+    train_pieces,
+)
+from ..distill.nbest import NBest
+from ..distill.translate import lines_digest, translate_corpus
+from ..evaluate import validation
+from ..losses import Loss, mix, nll, smoothed_nll, word_kd
+from ..models.attention_lstm import Config, attention_lstm
+from ..plan import PLANS, Plan, Search, Size, Training
+from ..train.fit import fit
+from ..train.model_folder import Trained, describe_model
+from ..train.state import clipped_adam, decayed_sgd, init_state
+from ..train.steps import make_train_step
+
+Pairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One corpus, one plan, one folder."""
+
+    folder: Path
+    corpus: Corpus
+    plan: Plan = field(default_factory=Plan)
+
+    @functools.cached_property
+    def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        """Source and target vocabulary, the same for every model of the lab."""
+        paths = [self.folder / "vocabulary" / f"{side}.vocab.json" for side in ("src", "tgt")]
+        if not all(path.exists() for path in paths):
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            for path, vocab in zip(paths, self._new_vocabularies(), strict=True):
+                vocab.save(path)
+        src, tgt = (load_vocabulary(path) for path in paths)
+        return src, tgt
+
+    def _new_vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        plan = self.plan
+
+        def make(lines: list[str]) -> Vocabulary:
+            if plan.vocabulary == "words":
+                return build_words(lines, size=plan.vocabulary_size, lower=plan.lower)
+            return train_pieces(
+                lines, plan.vocabulary_size or 8000, kind=plan.vocabulary, lower=plan.lower
+            )
+
+        sides = [list(side) for side in zip(*self.corpus.train, strict=True)]
+        if plan.shared_vocabulary:
+            shared = make(sides[0] + sides[1])
+            return shared, shared
+        return make(sides[0]), make(sides[1])
+
+
+def lab(
+    corpus: Corpus | str, folder: str | Path, plan: Plan | None = None, pair: str = "en-de"
+) -> Lab:
+    """Opens a lab: a named corpus brings the plan that suits it (``PLANS``)."""
+    if isinstance(corpus, str):
+        plan = plan or PLANS.get(corpus, Plan())
+        corpus = load_corpus(corpus, pair)
+    return Lab(Path(folder), corpus, plan or Plan())
+
+
+def train(
+    lab: Lab,
+    name: str,
+    size: Size,
+    pairs: Pairs,
+    training: Training,
+    *,
+    alpha: float = 0.0,
+    teacher: Trained | None = None,
+    start: Trained | None = None,
+    vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
+) -> Trained:
+    """Trains one model in the lab's folder ``name``; returns at once if that has been done.
+
+    Args:
+      lab: the lab.
+      name: of the stage.
+      size: of the model.
+      pairs: to train on.
+      training: settings.
+      alpha: weight of ``word_kd`` in the loss.
+      teacher: for ``word_kd``; without weight it only has to share the vocabularies.
+      start: the model to start from (fine-tuning).
+      vocabularies: source and target; the lab's own if left out.
+    """
+    folder, plan = lab.folder / name, lab.plan
+    src_vocab, tgt_vocab = vocabularies or lab.vocabularies
+    if teacher:
+        check_same(tgt_vocab, teacher.tgt_vocab)
+        check_same(src_vocab, teacher.src_vocab)
+    config = Config(src_vocab=src_vocab.size, tgt_vocab=tgt_vocab.size, **asdict(size))
+    model = attention_lstm(config)
+    describe_model(
+        folder,
+        config,
+        src_vocab,
+        tgt_vocab,
+        {
+            "training": asdict(training),
+            "pairs": lines_digest([side for pair in pairs for side in pair]),
+            "alpha": alpha,
+            "teacher": teacher and teacher.digest,
+            "start": start and start.digest,
+            "seed": plan.seed,
+        },
+    )
+    loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
+    loss = mix(loss, word_kd, alpha) if alpha else loss
+    teach = teacher if alpha else None  # of weight 0 it would cost a forward pass all the same
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
+    buckets = plan_buckets(
+        [len(s) for s in encoded.src],
+        [len(t) for t in encoded.tgt],
+        tokens_per_batch=training.tokens_per_batch,
+        buckets=training.buckets,
+    )
+    steps = training.epochs * number_of_batches(encoded, buckets)
+    if jax.process_index() == 0:
+        print(f"{folder}: {encoded.report}; {describe(buckets)} an epoch", file=sys.stderr)
+    if training.optimizer == "adam":
+        tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
+    else:
+        tx = decayed_sgd(training.rate)
+    init_key, run_key = jax.random.split(jax.random.key(plan.seed))
+    fitted = fit(
+        folder,
+        make_train_step(
+            model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+        ),
+        init_state(model, tx, init_key, start and start.params),
+        batches=lambda epoch, first: batches(
+            encoded, buckets, seed=plan.seed, epoch=epoch, start=first
+        ),
+        batches_per_epoch=steps // training.epochs,
+        validate=validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize),
+        epochs=training.epochs,
+        patience=training.patience,
+        key=run_key,
+        teacher_params=teach and teach.params,
+    )
+    return Trained(config, model, fitted.params, src_vocab, tgt_vocab)
+
+
+def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:
+    """Decodes the training sources with a beam; all K hypotheses are kept."""
+    return translate_corpus(
+        lab.folder / name,
+        trained.model,
+        trained.params,
+        [source for source, _ in lab.corpus.train],
+        trained.src_vocab,
+        trained.tgt_vocab,
+        Search(beam_size=beam, n_best=beam),
+        teacher=trained.digest,
+        progress=name,
+    )

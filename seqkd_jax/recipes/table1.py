@@ -1,0 +1,122 @@
+"""The rows of Table 1 of Kim & Rush (2016), each a function of a ``Lab``."""
+
+from collections.abc import Callable
+
+from ..distill import select
+from ..plan import Size
+from ..train.model_folder import Trained
+from .stages import Lab, Pairs, nbest, train
+
+
+def fine_tune(lab: Lab, name: str, start: Trained, size: Size, *, alpha: float = 0.0) -> Trained:
+    """Seq-Inter: goes on from a trained model at a lower rate, on the hypotheses closest to the
+    references (Kim & Rush 2016, section 3.3).
+    """
+    return train(
+        lab,
+        name,
+        size,
+        seq_inter_pairs(lab),
+        lab.plan.fine_tuning,
+        alpha=alpha,
+        teacher=teacher(lab) if alpha else None,
+        start=start,
+    )
+
+
+def seq_kd_pairs(lab: Lab) -> Pairs:
+    """The training sources with the teacher's best translations."""
+    lists = nbest(lab, f"nbest-{lab.plan.kd_beam}", teacher(lab), lab.plan.kd_beam)
+    return select.seq_kd(lab.corpus.train, lists).pairs
+
+
+def seq_inter_pairs(lab: Lab) -> Pairs:
+    """The training sources with the teacher's hypothesis that is closest to each reference."""
+    lists = nbest(lab, f"nbest-{lab.plan.inter_beam}", teacher(lab), lab.plan.inter_beam)
+    return select.seq_inter(lab.corpus.train, lists).pairs
+
+
+def teacher(lab: Lab) -> Trained:
+    """The big model on the corpus as it is."""
+    plan = lab.plan
+    return train(lab, "teacher", plan.teacher, lab.corpus.train, plan.teacher_training)
+
+
+def baseline(lab: Lab) -> Trained:
+    """The small model on the corpus as it is."""
+    plan = lab.plan
+    return train(lab, "baseline", plan.student, lab.corpus.train, plan.student_training)
+
+
+def word_kd_row(lab: Lab) -> Trained:
+    """The small model on the corpus and on the teacher's distribution of each word."""
+    plan = lab.plan
+    return train(
+        lab,
+        "word-kd",
+        plan.student,
+        lab.corpus.train,
+        plan.student_training,
+        alpha=plan.alpha,
+        teacher=teacher(lab),
+    )
+
+
+def seq_kd(lab: Lab) -> Trained:
+    """The small model on the teacher's translations."""
+    plan = lab.plan
+    return train(lab, "seq-kd", plan.student, seq_kd_pairs(lab), plan.student_training)
+
+
+def seq_kd_word_kd(lab: Lab) -> Trained:
+    """The small model on the teacher's translations and its distribution of each of their words."""
+    plan = lab.plan
+    return train(
+        lab,
+        "seq-kd+word-kd",
+        plan.student,
+        seq_kd_pairs(lab),
+        plan.student_training,
+        alpha=plan.alpha,
+        teacher=teacher(lab),
+    )
+
+
+def teacher_seq_inter(lab: Lab) -> Trained:
+    """The teacher, taught by itself."""
+    return fine_tune(lab, "teacher+seq-inter", teacher(lab), lab.plan.teacher)
+
+
+def baseline_seq_inter(lab: Lab) -> Trained:
+    """The baseline, then Seq-Inter."""
+    return fine_tune(lab, "baseline+seq-inter", baseline(lab), lab.plan.student)
+
+
+def word_kd_seq_inter(lab: Lab) -> Trained:
+    """Word-KD, then Seq-Inter."""
+    return fine_tune(lab, "word-kd+seq-inter", word_kd_row(lab), lab.plan.student)
+
+
+def seq_kd_seq_inter(lab: Lab) -> Trained:
+    """Seq-KD, then Seq-Inter."""
+    return fine_tune(lab, "seq-kd+seq-inter", seq_kd(lab), lab.plan.student)
+
+
+def seq_kd_seq_inter_word_kd(lab: Lab) -> Trained:
+    """Seq-KD, then Seq-Inter with the word-level mixture."""
+    name = "seq-kd+seq-inter+word-kd"
+    return fine_tune(lab, name, seq_kd(lab), lab.plan.student, alpha=lab.plan.alpha)
+
+
+TABLE1: dict[str, Callable[[Lab], Trained]] = {
+    "teacher": teacher,
+    "teacher+seq-inter": teacher_seq_inter,
+    "baseline": baseline,
+    "word-kd": word_kd_row,
+    "seq-kd": seq_kd,
+    "baseline+seq-inter": baseline_seq_inter,
+    "word-kd+seq-inter": word_kd_seq_inter,
+    "seq-kd+seq-inter": seq_kd_seq_inter,
+    "seq-kd+word-kd": seq_kd_word_kd,
+    "seq-kd+seq-inter+word-kd": seq_kd_seq_inter_word_kd,
+}
