@@ -29,18 +29,43 @@ GREEDY = Search(beam_size=1)
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What an encoder-decoder is put together from. The defaults are the paper's.
+
+    Sources: Luong et al. 2015 (attention), Zhou et al. 2016 (peephole, fast-forward, interleaved,
+    attention at the input), Sutskever et al. 2014 (reversed source, no attention).
+    """
+
+    attention: Literal["none", "dot", "general", "concat", "location"] = "general"  # its score
+    alignment: Literal["global", "local-m", "local-p"] = "global"  # words that it may look at
+    window: int = 10  # of local alignments: so many words to either side
+    attends: Literal["output", "input"] = "output"  # above the decoder's stack, or below it
+    input_feeding: bool = True  # the attentional vector is read by the next step
+    lower_attention: int = 0  # a second attention below decoder layer number so much, 2 or more
+    cell: Literal["lstm", "peephole"] = "lstm"  # peephole: gates see the cell
+    connections: Literal["plain", "skip", "residual", "fast-forward"] = "plain"  # between layers
+    join: Literal["sum", "concat", "interleaved"] = "sum"  # of a bidirectional encoder's halves
+    bridge: Literal["state", "zero"] = "state"  # what the decoder's layers start from
+    encoder_layers: int | None = None  # where they differ from the decoder's
+    encoder_hidden: int | None = None  # width of its layers, where it differs
+    reverse_source: bool = False  # the encoder reads the last word first
+    start_symbols: bool = False  # the encoder also reads <s> and </s>
+    max_source: int = 100  # of location: the longest source that its weights know
+
+
+@dataclass(frozen=True)
 class Size:
     """The shape of a model but for its vocabularies."""
 
     embed: int = 256  # width of word embeddings
     hidden: int = 256  # width of LSTM layers
     layers: int = 1  # of encoder and decoder each
-    bidirectional: bool = False  # a second encoder reads right to left; outputs are summed
-    residual: bool = False  # layer l > 2 reads h of layer l-1 plus h of layer l-2
+    bidirectional: bool = False  # a second encoder reads right to left
     dropout: float = 0.3  # between layers and before the output
     embed_dropout: float = 0.0  # of word embeddings; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
+    parts: Parts = Parts()  # what it is put together from
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from small import CONFIG, HIDDEN, MODEL, SRC_VOCAB, TGT_VOCAB, example, largest_
 
 from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.evaluate import count_parameters
-from seqkd_jax.models import attention_lstm as file
 from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
 
@@ -65,7 +64,7 @@ def test_a_layers_gradient_is_that_of_flax_linen(reverse):
 
 def test_the_decoders_gradient_is_that_of_stepping():
     """Stepping is differentiated by JAX alone, the loop over a sentence by ``recurrence``."""
-    config = dataclasses.replace(CONFIG, layers=3, residual=True, bidirectional=True)
+    config = dataclasses.replace(CONFIG, layers=3, bidirectional=True)
     model = attention_lstm(config)
     one, shapes = jax.tree.map(lambda x: x[0], example(5)), params(model)
 
@@ -117,13 +116,13 @@ def test_the_model_equals_the_equations_written_out_word_by_word():
         context.append(x)
     context = np.stack(context)
     feed, attended = np.zeros(4), p.decoder.attention
-    w_c = np.concatenate([attended.context, attended.query])  # context first
+    w_c = np.concatenate([attended["context"], attended["query"]])  # context first
     for word, got in zip([BOS, *tgt[:-1]], hidden_of(config)(p, src, tgt), strict=True):
         x, extra = p.decoder.embedding[word], feed @ p.decoder.feed
         for n, layer in enumerate(p.decoder.layers):
             states[n] = cell(layer, x, *states[n], extra)
             x, extra = states[n][1], 0.0
-        scores = context @ (attended.score @ x)
+        scores = context @ (attended["score"] @ x)
         weights = np.exp(scores) / np.exp(scores).sum()
         feed = np.tanh(np.concatenate([weights @ context, x]) @ w_c)
         np.testing.assert_allclose(got, feed, atol=1e-5)
@@ -197,18 +196,6 @@ def test_the_padding_row_starts_at_zero_and_gets_no_gradient(bidirectional):
     assert not gradient.encoder.embedding[PAD].any()
     assert not gradient.decoder.embedding[PAD].any()
     assert gradient.encoder.embedding[4:].any()
-
-
-def test_residual_adds_the_layer_two_below_and_does_not_accumulate():
-    config = Config(SRC_VOCAB, TGT_VOCAB, embed=4, hidden=4, layers=4, residual=True)
-    outputs = [jnp.full(4, float(10**n)) for n in range(3)]
-    assert file._between(config, outputs[:1])[0] == 1
-    assert file._between(config, outputs[:2])[0] == 11
-    assert file._between(config, outputs)[0] == 110
-    plain = dataclasses.replace(config, residual=False)
-    p = params(attention_lstm(config))
-    src, tgt = np.array([4, 5, 6]), np.array([7, EOS])
-    assert largest_difference(hidden_of(config)(p, src, tgt), hidden_of(plain)(p, src, tgt)) > 1e-3
 
 
 def test_attention_is_zero_at_padding_and_sums_to_one():

@@ -24,11 +24,30 @@ class LSTM:
     bias: Array  # [4H]
 
 
+@struct.dataclass
+class PeepholeLSTM:
+    """An LSTM layer whose gates also see the cell, each unit its own."""
+
+    inputs: Array  # [E, 4H]
+    recurrent: Array  # [H, 4H]
+    bias: Array  # [4H]
+    peephole: Array  # [3, H]: of the input, forget and output gate
+
+
+Layer = LSTM | PeepholeLSTM
 Carry = tuple[Array, Array]  # (c [H], h [H])
 
 Weights = dict[str, tuple[Array, ...]]  # the matrices of each sum
 Sums = dict[str, Array]  # what each sum starts from
 Affine = Callable[..., Array]  # (name, *vectors) -> sums[name] + vector @ matrix + ...
+
+
+def init_layer(key: Array, width: int, hidden: int, scale: float, cell: str) -> Layer:
+    """Draws one layer of the cell named; peepholes start at 0 (Zhou et al. 2016, section 4.2)."""
+    layer = init_lstm(key, width, hidden, scale)
+    if cell == "lstm":
+        return layer
+    return PeepholeLSTM(layer.inputs, layer.recurrent, layer.bias, jnp.zeros((3, hidden)))
 
 
 def init_lstm(key: Array, width: int, hidden: int, scale: float) -> LSTM:
@@ -89,6 +108,36 @@ def _lstm_cell_gradient(kept: tuple[Array, ...], gradient: Carry) -> tuple[Carry
 lstm_cell.defvjp(_lstm_cell, _lstm_cell_gradient)
 
 
+def peephole_cell(carry: Carry, gates: Array, peephole: Array) -> Carry:
+    """Advances one step with gates that see the cell (Zhou et al. 2016, equations 5 to 7).
+
+        c = sigmoid(f + p_f * c') * c' + sigmoid(i + p_i * c') * tanh(g)
+        h = sigmoid(o + p_o * c) * tanh(c)
+
+    Args:
+      carry: (c' [H], h' [H]) of the step before; h' is already in ``gates``.
+      gates: x @ inputs + h' @ recurrent + bias, [4H].
+      peephole: [3, H].
+    """
+    i, f, o, g = jnp.split(gates, 4)
+    before = carry[0]
+    kept = jax.nn.sigmoid(f + peephole[1] * before) * before
+    c = kept + jax.nn.sigmoid(i + peephole[0] * before) * jnp.tanh(g)
+    return c, jax.nn.sigmoid(o + peephole[2] * c) * jnp.tanh(c)
+
+
+def layer_sums(layer: Layer, name: str) -> Sums:
+    """Returns the constants that ``next_carry`` reads: peepholes, if the layer has them."""
+    return {f"{name} peephole": layer.peephole} if isinstance(layer, PeepholeLSTM) else {}
+
+
+def next_carry(layer: Layer, affine: Affine, name: str, carry: Carry, gates: Array) -> Carry:
+    """Advances one step of either cell, from the summed pre-activations [4H]."""
+    if isinstance(layer, PeepholeLSTM):
+        return peephole_cell(carry, gates, affine(f"{name} peephole"))
+    return lstm_cell(carry, gates)
+
+
 def affine(
     weights: Weights,
     sums: Sums,
@@ -100,7 +149,7 @@ def affine(
     def total(name: str, *vectors: Array) -> Array:
         if read is not None:
             read[name] = vectors
-        products = (product(v, w) for v, w in zip(vectors, weights[name], strict=True))
+        products = (product(v, w) for v, w in zip(vectors, weights.get(name, ()), strict=True))
         return sum(products, start=sums[name])
 
     return total
@@ -126,7 +175,8 @@ def recurrence(
       weights: matrices [N, M] of each sum.
       carry: before the first step.
       sums: what each sum starts from, [T, M], or [M] where that is the same in every step; at
-        least one is [T, M].
+        least one is [T, M]. What ``weights`` does not name is a constant of any shape, whose
+        gradient is summed in the loop.
       given: more of each step, [T, ...]; no gradient flows into it.
       reverse: from the last step to the first; outputs keep their places.
 
@@ -134,35 +184,38 @@ def recurrence(
       The last carry and the outputs [T, ...]. Differentiable once: differentiating the gradient
       raises NotImplementedError.
     """
+    constants = {name: sums[name] for name in sums if name not in weights}
+    sums = {name: sums[name] for name in weights}
 
-    def run(carry: Any, sums: Sums) -> tuple[Any, Any]:
+    def run(carry: Any, sums: Sums, constants: Sums) -> tuple[Any, Any]:
         def advance(carry: Any, now: tuple) -> tuple[Any, Any]:
             sums, given = now
             read: dict[str, tuple] = {}
-            carry, out = step(affine(_once(weights), sums, read), carry, given)
-            return carry, (out, read)
+            carry, out = step(affine(_once(weights), sums | constants, read), carry, given)
+            return carry, (out, {name: read[name] for name in sums})
 
         carry, (outputs, read) = lax.scan(advance, carry, (sums, given), reverse=reverse)
         return (carry, outputs), read
 
     steps = max(len(x) for x in sums.values() if x.ndim > 1)
     sums = {name: jnp.broadcast_to(x, (steps, x.shape[-1])) for name, x in sums.items()}
-    result, pull, read = jax.vjp(run, _once(carry), _once(sums), has_aux=True)
+    start = _once((carry, sums, constants))
+    result, pull, read = jax.vjp(run, *start, has_aux=True)
     # The sums as they came out in the loop. Nobody needs the values: they only lead the gradient.
     every = affine(weights, sums, product=dense)
     sums = {name: every(name, *lax.stop_gradient(read[name])) for name in sums}
-    return _pulled_back(result, pull, carry, sums)
+    return _pulled_back(result, pull, carry, sums, constants)
 
 
 @jax.custom_vjp
-def _pulled_back(result: Any, pull: Callable, carry: Any, sums: Sums) -> Any:
-    """Returns ``result``, the gradient of which ``pull`` takes to ``carry`` and ``sums``."""
-    del pull, carry, sums
+def _pulled_back(result: Any, pull: Callable, carry: Any, sums: Sums, constants: Sums) -> Any:
+    """Returns ``result``, the gradient of which ``pull`` takes to what the loop started from."""
+    del pull, carry, sums, constants
     return result
 
 
 _pulled_back.defvjp(
-    lambda result, pull, carry, sums: (result, pull),
+    lambda result, pull, *start: (result, pull),
     lambda pull, gradient: (None, None, *pull(gradient)),
 )
 
@@ -194,7 +247,7 @@ def _refused_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 
 def lstm_layer(
-    params: LSTM, xs: Array, mask: Array, *, reverse: bool = False
+    params: Layer, xs: Array, mask: Array, *, reverse: bool = False
 ) -> tuple[Array, Carry]:
     """Runs one layer over a padded sentence, from the zero state.
 
@@ -211,15 +264,23 @@ def lstm_layer(
     Returns:
       Outputs h [S, H] and the final (c [H], h [H]).
     """
+    return run_layer(params, dense(xs, params.inputs), mask, reverse=reverse)
+
+
+def run_layer(
+    params: Layer, inputs: Array, mask: Array, *, reverse: bool = False
+) -> tuple[Array, Carry]:
+    """Runs one layer as ``lstm_layer`` does, from the products of its inputs, [S, 4H]."""
 
     def step(affine: Affine, carry: Carry, real: Array) -> tuple[Carry, Array]:
-        new = lstm_cell(carry, affine("gates", carry[1]))
+        gates = affine("gates", carry[1])
+        new = next_carry(params, affine, "gates", carry, gates)
         carry = jax.tree.map(lambda n, o: jnp.where(real, n, o), new, carry)
         return carry, carry[1]
 
     weights = {"gates": (params.recurrent,)}
-    start = zero_carry(params.recurrent.shape[0], xs.dtype)
-    sums = {"gates": dense(xs, params.inputs) + params.bias[None]}
+    start = zero_carry(params.recurrent.shape[0], inputs.dtype)
+    sums = {"gates": inputs + params.bias[None]} | layer_sums(params, "gates")
     carry, outputs = recurrence(step, weights, start, sums, mask, reverse=reverse)
     return outputs, carry
 

@@ -1,0 +1,323 @@
+"""Encoder-decoders put together from other parts than the paper's."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
+
+from seqkd_jax.base import BOS, EOS, PAD
+from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
+from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
+from seqkd_jax.models.stack import Level, init_stack, read_below, rise, run_stack
+from seqkd_jax.plan import Parts
+
+SMALL = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2, dropout=0.0)
+
+
+def config(layers=2, bidirectional=False, hidden=4, **parts):
+    return dataclasses.replace(
+        SMALL, layers=layers, bidirectional=bidirectional, hidden=hidden, parts=Parts(**parts)
+    )
+
+
+SYSTEMS = {
+    "dot": config(attention="dot"),
+    "concat": config(attention="concat"),
+    "location, no feeding": config(attention="location", input_feeding=False, max_source=9),
+    "local-m, no feeding": config(alignment="local-m", window=1, input_feeding=False),
+    "local-m": config(alignment="local-m", window=1),
+    "local-p": config(alignment="local-p", window=2),
+    "concat local-p, no feeding": config(
+        attention="concat", alignment="local-p", window=2, input_feeding=False
+    ),
+    "lower attention": config(layers=3, lower_attention=2, connections="skip"),
+    "no attention, reversed": config(attention="none", reverse_source=True),
+    "residual, concatenated": config(3, True, connections="residual", join="concat"),
+    "deep and wide encoder": config(2, True, encoder_layers=3, encoder_hidden=5),
+    "shallow encoder, symbols": config(3, encoder_layers=1, start_symbols=True),
+    "deep-att": config(
+        3,
+        True,
+        attention="concat",
+        attends="input",
+        cell="peephole",
+        connections="fast-forward",
+        join="interleaved",
+        bridge="zero",
+    ),
+    "deep-ed": config(
+        2,
+        True,
+        attention="none",
+        attends="input",
+        cell="peephole",
+        connections="fast-forward",
+        join="interleaved",
+        bridge="zero",
+        encoder_layers=3,
+    ),
+    "fast-forward, no attention": config(attention="none", connections="fast-forward"),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
+    """Stepping is differentiated by JAX alone; padding on both sides changes nothing."""
+    model = attention_lstm(SYSTEMS[name])
+    src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, 4, 8, EOS])
+    padded = jnp.pad(src, (0, 3)), jnp.pad(tgt, (0, 2))
+
+    def stepped(p):
+        memory, state = model.encode(p, src)
+        outputs = []
+        for word in [BOS, *tgt[:-1]]:
+            hidden, state = model.step(p, memory, state, word)
+            outputs.append(hidden)
+        return jnp.stack(outputs)
+
+    def scanned(p):
+        return model.hidden(p, *padded)[: len(tgt)]
+
+    @jax.jit
+    def both(p):
+        of = lambda run: jax.value_and_grad(lambda p: (jnp.sin(run(p)) ** 3).sum())  # noqa: E731
+        return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p))
+
+    want, got = both(params(model))
+    np.testing.assert_allclose(got[0], want[0], atol=2e-6)
+    assert largest_difference(got[1], want[1]) < 2e-5
+    used = jax.tree_util.tree_flatten_with_path(got[1][1])[0]
+    silent = [jax.tree_util.keystr(k) for k, x in used if not np.asarray(x).any()]
+    assert set(silent) <= {".generator.kernel", ".generator.bias"}
+
+
+@pytest.mark.parametrize("attention", ["dot", "general", "concat", "location"])
+@pytest.mark.parametrize("alignment", ["global", "local-m", "local-p"])
+def test_attention_is_the_papers_equations(attention, alignment):
+    """Luong et al. 2015, equations 7 to 10, for one decoder output, in numpy."""
+    config = dataclasses.replace(
+        SMALL, parts=Parts(attention=attention, alignment=alignment, window=2, max_source=7)
+    )
+    p = params(attention_lstm(config)).decoder.attention
+    rng = np.random.default_rng(0)
+    context, h, mask = rng.normal(size=(6, 4)), rng.normal(size=4), np.arange(6) < 5
+    position = 3
+    w = {name: np.asarray(x, np.float64) for name, x in p.items()}
+    scores = {
+        "dot": lambda: context @ h,
+        "general": lambda: context @ (w["score"] @ h),
+        "concat": lambda: np.tanh(context @ w["score"] + h @ w["score_h"]) @ w["v"],
+        "location": lambda: (h @ w["score"])[:6],
+    }[attention]()[:5]
+    if alignment == "local-m":
+        centre = position + 1.0
+    elif alignment == "local-p":
+        place = np.tanh(h @ w["place_h"]) @ w["place"][:, 0]
+        centre = 5 / (1 + np.exp(-place))
+    distance = np.arange(1, 6) - (0 if alignment == "global" else centre)
+    inside = np.ones(5, bool) if alignment == "global" else np.abs(distance) <= 2
+    weights = np.where(inside, np.exp(scores - scores[inside].max()), 0)
+    weights /= weights.sum()
+    if alignment == "local-p":
+        weights *= np.exp(-(distance**2) / (2 * 1.0**2))  # sigma = D / 2
+    memory = remember(config, p, jnp.asarray(context, jnp.float32), jnp.asarray(mask))
+    f = affine(attention_weights(config, p, memory), attention_sums(config, p, memory))
+    got = attend(config, f, jnp.asarray(mask), jnp.asarray(h, jnp.float32), jnp.float32(position))
+    np.testing.assert_allclose(got[:5], weights, atol=2e-6)
+    assert not got[5] and not np.asarray(got[:5])[~inside].any()
+
+
+def test_general_attention_with_the_identity_is_dot_attention():
+    general, dot = config(), config(attention="dot")
+    p = params(attention_lstm(general))
+    p.decoder.attention["score"] = jnp.eye(4)
+    q = dataclasses.replace(
+        p,
+        decoder=dataclasses.replace(
+            p.decoder,
+            attention={k: v for k, v in p.decoder.attention.items() if k != "score"},
+        ),
+    )
+    src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
+    of = [attention_lstm(c).hidden(x, src, tgt) for c, x in ((general, p), (dot, q))]
+    np.testing.assert_allclose(*of, atol=1e-6)
+
+
+def test_a_wide_window_is_global_attention():
+    wide = config(alignment="local-p", window=10**6)
+    p = params(attention_lstm(wide))
+    src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
+    of = [attention_lstm(c).hidden(p, src, tgt) for c in (wide, config())]
+    np.testing.assert_allclose(*of, atol=1e-6)
+
+
+def test_a_monotonic_window_never_leaves_the_source():
+    """After the source's end it stays where it still holds the last word."""
+    c = config(alignment="local-m", window=1)
+    tgt = jnp.array([4, 5, 6, 7, 8, 9, EOS])
+    weights = np.asarray(alignments(c, params(attention_lstm(c)), jnp.array([5, 9, 4, PAD]), tgt))
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+    seen = [set(np.flatnonzero(row)) for row in weights]
+    assert seen == [{0, 1}, {0, 1, 2}, {1, 2}, {2}, {2}, {2}, {2}]
+
+
+@pytest.mark.parametrize("symbols", [False, True])
+def test_a_reversed_source_is_reversed_when_decoding_too(symbols):
+    straight = config(start_symbols=symbols)
+    turned = config(start_symbols=symbols, reverse_source=True)
+    p = params(attention_lstm(straight))
+    src, backwards = jnp.array([5, 9, 4, PAD, PAD]), jnp.array([4, 9, 5, PAD, PAD])
+    tgt = jnp.array([6, 7, EOS])
+    hidden = [
+        attention_lstm(c).hidden(p, s, tgt) for c, s in ((straight, backwards), (turned, src))
+    ]
+    np.testing.assert_array_equal(*hidden)
+    memory, state = attention_lstm(turned).encode(p, src)
+    first, _ = attention_lstm(turned).step(p, memory, state, jnp.int32(BOS))
+    np.testing.assert_allclose(first, hidden[0][0], atol=1e-6)
+    # Attention is reported at the words as they stand in the source.
+    of = [alignments(c, p, s, tgt) for c, s in ((straight, backwards), (turned, src))]
+    np.testing.assert_array_equal(of[0][:, :3][:, ::-1], of[1][:, :3])
+
+
+def test_the_peephole_cell_is_zhous():
+    rng = np.random.default_rng(0)
+    c, gates, theta = rng.normal(size=5), rng.normal(size=20), rng.normal(size=(3, 5))
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    z_rho, z_phi, z_pi, z = np.split(gates, 4)
+    s = np.tanh(z) * sigmoid(z_rho + theta[0] * c) + sigmoid(z_phi + theta[1] * c) * c
+    h = np.tanh(s) * sigmoid(z_pi + theta[2] * s)
+    got = peephole_cell((jnp.asarray(c), jnp.zeros(5)), jnp.asarray(gates), jnp.asarray(theta))
+    np.testing.assert_allclose(got, (s, h), rtol=1e-5)
+
+
+def test_what_a_layer_reads_from_those_below():
+    levels = [Level(jnp.arange(8.0) + n, jnp.full(2, 10.0**n)) for n in range(3)]
+    read = {
+        kind: [read_below(config(connections=kind), levels[: n + 1]) for n in range(3)]
+        for kind in ("plain", "skip", "residual", "fast-forward")
+    }
+    assert [float(x[0]) for x in read["plain"]] == [1, 10, 100]
+    assert [float(x[0]) for x in read["skip"]] == [1, 11, 110]  # it does not accumulate
+    assert [float(x[0]) for x in read["residual"]] == [1, 10, 100]
+    np.testing.assert_array_equal(read["fast-forward"][1], [1, 2, 3, 4, 10, 10])
+    residual, height = config(connections="residual"), []
+    for h in (1.0, 10.0, 100.0):
+        height.append(rise(residual, height, h, h))
+    assert [level.h for level in height] == [1, 11, 111]  # it does
+    # Dropout is of h alone: the linear path stays whole.
+    dropped = read_below(config(connections="fast-forward"), levels[:2], jnp.zeros(2))
+    np.testing.assert_array_equal(dropped, [1, 2, 3, 4, 0, 0])
+
+
+def test_without_its_linear_part_fast_forward_is_a_plain_stack():
+    fast, plain = config(3, connections="fast-forward"), config(3)
+    keys = list(jax.random.split(jax.random.key(0), 3))
+    layers = init_stack(fast, keys, 3, 4)
+    cut = [layers[0]]
+    for n in (1, 2):
+        cut.append(dataclasses.replace(layers[n], inputs=layers[n].inputs.at[:8].set(0)))
+    bare = [layers[0]]
+    bare += [dataclasses.replace(layer, inputs=layer.inputs[8:]) for layer in cut[1:]]
+    xs, mask = jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) < 4
+    run = lambda c, ls: run_stack(c, tuple(ls), xs, mask, None, (False,) * 3)[0].h  # noqa: E731
+    np.testing.assert_allclose(run(fast, cut), run(plain, bare), atol=1e-6)
+    assert largest_difference(run(fast, layers), run(plain, bare)) > 1e-3
+
+
+def test_interleaved_columns_alternate_their_directions():
+    c = config(3, True, join="interleaved")
+    p = params(attention_lstm(c))
+    src = jnp.array([5, 9, 4, 7, PAD])
+    mask, x = src != PAD, p.encoder.embedding[src]
+    tops = []
+    for column, first in ((p.encoder.forward, False), (p.encoder.backward, True)):
+        h = x
+        for n, layer in enumerate(column):
+            h, _ = lstm_layer(layer, h, mask, reverse=first ^ (n % 2 == 1))
+        tops.append(h)
+    context = jnp.concatenate(tops, axis=-1)
+    memory, _ = attention_lstm(c).encode(p, src)
+    np.testing.assert_allclose(memory.keys, context @ p.decoder.attention["score"], atol=1e-5)
+
+
+def test_the_shapes_of_deep_att_are_the_papers():
+    """Zhou et al. 2016, section 4.2: 9 + 7 layers of 512, 256-dimensional embeddings."""
+    zhou = SYSTEMS["deep-att"].parts
+    c = Config(30_000, 30_000, 256, 512, 7, True, parts=dataclasses.replace(zhou, encoder_layers=9))
+    shapes = jax.eval_shape(attention_lstm(c).init, jax.random.key(0))
+    encoder, decoder = shapes.encoder, shapes.decoder
+    assert len(encoder.forward) == len(encoder.backward) == 9 and len(decoder.layers) == 7
+    assert encoder.forward[0].inputs.shape == (256, 2048)
+    for layer in (*encoder.forward[1:], *encoder.backward[1:], *decoder.layers[1:]):
+        assert layer.inputs.shape == (1536, 2048)
+        assert layer.recurrent.shape == (512, 2048) and layer.peephole.shape == (3, 512)
+    assert decoder.attention["context"].shape == (5120, 1280)
+    assert decoder.feed.shape == (1280, 2048)
+    memory, _ = jax.eval_shape(attention_lstm(c).encode, shapes, jnp.zeros(5, jnp.int32))
+    assert memory.values.shape == (5, 1280)
+
+
+def test_fast_forward_brings_more_gradient_to_the_lowest_of_nine_layers():
+    xs, mask = jax.random.normal(jax.random.key(1), (6, 4)), jnp.ones(6, bool)
+
+    def gradient(connections):
+        c = config(9, hidden=8, connections=connections, cell="peephole")
+        layers = init_stack(c, list(jax.random.split(jax.random.key(0), 9)), 4, 8)
+
+        def loss(layers):
+            return run_stack(c, layers, xs, mask, None, (False,) * 9)[0].h.sum()
+
+        return float(jnp.linalg.norm(jax.jit(jax.grad(loss))(layers)[0].inputs))
+
+    assert gradient("fast-forward") > 100 * gradient("plain")
+
+
+def test_a_zero_peephole_is_a_plain_lstm():
+    plain, seeing = (init_layer(jax.random.key(0), 3, 4, 0.5, c) for c in ("lstm", "peephole"))
+    xs, mask = jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) < 4
+    assert largest_difference(lstm_layer(plain, xs, mask), lstm_layer(seeing, xs, mask)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "parts, named",
+    [
+        (dict(join="interleaved"), "needs bidirectional=True"),
+        (dict(attention="dot", encoder_hidden=5), 'use attention="general"'),
+        (dict(attention="none", alignment="local-p"), "needs an attention"),
+        (dict(lower_attention=3), "from 2 to layers, 2"),
+        (dict(window=0), "at least 1 word"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts, named):
+    with pytest.raises(ValueError, match=named):
+        attention_lstm(config(**parts))
+
+
+def test_a_source_beyond_the_weights_of_attention_by_location_is_refused():
+    model = attention_lstm(config(attention="location", max_source=3))
+    with pytest.raises(ValueError, match="larger max_source"):
+        model.encode(params(model), jnp.array([4, 5, 6, 7]))
+
+
+def test_the_decoder_starts_from_the_layers_beside_it():
+    """Layers are paired from the top down."""
+    deep, shallow = config(2, encoder_layers=3), config(3, encoder_layers=1)
+    src = jnp.array([5, 9, 4, PAD])
+    for c in (deep, shallow):
+        p = params(attention_lstm(c))
+        x, finals = p.encoder.embedding[src], []
+        for layer in p.encoder.forward:
+            x, final = lstm_layer(layer, x, src != PAD)
+            finals.append(final)
+        zero = (jnp.zeros(4), jnp.zeros(4))
+        want = ([zero] * 3 + finals)[-c.layers :]
+        _, state = attention_lstm(c).encode(p, src)
+        assert largest_difference(state.layers, tuple(want)) < 1e-6
