@@ -116,7 +116,7 @@ def train(
     if teacher:
         check_same(tgt_vocab, teacher.tgt_vocab)
         check_same(src_vocab, teacher.src_vocab)
-    config = Config(src_vocab=src_vocab.size, tgt_vocab=tgt_vocab.size, **asdict(size))
+    config = Config(src_vocab.size, tgt_vocab.size, **vars(size))
     model = attention_lstm(config)
     describe_model(
         folder,

@@ -19,6 +19,7 @@ from ..base import Params, Seq2Seq
 from ..data import Vocabulary, load_vocabulary
 from ..data.text import atomic_write
 from ..models.attention_lstm import Config, attention_lstm
+from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
 
 FORMAT = "seqkd-model-1"
@@ -70,7 +71,10 @@ def describe_model(
     }
     path = folder / "config.json"
     if path.exists():
-        _require_same(path, _read(path), json.loads(json.dumps(description)))
+        before = _read(path)
+        # A setting that is younger than the folder has its default there.
+        before["model"] = asdict(_config(path, before))
+        _require_same(path, before, json.loads(json.dumps(description)))
         return
     src_vocab.save(folder / "src.vocab.json")
     tgt_vocab.save(folder / "tgt.vocab.json")
@@ -91,10 +95,7 @@ def load_model(folder: str | Path) -> Trained:
     description = _read(path)
     if description.get("format") != FORMAT:
         raise ValueError(f"{path}: not a model of this library ({FORMAT} expected).")
-    try:
-        config = Config(**description["model"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: the model's configuration cannot be read: {error}.") from None
+    config = _config(path, description)
     src_vocab = load_vocabulary(folder / "src.vocab.json")
     tgt_vocab = load_vocabulary(folder / "tgt.vocab.json")
     for side, vocab in ("src", src_vocab), ("tgt", tgt_vocab):
@@ -117,6 +118,14 @@ def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
         if best is None:
             raise ValueError(f"{folder}: no checkpoint has been validated yet; train further.")
         return checkpoints.restore_params(best, like)
+
+
+def _config(path: Path, description: dict[str, Any]) -> Config:
+    try:
+        model = description["model"]
+        return Config(**{**model, "parts": Parts(**model.get("parts", {}))})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the model's configuration cannot be read: {error}.") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
