@@ -293,3 +293,8 @@ def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: jnp.dty
     """
     keep = jax.random.bits(key, shape, jnp.uint16) >= jnp.uint16(round(rate * 65536))
     return jnp.where(keep, 1 / (1 - rate), 0.0).astype(dtype)
+
+
+def drop(key: Array, rate: float, x: Array) -> Array:
+    """Applies dropout to all of ``x``."""
+    return x * dropout_mask(key, rate, x.shape, x.dtype) if rate else x

@@ -6,6 +6,26 @@ from ..plan import Parts
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What tokens are made of besides words: numbers that come from the vocabularies, and shapes.
+
+    The defaults are seq2seq-attn's. ``data.inputs.inputs_of`` fills in the first three.
+    """
+
+    features: tuple[int, ...] = ()  # entries of the vocabulary of each feature of a source word
+    src_characters: int = 0  # entries of the vocabulary of characters; 0 for word vectors
+    tgt_characters: int = 0  # of the target side
+    char_embed: int = 25  # width of a character's vector
+    kernels: tuple[tuple[int, int], ...] = ((6, 1000),)  # width and number of convolutions
+    highway: int = 2  # layers above them
+    feature_exponent: float = 0.7  # a feature of N values has a vector of N ** 0.7 numbers
+
+    def feature_width(self, values: int) -> int:
+        """The width of the vector of a feature with so many values."""
+        return int(values**self.feature_exponent)
+
+
+@dataclass(frozen=True)
 class Config:
     """The shape of one attention LSTM.
 
@@ -24,6 +44,21 @@ class Config:
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
     dtype: str = "float32"  # of computation; parameters and logits are float32
     parts: Parts = Parts()
+    inputs: Inputs = Inputs()
+
+    def _word_width(self, characters: int) -> int:
+        return sum(n for _, n in self.inputs.kernels) if characters else self.embed
+
+    @property
+    def src_width(self) -> int:
+        """The width of what the encoder reads of a token."""
+        features = sum(map(self.inputs.feature_width, self.inputs.features))
+        return self._word_width(self.inputs.src_characters) + features
+
+    @property
+    def tgt_width(self) -> int:
+        """The width of what the decoder reads of a word."""
+        return self._word_width(self.inputs.tgt_characters)
 
     @property
     def encoder_layers(self) -> int:

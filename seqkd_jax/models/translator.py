@@ -1,0 +1,119 @@
+"""The parameters of an attention LSTM: what there is, and how it starts."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import struct
+
+from ..base import Array
+from .attention import Attention, init_attention
+from .cells import Carry, Layer, uniform
+from .config import Config
+from .embedding import Rich, init_embedding
+from .stack import init_stack
+
+
+@struct.dataclass
+class Encoder:
+    """Word embeddings and one stack per column."""
+
+    embedding: Array | Rich  # [source vocabulary, E]
+    forward: tuple[Layer, ...]
+    backward: tuple[Layer, ...]  # empty for one direction
+
+
+@struct.dataclass
+class Decoder:
+    """Word embeddings, what layer 1 reads besides words, the stack, attention and bridge."""
+
+    embedding: Array | Rich  # [V, E]
+    feed: Any  # [R, 4H], for h~ of the step before, or for a context; () where nothing is read
+    layers: tuple[Layer, ...]
+    attention: Attention
+    bridge: tuple[dict[str, Array], ...]  # c and h [encoder's width, H], where widths differ
+
+
+@struct.dataclass
+class Generator:
+    """The projection to the vocabulary."""
+
+    kernel: Array  # [H, V]
+    bias: Array  # [V]
+
+
+@struct.dataclass
+class Translator:
+    """All parameters of one attention LSTM."""
+
+    encoder: Encoder
+    decoder: Decoder
+    generator: Generator
+
+
+@struct.dataclass
+class DecoderState:
+    """What one hypothesis carries from step to step."""
+
+    layers: tuple[Carry, ...]  # (c, h) of each
+    feed: Any  # [H], h~ of the step before; () where no step reads it
+    position: Array  # [] float32, words read; local attention asks for it
+
+
+def init_translator(config: Config, key: Array) -> Translator:
+    """Draws all parameters from U(-init_scale, init_scale)."""
+    hidden, scale, layers = config.hidden, config.init_scale, config.encoder_layers
+    bridged = 0
+    if config.parts.bridge == "state" and config.final_width != hidden:
+        bridged = min(config.layers, layers)
+    keys = iter(jax.random.split(key, 2 * layers + config.layers + 6 + bridged))
+
+    inputs = config.inputs
+
+    def column() -> tuple[Layer, ...]:
+        own = [next(keys) for _ in range(layers)]
+        return init_stack(config, own, config.src_width, config.encoder_hidden)
+
+    def pair(key: Array) -> dict[str, Array]:
+        shape = (config.final_width, hidden)
+        halves = zip("ch", jax.random.split(key), strict=True)
+        return {name: uniform(k, shape, scale) for name, k in halves}
+
+    encoder = Encoder(
+        embedding=init_embedding(
+            config, next(keys), config.src_vocab, inputs.src_characters, inputs.features
+        ),
+        forward=column(),
+        backward=column() if config.bidirectional else (),
+    )
+    read = config.read_width
+    return Translator(
+        encoder=encoder,
+        decoder=Decoder(
+            embedding=init_embedding(
+                config, next(keys), config.tgt_vocab, inputs.tgt_characters, ()
+            ),
+            feed=uniform(next(keys), (read, 4 * hidden), scale) if read else (),
+            layers=init_stack(
+                config, [next(keys) for _ in range(config.layers)], config.tgt_width, hidden
+            ),
+            attention=init_attention(config, next(keys)),
+            bridge=tuple(pair(next(keys)) for _ in range(bridged)),
+        ),
+        generator=Generator(
+            kernel=uniform(next(keys), (hidden, config.tgt_vocab), scale),
+            bias=uniform(next(keys), (config.tgt_vocab,), scale),
+        ),
+    )
+
+
+def restrict(params: Translator, ids: Array) -> Translator:
+    """Returns parameters for only the target words ``ids`` [C], which become words 0 to C - 1."""
+    decoder, generator = params.decoder, params.generator
+    if isinstance(decoder.embedding, Rich):
+        raise ValueError("A shortlist needs word vectors, and this decoder reads characters.")
+    return dataclasses.replace(
+        params,
+        decoder=dataclasses.replace(decoder, embedding=decoder.embedding[ids]),
+        generator=Generator(generator.kernel[:, ids], generator.bias[ids]),
+    )
