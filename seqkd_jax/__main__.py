@@ -61,6 +61,8 @@ class Train:
     """Folder of a trained model that teaches; its vocabularies are taken over."""
     alpha: float = 0.5
     """Weight of the teacher's word-level KD against the data; 0 for its vocabularies alone."""
+    teacher_cache: Path | None = None
+    """Folder that the cache command wrote for these pairs: the teacher need not run."""
     start: Path | None = None
     """Folder of a trained model to start from (fine-tuning); its vocabularies are taken over."""
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
@@ -107,6 +109,24 @@ class Distill:
     reference: Path | None = None
     """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Write a teacher's most probable words at each position of given pairs, for Word-KD."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the teacher."""
+    source: Path
+    """Source sentences."""
+    target: Path
+    """Their translations: those that a student will be trained on."""
+    out: Path
+    """Folder of the cache; start again to resume."""
+    k: int = 16
+    """Words kept of each distribution; the mass of all others is kept as one number."""
+    temperature: float = 1.0
+    """That distributions are softened by; the student is trained at the same one."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +189,8 @@ def _commands(data: str | None) -> Any:
     plan = PLANS.get(data or "", Plan())
     run = Annotated[Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))]
     named = {
-        c.__name__.lower(): c for c in (Train, Translate, Distill, Score, Evaluate, Demo, Bench)
+        c.__name__.lower(): c
+        for c in (Train, Translate, Distill, Cache, Score, Evaluate, Demo, Bench)
     }
     union: Any = run
     for name, command in named.items():

@@ -18,7 +18,8 @@ Array = jax.Array
 Params = Any  # a pytree of arrays
 State = Any  # a pytree of arrays: what one hypothesis carries from step to step
 
-TokenLoss = Callable[..., Array]  # (logits [V], target [], teacher_logits [V] | None) -> []
+# (logits [V], target [], the teacher's logits [V] or TopK, or None) -> []
+TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
@@ -43,13 +44,37 @@ class Example:
 
     ``weight`` is 0 for a row that only fills a batch. ``index`` is the pair's place in its
     corpus: dropout draws from (seed, step, index), so it does not depend on how sentences are
-    spread over batches and devices.
+    spread over batches and devices. ``taught`` is what a teacher has said about each position, for
+    example ``TopK`` from a cache (``distill.teacher_cache``), so that no teacher need run.
     """
 
     src: Array  # [S] int32
     tgt: Array  # [T] int32
     weight: Array  # [] float32
     index: Array  # [] int32
+    taught: Any = None  # a pytree of [T, ...]
+
+
+@struct.dataclass
+class TopK:
+    """A distribution over V by its k most probable tokens and the mass of all others together.
+
+    The k probabilities and exp(rest) add up to 1. The mass of the rest at another temperature
+    cannot be told from them, so the one that the logits were divided by is kept.
+    """
+
+    ids: Array  # [k] int32
+    log_probs: Array  # [k] float32, most probable first
+    rest: Array  # [] float32, log of the mass; -inf where k = V
+    temperature: float = struct.field(pytree_node=False, default=1.0)
+
+
+@struct.dataclass
+class Hinted:
+    """What ``project`` of a model with a hint gives: logits, and a hidden state beside them."""
+
+    logits: Any  # [V]; of a teacher, perhaps TopK
+    hidden: Array  # [H of the teacher]
 
 
 @struct.dataclass
@@ -81,3 +106,20 @@ class Total:
 def shift_right(tgt: Array) -> Array:
     """What the decoder reads while it predicts ``tgt`` [T]: BOS, then all but the last token."""
     return jnp.concatenate([jnp.full((1,), BOS, jnp.int32), jnp.asarray(tgt, jnp.int32)[:-1]])
+
+
+def top_k(logits: Array, k: int, temperature: float = 1.0) -> TopK:
+    """The ``k`` most probable tokens of softmax(logits [V] / temperature), exactly.
+
+    No gradient flows back. Raises ValueError unless 1 <= k <= V and temperature > 0.
+    """
+    if not 1 <= k <= logits.shape[-1]:
+        raise ValueError(f"k is {k}; of {logits.shape[-1]} tokens give between 1 and all.")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be greater than 0.")
+    logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
+    log_probs = jax.nn.log_softmax(logits / temperature)
+    largest, ids = jax.lax.top_k(log_probs, k)
+    # Summed from the others themselves: 1 minus the listed would leave nothing but rounding.
+    rest = jax.nn.logsumexp(log_probs.at[ids].set(-jnp.inf))
+    return TopK(ids, largest, rest, temperature)

@@ -19,6 +19,7 @@ from .data.text import PathLike, decode_lines, read_lines, read_pairs, write_lin
 from .distill import select
 from .distill.nbest import NBest
 from .distill.shortlist import Shortlist, fit_shortlist
+from .distill.teacher_cache import cache_teacher, open_teacher_cache
 from .distill.translate import translate_corpus, translate_texts
 from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
@@ -76,6 +77,9 @@ def train(command: arguments.Train) -> None:
     prepare()
     teacher = load_model(command.teacher) if command.teacher else None
     start = load_model(command.start) if command.start else None
+    if command.teacher_cache and not teacher:
+        raise ValueError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
+    cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
     if teacher and start:
         check_same(start.tgt_vocab, teacher.tgt_vocab)
     plan = Plan(
@@ -96,6 +100,7 @@ def train(command: arguments.Train) -> None:
         command.training,
         alpha=command.alpha if teacher else 0.0,
         teacher=teacher,
+        cache=cache,
         start=start,
         vocabularies=(given.src_vocab, given.tgt_vocab) if given else None,
     )
@@ -152,6 +157,24 @@ def distill(command: arguments.Distill) -> None:
     write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
     write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
+
+
+def cache(command: arguments.Cache) -> None:
+    """Writes the distributions of a teacher over given pairs."""
+    prepare()
+    teacher = load_model(command.model)
+    pairs = read_pairs(command.source, command.target)
+    encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
+    made = cache_teacher(
+        command.out,
+        teacher.model,
+        teacher.params,
+        encoded,
+        teacher=teacher.digest,
+        k=command.k,
+        temperature=command.temperature,
+    )
+    print(f"{command.out}: {made}.")
 
 
 def score(command: arguments.Score) -> None:

@@ -22,4 +22,5 @@ from .vocab import WordVocabulary as WordVocabulary
 from .vocab import build_words as build_words
 from .vocab import check_same as check_same
 from .vocab import load_vocabulary as load_vocabulary
+from .vocab import renumbering as renumbering
 from .vocab import train_pieces as train_pieces

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import sentencepiece
 
 from ..base import BOS, EOS, PAD, UNK
@@ -274,8 +275,26 @@ def check_same(student: Vocabulary, teacher: Vocabulary) -> None:
     raise ValueError(
         f"student and teacher have different vocabularies: {where}. Word-level distillation "
         "compares distributions over the same ids: train the student with the teacher's "
-        "vocabulary. Sequence-level distillation from the teacher's text files is still possible."
+        "vocabulary, or number it anew if only the order differs (data.renumbering). "
+        "Sequence-level distillation from the teacher's text files (Seq-KD, Seq-Inter) is still "
+        "possible."
     )
+
+
+def renumbering(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:
+    """The teacher's id of each id of the student's [V], where they number the same pieces.
+
+    The special ones have the same numbers in all vocabularies. For ``models.renumber`` and
+    ``distill.teacher_cache``.
+
+    Raises:
+      ValueError: the vocabularies have different pieces; the message says where.
+    """
+    mine, theirs = (v.tokens(range(v.size)) for v in (student, teacher))
+    place = {token: n for n, token in enumerate(theirs)}
+    if sorted(mine) != sorted(theirs) or len(place) != len(theirs):
+        check_same(student, teacher)
+    return np.array([place[token] for token in mine], np.int32)
 
 
 def _words(text: str, lower: bool) -> list[str]:

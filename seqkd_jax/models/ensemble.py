@@ -1,6 +1,12 @@
-"""Several models of one target vocabulary as one: the mean of their probabilities."""
+"""Several models of one target vocabulary as one.
 
-from collections.abc import Sequence
+both = ensemble([first, second])                                 the mean of probabilities
+both = ensemble([first, second], join=mean_of_logits)            their geometric mean
+step = make_train_step(student, tx, mix(nll, word_kd, 0.5), teacher=both)
+state, metrics = step(state, batch, key, (first_params, second_params))
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,13 +15,28 @@ import jax.numpy as jnp
 from ..base import Array, Seq2Seq
 
 
-def ensemble(models: Sequence[Seq2Seq]) -> Seq2Seq:
+def mean_of_probabilities(logits: Array) -> Array:
+    """log(mean_m p_m) [V] of logits [M, V] (Sutskever et al. 2014, section 3.6)."""
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
+
+
+def mean_of_logits(logits: Array) -> Array:
+    """The mean [V] of logits [M, V] (Ba & Caruana 2014, section 3): M models vote as one.
+
+    Its softmax is the normalised geometric mean of the members' probabilities: where one member
+    is sure that a token is wrong, the ensemble is.
+    """
+    return logits.mean(axis=0)
+
+
+def ensemble(
+    models: Sequence[Seq2Seq], join: Callable[[Array], Array] = mean_of_probabilities
+) -> Seq2Seq:
     """Returns a model whose parameters, states and hidden vectors are tuples, one per member.
 
-    ``project`` gives log(mean_m p_m) [V]: already normalised, and a valid teacher's logits. The
-    members may differ in everything but their vocabularies. Raises ValueError without a member.
-
-    Source: Sutskever et al. 2014, section 3.6 (averages of word distributions).
+    ``project`` gives ``join`` of the members' logits: with either mean a valid teacher's logits.
+    The members may differ in everything but their vocabularies. Raises ValueError without a
+    member.
     """
     if not models:
         raise ValueError("An ensemble needs at least one model.")
@@ -41,8 +62,7 @@ def ensemble(models: Sequence[Seq2Seq]) -> Seq2Seq:
 
     def project(params: tuple, hidden: tuple) -> Array:
         members = zip(models, params, hidden, strict=True)
-        log_probs = jnp.stack([jax.nn.log_softmax(m.project(p, h)) for m, p, h in members])
-        return jax.nn.logsumexp(log_probs, axis=0) - jnp.log(len(models))
+        return join(jnp.stack([m.project(p, h) for m, p, h in members]))
 
     def _split(key: Array | None) -> Sequence[Any]:
         return [None] * len(models) if key is None else list(jax.random.split(key, len(models)))

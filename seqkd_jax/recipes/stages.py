@@ -6,12 +6,14 @@ done once: who asks for it again, or starts again, finds what has been made.
 
 import functools
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jax
 import optax
 
+from ..base import Example
 from ..data import (
     Corpus,
     Vocabulary,
@@ -27,9 +29,10 @@ from ..data import (
     train_pieces,
 )
 from ..distill.nbest import NBest
+from ..distill.teacher_cache import TeacherCache
 from ..distill.translate import lines_digest, translate_corpus
 from ..evaluate import validation
-from ..losses import Loss, mix, nll, smoothed_nll, word_kd
+from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, attention_lstm
 from ..plan import PLANS, Plan, Search, Size, Training
 from ..train.fit import fit
@@ -95,6 +98,7 @@ def train(
     *,
     alpha: float = 0.0,
     teacher: Trained | None = None,
+    cache: TeacherCache | None = None,
     start: Trained | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
 ) -> Trained:
@@ -108,6 +112,7 @@ def train(
       training: settings.
       alpha: weight of ``word_kd`` in the loss.
       teacher: for ``word_kd``; without weight it only has to share the vocabularies.
+      cache: of the teacher on these pairs, read in place of letting the teacher run.
       start: the model to start from (fine-tuning).
       vocabularies: source and target; the lab's own if left out.
     """
@@ -116,6 +121,10 @@ def train(
     if teacher:
         check_same(tgt_vocab, teacher.tgt_vocab)
         check_same(src_vocab, teacher.src_vocab)
+    if cache and teacher and cache.header["teacher"] != teacher.digest:
+        raise ValueError(
+            f"{cache.folder}: made by another teacher than the one given; make it anew."
+        )
     config = Config(src_vocab.size, tgt_vocab.size, **vars(size))
     model = attention_lstm(config)
     describe_model(
@@ -128,14 +137,20 @@ def train(
             "pairs": lines_digest([side for pair in pairs for side in pair]),
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
+            "cache": cache and {"k": cache.header["k"], "teacher": cache.header["teacher"]},
             "start": start and start.digest,
             "seed": plan.seed,
         },
     )
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
-    loss = mix(loss, word_kd, alpha) if alpha else loss
-    teach = teacher if alpha else None  # of weight 0 it would cost a forward pass all the same
     encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
+    cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
+    teach = teacher if alpha and not cache else None
+    if cache:
+        cache.require(encoded)
+    if alpha:
+        temperature = cache.header["temperature"] if cache else 1.0
+        loss = mix(loss, with_temperature(word_kd, temperature), alpha)
     buckets = plan_buckets(
         [len(s) for s in encoded.src],
         [len(t) for t in encoded.tgt],
@@ -149,6 +164,11 @@ def train(
         tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
     else:
         tx = decayed_sgd(training.rate)
+
+    def given(epoch: int, first: int) -> Iterator[Example]:
+        of_epoch = batches(encoded, buckets, seed=plan.seed, epoch=epoch, start=first)
+        return cache.taught(of_epoch) if cache else of_epoch
+
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
     fitted = fit(
         folder,
@@ -156,9 +176,7 @@ def train(
             model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
         ),
         init_state(model, tx, init_key, start and start.params),
-        batches=lambda epoch, first: batches(
-            encoded, buckets, seed=plan.seed, epoch=epoch, start=first
-        ),
+        batches=given,
         batches_per_epoch=steps // training.epochs,
         validate=validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize),
         epochs=training.epochs,

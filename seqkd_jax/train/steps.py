@@ -16,7 +16,7 @@ from jax import lax
 from ..base import Array, Example, Params, Seq2Seq, Total
 from ..losses import Loss, nll
 from .state import TrainState
-from .stream import Teacher, batch_loss
+from .stream import Teacher, as_it_is, batch_loss
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def make_train_step(
       student: the model that learns.
       tx: from optax; it is handed ``epoch`` and ``perplexity`` of the state as extra arguments.
       loss: of one token.
-      teacher: read by losses that compare with it; runs without dropout, learns nothing.
+      teacher: read by losses that compare with it; runs without dropout, learns nothing. Not
+        needed where batches bring what it says (``Example.taught``).
       microbatches: gradient accumulation: the batch is worked off in so many equal parts, with
         the same result and less memory.
 
@@ -153,6 +154,13 @@ def make_eval_step(
 
 
 def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Teacher | None:
+    if batch.taught is not None:
+        if teacher is not None:
+            raise ValueError(
+                "The step was built with a teacher, and batches bring one's distributions: leave "
+                "out one of them."
+            )
+        return Teacher(as_it_is, None, batch.taught)
     if teacher is None:
         return None
     if params is None:

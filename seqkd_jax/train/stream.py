@@ -15,7 +15,7 @@ from jax import lax
 from ..base import PAD, Array, Params, Total
 from ..losses import Loss, at
 
-Project = Callable[[Params, Any], Array]
+Project = Callable[[Params, Any], Any]  # (params, hidden [H]) -> logits [V], or what a loss reads
 
 CPU_CHUNK_BYTES = 8 << 20  # of float32 logits: they stay in the cache
 ACCELERATOR_CHUNK_BYTES = 128 << 20  # larger products keep the device busy
@@ -27,7 +27,13 @@ class Teacher(NamedTuple):
 
     project: Project
     params: Params
-    hidden: Any  # [B, T, H of the teacher]
+    hidden: Any  # [B, T, H of the teacher]; or, with ``as_it_is``, what the loss reads
+
+
+def as_it_is(params: Params, hidden: Any) -> Any:
+    """The ``project`` of a teacher whose distributions are at hand."""
+    del params
+    return hidden
 
 
 def batch_loss(
@@ -44,7 +50,7 @@ def batch_loss(
     """Sums a token loss over the real tokens of a batch; differentiable in params and hidden.
 
     Args:
-      project: (params, hidden [H]) -> logits [V].
+      project: (params, hidden [H]) -> logits [V], or any pytree that the loss can read.
       loss: of one token.
       params: the model's parameters; those that ``project`` does not read get no gradient here.
       hidden: [B, T, H], or a pytree of such.
@@ -59,7 +65,8 @@ def batch_loss(
     weights = jnp.where(tgt != PAD, weight[:, None], 0)
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), hidden)
     read, join = _read_by(project, params, one)
-    chunk = chunk_tokens(jax.eval_shape(project, params, one).shape[0], tgt.size)
+    width = sum(x.size for x in jax.tree.leaves(jax.eval_shape(project, params, one)))
+    chunk = chunk_tokens(width, tgt.size)
     teacher_project = teacher.project if teacher else None
 
     def chunk_loss(read, hidden, data: _Tokens, index: Array) -> Array:

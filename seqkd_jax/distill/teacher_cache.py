@@ -1,0 +1,332 @@
+"""What a teacher says of each position of a corpus, on disk: made once, read by any student.
+
+    cache = cache_teacher("topk", teacher, params, encoded, teacher=digest, k=16)
+    print(cache)                                     pairs, bytes per token, KL to the teacher
+    step = make_train_step(student, tx, mix(nll, word_kd, 0.5))      no teacher runs any more
+    for batch in cache.taught(batches(encoded, buckets, seed=1, epoch=0)):
+        state, metrics = step(state, batch, key)
+
+A pair is found by the content of its ids, never by its place: data order, batch size and number of
+hosts may change between making and reading. For each token the k most probable ids are kept with
+the distance of their log-probabilities to the largest in half precision (close ones are close to
+exact), and the log of the mass of all other tokens in single precision; reading normalises the
+listed to what that leaves. ``topk_shards`` knows the files.
+"""
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from tqdm import tqdm
+
+from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
+from ..data import Encoded, batches, plan_buckets
+from ..train.parallel import pmap_rows
+from .topk_shards import (
+    FORMAT,
+    KEY_BYTES,
+    PER_SHARD,
+    Shard,
+    complete_shards,
+    read_header,
+    read_shard,
+    shard_name,
+    shard_paths,
+    write_shard,
+)
+
+SHARD_PAIRS = 2000
+FARTHEST = float(np.finfo(np.float16).min)  # distance of a token of no probability
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """An open cache; the files are mapped, not read into memory."""
+
+    folder: Path
+    header: dict[str, Any]  # what made it
+    keys: np.ndarray  # [pairs] of KEY_BYTES, rising through all shards
+    first: np.ndarray  # [shards], number of the first pair of each
+    starts: np.ndarray  # [pairs], its first token within its shard
+    lengths: np.ndarray  # [pairs]
+    shards: tuple[Shard, ...]
+    mean_kl: float  # nats per token from the teacher to what is kept, the rest spread evenly
+    src_ids: np.ndarray | None = None  # the cache's id of each source id that is asked for
+    tgt_ids: np.ndarray | None = None  # [V], the same of targets
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Size on disk by target token, EOS counted."""
+        size = sum(path.stat().st_size for path in shard_paths(self.folder))
+        return size / max(1, int(self.lengths.sum()))
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.keys):,} pairs of {int(self.lengths.sum()):,} tokens, k = "
+            f"{self.header['k']} of {self.header['vocabulary']:,} at temperature "
+            f"{self.header['temperature']:g}; {self.bytes_per_token:.1f} bytes and "
+            f"{self.mean_kl:.2g} nats of KL a token"
+        )
+
+    def renumbered(self, src_ids: np.ndarray, tgt_ids: np.ndarray) -> "TeacherCache":
+        """The cache for a student that numbers the same pieces differently.
+
+        Args:
+          src_ids: the cache's id of each of the student's source ids (``data.renumbering``).
+          tgt_ids: the same of target ids, [V].
+        """
+        return replace(self, src_ids=src_ids, tgt_ids=tgt_ids)
+
+    def taught(self, given: Iterable[Example]) -> Iterator[Example]:
+        """Gives batches [B, ...] with ``taught``: a ``TopK`` of [B, T, k] from the cache.
+
+        Raises:
+          ValueError: a pair is not in the cache; the message names its line.
+        """
+        for batch in given:
+            yield replace(batch, taught=self._of_batch(batch))
+
+    def require(self, pairs: Encoded) -> None:
+        """Checks that every pair is in the cache, before work begins.
+
+        Raises:
+          ValueError: one is not; the message names its line.
+        """
+        self._places(pairs.src, pairs.tgt, pairs.index)
+
+    def _of_batch(self, batch: Example) -> TopK:
+        src, tgt = np.asarray(batch.src), np.asarray(batch.tgt)
+        sources, targets = ([row[row != PAD] for row in side] for side in (src, tgt))
+        places = self._places(sources, targets, np.asarray(batch.index))
+        shape = (*tgt.shape, self.header["k"])
+        ids, log_probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        rest = np.zeros(tgt.shape, np.float32)
+        for row, place in enumerate(places):
+            shard = self.shards[np.searchsorted(self.first, place, side="right") - 1]
+            start, size = self.starts[place], self.lengths[place]
+            tokens = slice(start, start + size)
+            rest[row, :size] = shard.rest[tokens]
+            ids[row, :size] = shard.ids[tokens]
+            log_probs[row, :size] = _log_probs(shard.distances[tokens], rest[row, :size], np)
+        if self.tgt_ids is not None:
+            ids = np.argsort(self.tgt_ids).astype(np.int32)[ids]
+        fields: Any = (ids, log_probs, rest)
+        return TopK(*fields, temperature=self.header["temperature"])
+
+    def _places(
+        self, src: Iterable[np.ndarray], tgt: Iterable[np.ndarray], index: np.ndarray
+    ) -> np.ndarray:
+        if self.src_ids is not None and self.tgt_ids is not None:
+            of_src, of_tgt = self.src_ids, self.tgt_ids
+            src, tgt = [of_src[s] for s in src], [of_tgt[t] for t in tgt]
+        wanted = _keys(src, tgt)
+        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        if (missing := np.flatnonzero(self.keys[places] != wanted)).size:
+            raise ValueError(
+                f"{self.folder}: the pair of line {int(index[missing[0]]) + 1} is not in this "
+                "cache: it was made of other text, or with other vocabularies. Make one of the "
+                "pairs that the student is trained on (seqkd cache)."
+            )
+        return places
+
+
+def cache_teacher(
+    folder: str | Path,
+    model: Seq2Seq,
+    params: Params,
+    pairs: Encoded,
+    *,
+    teacher: str,
+    k: int = 16,
+    temperature: float = 1.0,
+    tokens_per_batch: int = 2048,
+    progress: str | None = "caching",
+) -> TeacherCache:
+    """Writes a teacher's top-k distributions over a corpus into sharded files, and opens them.
+
+    Pairs that occur twice are kept once, in an order of their content. A shard appears in one piece
+    or not at all; started again, the job goes on with the shards that are missing. Several workers
+    may run this on one folder at once, and the files are the same bytes however many there were.
+
+    Args:
+      folder: for the shards.
+      model: the teacher, an ensemble included.
+      params: its parameters.
+      pairs: in its vocabularies' ids.
+      teacher: digest of its parameters; written into each shard's header.
+      k: tokens kept of each distribution; at k = V all.
+      temperature: that logits are divided by; the loss must ask for the same one.
+      tokens_per_batch: padding included; V times a batch's sentences are held at once.
+      progress: label of the progress bar; None for no bar.
+
+    Raises:
+      ValueError: there are no pairs, k is not between 1 and V, or the folder holds another cache.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs, keys = _sorted(pairs)
+    shards = -(-len(keys) // SHARD_PAIRS)
+    header = {
+        "format": FORMAT,
+        "teacher": teacher,
+        "vocabulary": _vocabulary(model, params),
+        "k": k,
+        "temperature": temperature,
+        "corpus": hashlib.sha256(keys.tobytes()).hexdigest(),
+        "shards": shards,
+    }
+    # One plan for all shards, so that few programs are compiled.
+    plan = plan_buckets(
+        [len(s) for s in pairs.src],
+        [len(t) for t in pairs.tgt],
+        tokens_per_batch=tokens_per_batch,
+    )
+
+    def make(number: int) -> bool:
+        """Makes one shard, unless another worker has it or had it."""
+        path = folder / shard_name(number, shards)
+        try:
+            with filelock.FileLock(folder / f".shard-{number:05d}.lock", timeout=0):
+                if path.exists():
+                    return False
+                part = slice(number * SHARD_PAIRS, (number + 1) * SHARD_PAIRS)
+                some = replace(
+                    pairs, src=pairs.src[part], tgt=pairs.tgt[part], index=pairs.index[part]
+                )
+                shard, nats = _ask(model, params, some, keys[part], plan, k, temperature, bar)
+                write_shard(path, header | {"shard": number, "nats": nats}, shard)
+                return True
+        except filelock.Timeout:
+            return False
+
+    with tqdm(total=len(keys), desc=progress, unit="pair", disable=progress is None) as bar:
+        while len(done := complete_shards(folder, header)) < shards:
+            bar.n = min(len(keys), len(done) * SHARD_PAIRS)
+            bar.refresh()
+            if not any([make(number) for number in range(shards) if number not in done]):
+                time.sleep(1)  # what is missing is in other workers' hands
+    return open_teacher_cache(folder)
+
+
+def open_teacher_cache(folder: str | Path) -> TeacherCache:
+    """Opens a cache and checks every byte of it.
+
+    Raises:
+      FileNotFoundError: there is none in the folder.
+      ValueError: a file is damaged or missing; the message names it.
+    """
+    folder = Path(folder)
+    paths = shard_paths(folder)
+    if not paths:
+        raise FileNotFoundError(f"{folder}: holds no cache of a teacher (no shard-*.topk).")
+    header, _ = read_header(paths[0])
+    common = {name: value for name, value in header.items() if name not in PER_SHARD}
+    done = complete_shards(folder, common)
+    if missing := [n for n in range(common["shards"]) if n not in done]:
+        raise ValueError(f"{folder}: shards {missing[:10]} are missing; run the job again.")
+    read = [read_shard(path) for path in paths]
+    shards = tuple(shard for _, shard in read)
+    sizes = [len(shard.keys) for shard in shards]
+    lengths = np.concatenate([shard.lengths for shard in shards]).astype(np.int64)
+    tokens = int(lengths.sum())
+    starts = [np.cumsum(s.lengths, dtype=np.int64) - s.lengths for s in shards]
+    return TeacherCache(
+        folder=folder,
+        header=common,
+        keys=np.concatenate([shard.keys for shard in shards]),
+        first=np.concatenate([[0], np.cumsum(sizes)[:-1]]),
+        starts=np.concatenate(starts),
+        lengths=lengths,
+        shards=shards,
+        mean_kl=sum(header["nats"] for header, _ in read) / tokens,
+    )
+
+
+def _keys(src: Iterable[np.ndarray], tgt: Iterable[np.ndarray]) -> np.ndarray:
+    """Names of pairs by their content, [pairs] of KEY_BYTES."""
+
+    def key(s: np.ndarray, t: np.ndarray) -> bytes:
+        content = b"%d " % len(s) + np.concatenate([s, t]).astype("<i4").tobytes()
+        return hashlib.sha256(content).digest()[:KEY_BYTES]
+
+    names = b"".join(key(s, t) for s, t in zip(src, tgt, strict=True))
+    return np.frombuffer(names, f"S{KEY_BYTES}")
+
+
+def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
+    """Each different pair once, in the order of its name; with the names."""
+    if not pairs.src:
+        raise ValueError("A cache is made of sentence pairs, and there are none.")
+    keys, places = np.unique(_keys(pairs.src, pairs.tgt), return_index=True)
+    # The places serve as names of rows: what is made depends on nothing but the content.
+    src, tgt = [pairs.src[n] for n in places], [pairs.tgt[n] for n in places]
+    return replace(pairs, src=src, tgt=tgt, index=np.arange(len(keys), dtype=np.int32)), keys
+
+
+def _vocabulary(model: Seq2Seq, params: Params) -> int:
+    token = jnp.full(1, 1, jnp.int32)
+
+    def logits(params: Params) -> Array:
+        hidden = model.hidden(params, token, token)
+        return model.project(params, jax.tree.map(lambda h: h[0], hidden))
+
+    return jax.eval_shape(logits, params).shape[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _asker(model: Seq2Seq, k: int, temperature: float):
+    """Compiles (params, src [B, S], tgt [B, T]) -> ids, distances, rest and nats of each token."""
+
+    def one(params: Params, src: Array, tgt: Array):
+        def of_token(hidden: Any):
+            logits = model.project(params, hidden).astype(jnp.float32)
+            found = top_k(logits, k, temperature)
+            distances = jnp.maximum(found.log_probs - found.log_probs[0], FARTHEST)
+            distances = distances.astype(jnp.float16)
+            full = jax.nn.log_softmax(logits / temperature)
+            even = found.rest - jnp.log(max(1, len(logits) - k))
+            kept = (
+                jnp.full_like(logits, even)
+                .at[found.ids]
+                .set(_log_probs(distances, found.rest, jnp))
+            )
+            nats = jnp.where(full > -jnp.inf, jnp.exp(full) * (full - kept), 0).sum()
+            return found.ids, distances, found.rest, nats
+
+        # Position by position: V times the sentences of a batch exist at once, not its tokens.
+        return lax.map(of_token, model.hidden(params, src, tgt))
+
+    return pmap_rows(one)
+
+
+def _log_probs(distances: Any, rest: Any, xp: Any) -> Any:
+    """Log-probabilities [..., k] that add up to what the rest leaves; ``xp`` is np or jnp."""
+    distances = distances.astype(xp.float32)
+    listed = xp.log(xp.exp(distances).sum(-1)) - xp.log1p(-xp.exp(rest))
+    return distances - listed[..., None]
+
+
+def _ask(model, params, pairs: Encoded, keys, plan, k, temperature, bar) -> tuple[Shard, float]:
+    """Lets the teacher run over the pairs of a shard."""
+    run = _asker(model, k, temperature)
+    found: list[Any] = [None] * len(keys)
+    first = int(pairs.index[0])
+    for batch in batches(pairs, plan, seed=0, epoch=None):
+        columns = run(params, batch.src, batch.tgt)
+        for row, index in enumerate(np.asarray(batch.index)):
+            if index >= 0:
+                size = len(pairs.tgt[index - first])
+                found[index - first] = [column[row, :size] for column in columns]
+        bar.update(int((batch.index >= 0).sum()))
+    ids, distances, rest, nats = (np.concatenate(column) for column in zip(*found, strict=True))
+    lengths = np.array([len(t) for t in pairs.tgt])
+    return Shard(keys, lengths, rest, ids, distances), float(nats.sum(dtype=np.float64))

@@ -1,0 +1,47 @@
+"""Losses of the data alone: what they are given of a teacher is not read.
+
+loss = smoothed_nll(0.1)
+step = make_train_step(student, clipped_adam(1e-3), loss)
+state = init_state(student, tx, jax.random.key(0))
+state, metrics = step(state, batch, jax.random.key(1))
+print(metrics["loss"])                                           nats per token
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ..base import Array, TokenLoss
+
+
+def nll(logits: Array, target: Array, teacher_logits: Array | None = None) -> Array:
+    """Negative log-likelihood, -log p(target), in nats (Kim & Rush 2016, section 2.2).
+
+    Args:
+      logits: [V].
+      target: id, [].
+      teacher_logits: not read.
+    """
+    del teacher_logits
+    logits = logits.astype(jnp.float32)
+    return jax.nn.logsumexp(logits) - _pick(logits, target)
+
+
+def smoothed_nll(epsilon: float) -> TokenLoss:
+    """Label smoothing: cross-entropy to (1 - epsilon) one-hot + epsilon uniform over V.
+
+    Source: Szegedy et al. 2016, section 7. Raises ValueError if epsilon is outside [0, 1].
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}; label smoothing needs a number from 0 to 1.")
+
+    def loss(logits: Array, target: Array, teacher_logits: Array | None = None) -> Array:
+        logits = logits.astype(jnp.float32)
+        expected = (1 - epsilon) * _pick(logits, target) + epsilon * logits.mean()
+        return jax.nn.logsumexp(logits) - expected
+
+    return loss
+
+
+def _pick(logits: Array, target: Array) -> Array:
+    """logits[target] as a masked sum: its gradient fuses, where an index makes a scatter."""
+    return jnp.where(jnp.arange(logits.shape[-1]) == target, logits, 0).sum()

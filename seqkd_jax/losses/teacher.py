@@ -1,0 +1,200 @@
+"""Losses that compare the student's distribution p with the teacher's, q, at one position.
+
+    teacher = ensemble([first, second], join=mean_of_logits)
+    loss = mix(nll, with_temperature(jensen_shannon(0.5), 2.0), alpha=0.5)
+    step = make_train_step(student, clipped_adam(1e-3), loss, teacher=teacher)
+    state = init_state(student, tx, jax.random.key(0))
+    state, metrics = step(state, batch, jax.random.key(1), teacher_params)
+
+The teacher is given by its logits [V], or by a ``TopK``. Then student and teacher are compared
+over k + 1 events: each listed token, and "any other". Merging events never enlarges a divergence;
+at k = V nothing is merged and the loss is the dense one. No gradient flows into a teacher.
+"""
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..base import Array, TokenLoss, TopK
+
+Taught = Array | TopK | None
+
+# Stands for log 0: its exponential is 0, and 0 times it is 0, where -inf would give nan.
+LOG_ZERO = -1e30
+
+
+def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    """Cross-entropy to the teacher, -sum_k q(k) log p(k), in nats (Kim & Rush 2016, section 3.1).
+
+    Args:
+      logits: [V].
+      target: not read.
+      teacher_logits: [V], or a ``TopK``; no gradient flows into them.
+
+    Raises:
+      ValueError: without a teacher, or with a ``TopK`` of another temperature.
+    """
+    del target
+    if isinstance(teacher_logits, TopK):
+        log_p, log_q = _events(logits, teacher_logits, "word_kd")
+        return -(jnp.exp(log_q) * log_p).sum()
+    logits = logits.astype(jnp.float32)
+    q = jax.nn.softmax(_dense(teacher_logits, "word_kd"))
+    return jax.nn.logsumexp(logits) - (q * logits).sum()
+
+
+def word_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    """KL(q || p): ``word_kd`` less the teacher's entropy, so the best is 0; the same gradient."""
+    del target
+    log_p, log_q = _events(logits, teacher_logits, "word_kl")
+    return _kl(log_q, log_p)
+
+
+def reverse_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    """KL(p || q): punishes what the student says and the teacher would not.
+
+    Source: Gu et al. 2024 (MiniLLM), section 2; here of one token, on the prefix of the data.
+    """
+    del target
+    log_p, log_q = _events(logits, teacher_logits, "reverse_kl")
+    return _kl(log_p, log_q)
+
+
+def jensen_shannon(beta: float = 0.5) -> TokenLoss:
+    """Returns beta KL(q || m) + (1 - beta) KL(p || m), m = beta q + (1 - beta) p.
+
+    At most log 2. Divided by beta it tends to KL(q || p) as beta falls to 0, divided by 1 - beta
+    to KL(p || q) as beta rises to 1. Source: Agarwal et al. 2024 (GKD), equation 1. Raises
+    ValueError unless 0 < beta < 1.
+    """
+    if not 0 < beta < 1:
+        raise ValueError(
+            f"beta is {beta}; it must lie between 0 and 1, where the loss is always 0. "
+            "The limits are word_kl and reverse_kl."
+        )
+
+    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+        del target
+        log_p, log_q = _events(logits, teacher_logits, "jensen_shannon")
+        middle = _mixture(log_q, log_p, beta)
+        return beta * _kl(log_q, middle) + (1 - beta) * _kl(log_p, middle)
+
+    return loss
+
+
+def skew_kl(alpha: float = 0.1) -> TokenLoss:
+    """KL(q || alpha q + (1 - alpha) p): at most -log alpha; ``word_kl`` for alpha = 0.
+
+    Source: Ko et al. 2024 (DistiLLM), equation 4. Raises ValueError unless 0 <= alpha < 1.
+    """
+    _check_skew(alpha)
+
+    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+        del target
+        log_p, log_q = _events(logits, teacher_logits, "skew_kl")
+        return _kl(log_q, _mixture(log_q, log_p, alpha))
+
+    return loss
+
+
+def skew_reverse_kl(alpha: float = 0.1) -> TokenLoss:
+    """KL(p || alpha p + (1 - alpha) q): at most -log alpha; ``reverse_kl`` for alpha = 0.
+
+    Source: Ko et al. 2024 (DistiLLM), section 3.1. Raises ValueError unless 0 <= alpha < 1.
+    """
+    _check_skew(alpha)
+
+    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+        del target
+        log_p, log_q = _events(logits, teacher_logits, "skew_reverse_kl")
+        return _kl(log_p, _mixture(log_p, log_q, alpha))
+
+    return loss
+
+
+def total_variation(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    """Half of sum_k |q(k) - p(k)|, from 0 to 1 (Wen et al. 2023, section 3.2)."""
+    del target
+    log_p, log_q = _events(logits, teacher_logits, "total_variation")
+    return 0.5 * jnp.abs(jnp.exp(log_q) - jnp.exp(log_p)).sum()
+
+
+def l2_logits(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    """Half the squared distance of centred logits, summed over V (Ba & Caruana 2014, eq. 1).
+
+    Logits are defined up to a constant, so the mean of each is taken out first. Raises ValueError
+    without a teacher, or with a ``TopK``: all logits are needed.
+    """
+    del target
+    difference = logits.astype(jnp.float32) - _dense(teacher_logits, "l2_logits")
+    return 0.5 * ((difference - difference.mean()) ** 2).sum()
+
+
+def soften(teacher: Taught, temperature: float) -> Taught:
+    """The teacher's side at a temperature: logits are divided, a ``TopK`` must have been already.
+
+    Raises ValueError if a ``TopK`` is of another temperature.
+    """
+    if isinstance(teacher, TopK):
+        _check_temperature(teacher, temperature)
+        return replace(teacher, temperature=1.0)  # no division is owed any more
+    return None if teacher is None else teacher.astype(jnp.float32) / temperature
+
+
+def _events(logits: Array, teacher: Taught, name: str) -> tuple[Array, Array]:
+    """Log-probabilities of the same events, student's and teacher's: [V] each, or [k + 1]."""
+    if not isinstance(teacher, TopK):
+        log_q = jax.nn.log_softmax(_dense(teacher, name))
+        return jax.nn.log_softmax(logits.astype(jnp.float32)), jnp.maximum(log_q, LOG_ZERO)
+    _check_temperature(teacher, 1.0)
+    teacher = lax.stop_gradient(teacher)
+    log_q = jnp.append(teacher.log_probs, teacher.rest).astype(jnp.float32)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    # Summed from the others themselves, as in ``top_k``.
+    rest = jax.nn.logsumexp(log_p.at[teacher.ids].set(LOG_ZERO))
+    return jnp.append(log_p[teacher.ids], rest), jnp.maximum(log_q, LOG_ZERO)
+
+
+def _kl(log_a: Array, log_b: Array) -> Array:
+    """KL(a || b)."""
+    return (jnp.exp(log_a) * (log_a - log_b)).sum()
+
+
+def _mixture(log_a: Array, log_b: Array, share: float) -> Array:
+    """log(share a + (1 - share) b)."""
+    if share == 0:
+        return log_b
+    return jnp.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
+
+
+def _check_skew(alpha: float) -> None:
+    if not 0 <= alpha < 1:
+        raise ValueError(
+            f"alpha is {alpha}; it must be at least 0 and less than 1, where the loss is always 0."
+        )
+
+
+def _check_temperature(teacher: TopK, temperature: float) -> None:
+    if teacher.temperature != temperature:
+        raise ValueError(
+            f"The teacher's top-k distributions are of temperature {teacher.temperature:g}, and "
+            f"the loss asks for {temperature:g}: the mass of the rest is known at their own only. "
+            f"Make them with temperature={temperature:g}, or give the loss theirs."
+        )
+
+
+def _dense(teacher: Taught, name: str) -> Array:
+    if teacher is None:
+        raise ValueError(
+            f"{name} compares with a teacher, and there is none: "
+            "pass make_train_step(..., teacher=...) and the teacher's parameters."
+        )
+    if isinstance(teacher, TopK):
+        raise ValueError(
+            f"{name} needs all logits of the teacher, and there are its {len(teacher.ids)} most "
+            "probable tokens only: let the teacher itself run beside the student."
+        )
+    return lax.stop_gradient(teacher.astype(jnp.float32))
