@@ -10,9 +10,11 @@ nats. It knows nothing of padding, sentences, batches or devices: one place does
     weighted((1.0, nll), (optax.linear_schedule(0, 1, 1000), word_kd), (0.1, l2_logits))
 
 ``likelihood`` compares with the data, ``teacher`` with a teacher's distribution, ``hint`` with
-its hidden states; ``combine`` puts them together.
+its hidden states, ``alignment`` with word alignments; ``combine`` puts them together.
 """
 
+from .alignment import alignment_ce as alignment_ce
+from .alignment import alignment_mse as alignment_mse
 from .combine import Loss as Loss
 from .combine import Scheduled as Scheduled
 from .combine import Weight as Weight

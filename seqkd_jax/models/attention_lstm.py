@@ -10,12 +10,13 @@ between layers, an encoder of two columns, a decoder that attends below its stac
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..base import Array, Seq2Seq
+from ..base import Array, Hinted, Seq2Seq, shift_right
 from .attention import Memory
 from .config import Config as Config
 from .config import Inputs as Inputs
@@ -25,10 +26,12 @@ from .decoder import teacher_forced
 from .dense import dense
 from .embedding import embed
 from .encoder import encode as read_source
-from .encoder import place
+from .encoder import place, read
 from .translator import DecoderState, init_translator
 from .translator import Translator as Translator
 from .translator import restrict as restrict
+from .translator import trained as trained
+from .translator import with_vectors as with_vectors
 
 
 class Spelling:
@@ -96,8 +99,69 @@ def alignments(
     ``spelling`` is the model's. Columns are the words as they stand in ``src``. Raises ValueError
     without an attention.
     """
-    if config.parts.attention == "none":
-        raise ValueError('This model has attention="none": there are no weights to look at.')
+    _require_attention(config)
     table = None if spelling is None else spelling.table
     weights = teacher_forced(config, params, src, tgt, None, table)[1]
     return weights[:, place(config, src)]
+
+
+@functools.lru_cache(maxsize=64)
+def attending(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
+    """Returns the model, its parameters unchanged, with ``project`` giving ``Hinted``.
+
+    Beside the logits [V] stand the attention weights [S], for losses that guide them
+    (``losses.alignment``). To search, use the model without them. Raises ValueError without an
+    attention.
+
+    Source: Chen et al. 2016 (guided alignment training), section 3.
+    """
+    model = attention_lstm(config, spelling)
+
+    def hidden(params: Translator, src: Array, tgt: Array, key: Array | None = None):
+        _require_attention(config)
+        cast = jax.tree.map(lambda p: p.astype(config.dtype), params)
+        table = None if spelling is None else spelling.table
+        vectors, weights = teacher_forced(config, cast, src, tgt, key, table)
+        return vectors, weights[:, place(config, src)]
+
+    def project(params: Translator, hidden: tuple[Array, Array]) -> Any:
+        return Hinted(model.project(params, hidden[0]), hidden[1])
+
+    return model._replace(hidden=hidden, project=project)
+
+
+def states(
+    config: Config,
+    params: Translator,
+    src: Array,
+    tgt: Array,
+    spelling: Spelling | None = None,
+) -> dict[str, Array]:
+    """Returns what the model holds while it reads ``src`` and predicts ``tgt``, float32.
+
+    Returns:
+      ``encoder`` [S, M], its outputs at the words as they stand in ``src``; ``decoder_c`` and
+      ``decoder_h`` [T, layers, H]; ``hidden`` [T, H]; ``attention`` [T, S] if there is one.
+
+    Source: seq2seq-attn's ``extract_states``.
+    """
+    table = None if spelling is None else spelling.table
+    model = attention_lstm(config, spelling)
+
+    def step(state: DecoderState, word: Array):
+        hidden, state = model.step(params, memory, state, word)
+        return state, (hidden, *map(jnp.stack, zip(*state.layers, strict=True)))
+
+    memory, state = model.encode(params, src)
+    _, (hidden, c, h) = jax.lax.scan(step, state, shift_right(tgt))
+    context = read(config, params.encoder, src)[0][place(config, src)]
+    found = {"encoder": context, "decoder_c": c, "decoder_h": h, "hidden": hidden}
+    if config.parts.attention != "none":
+        weights = teacher_forced(config, params, src, tgt, None, table)[1]
+        found["attention"] = weights[:, place(config, src)]
+    return {name: x.astype(jnp.float32) for name, x in found.items()}
+
+
+def _require_attention(config: Config) -> None:
+    if config.parts.attention == "none":
+        raise ValueError('This model has attention="none": there are no weights to look at.')

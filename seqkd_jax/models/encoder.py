@@ -10,7 +10,7 @@ from .config import Config
 from .dense import dense
 from .embedding import embed
 from .stack import Level, run_stack
-from .translator import Decoder, DecoderState, Translator
+from .translator import Decoder, DecoderState, Encoder, Translator
 
 
 def place(config: Config, src: Array) -> Array:
@@ -39,7 +39,23 @@ def encode(
     config: Config, params: Translator, src: Array, key: Array | None
 ) -> tuple[Memory, DecoderState]:
     """Reads the source; the decoder starts from the final state of each layer (``init_dec``)."""
-    parts, encoder = config.parts, params.encoder
+    context, finals, mask = read(config, params.encoder, src, key)
+    memory = remember(config, params.decoder.attention, context, mask)
+    carries = _bridge(config, params.decoder, finals, context.dtype)
+    feed = jnp.zeros(config.hidden, context.dtype) if config.feeding else ()
+    return memory, DecoderState(layers=carries, feed=feed, position=jnp.float32(0))
+
+
+def read(
+    config: Config, encoder: Encoder, src: Array, key: Array | None = None
+) -> tuple[Array, list[tuple[Carry, ...]], Array]:
+    """Runs the encoder's columns over ids src [S], in the order that it reads them.
+
+    Returns:
+      Outputs [S, M] (S + 2 with start symbols), the final state of each layer of each column, and
+      the mask [S], true at words.
+    """
+    parts = config.parts
     src = _arranged(config, src) if parts.reverse_source or parts.start_symbols else src
     mask = _is_word(src)
     xs = embed(encoder.embedding, src)
@@ -54,10 +70,7 @@ def encode(
         top, final = run_stack(config, column, xs, mask, keys[number], reverse)
         tops.append(top)
         finals.append(final)
-    memory = remember(config, params.decoder.attention, _join(config, tops), mask)
-    carries = _bridge(config, params.decoder, finals, xs.dtype)
-    feed = jnp.zeros(config.hidden, xs.dtype) if config.feeding else ()
-    return memory, DecoderState(layers=carries, feed=feed, position=jnp.float32(0))
+    return _join(config, tops), finals, mask
 
 
 def _join(config: Config, tops: list[Level]) -> Array:

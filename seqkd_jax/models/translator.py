@@ -1,9 +1,12 @@
 """The parameters of an attention LSTM: what there is, and how it starts."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ..base import Array
@@ -117,3 +120,49 @@ def restrict(params: Translator, ids: Array) -> Translator:
         decoder=dataclasses.replace(decoder, embedding=decoder.embedding[ids]),
         generator=Generator(generator.kernel[:, ids], generator.bias[ids]),
     )
+
+
+def with_vectors(
+    params: Translator, side: str, ids: Array | np.ndarray, vectors: Array | np.ndarray
+) -> Translator:
+    """Returns parameters with other word vectors [N, E] for the words ``ids`` [N] of one side.
+
+        params = with_vectors(model.init(key), "encoder", *read_vectors("vectors.txt", src_vocab))
+        tx = masked(clipped_adam(1e-3), trained(params, ["encoder"]))     # kept as they are
+
+    Args:
+      params: of an attention LSTM.
+      side: "encoder" or "decoder".
+      ids: of the words.
+      vectors: as wide as the model's own.
+
+    Raises:
+      ValueError: the width differs, or the side has no word vectors.
+    """
+    part = getattr(params, side)
+    rich = isinstance(part.embedding, Rich)
+    words = part.embedding.words if rich else part.embedding
+    if not isinstance(words, Array | np.ndarray):
+        raise ValueError(f"The {side} reads characters; it has no word vectors to replace.")
+    if vectors.shape[1] != words.shape[1]:
+        raise ValueError(
+            f"Vectors of width {vectors.shape[1]} for embeddings of width {words.shape[1]}: train "
+            f"with embed={vectors.shape[1]}."
+        )
+    words = jnp.asarray(words).at[ids].set(vectors)
+    embedding = dataclasses.replace(part.embedding, words=words) if rich else words
+    return dataclasses.replace(params, **{side: dataclasses.replace(part, embedding=embedding)})
+
+
+def trained(params: Translator, frozen: Sequence[str]) -> Translator:
+    """Returns what of the parameters learns: all but the embeddings of the sides ``frozen``.
+
+    A pytree of bools in the shape of ``params``, for ``compress.prune.masked``. Both directions of
+    an encoder share its embedding, so that no part of it moves.
+    """
+
+    def learns(path: tuple, x: Array) -> Array:
+        names = [getattr(key, "name", None) for key in path[:2]]
+        return jnp.full(x.shape, not (names[1] == "embedding" and names[0] in frozen))
+
+    return jax.tree_util.tree_map_with_path(learns, params)
