@@ -8,7 +8,7 @@ from small import MODEL, TEACHER, example, largest_difference, params
 from seqkd_jax.base import Total
 from seqkd_jax.losses import mix, nll, word_kd
 from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
-from seqkd_jax.train.state import clipped_adam, decayed_sgd, init_state
+from seqkd_jax.train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
 from seqkd_jax.train.steps import make_eval_step, make_train_step
 
 KEY = jax.random.key(7)
@@ -158,3 +158,15 @@ def test_sgd_decays_as_the_papers_latch_does():
     assert rates(range(20, 8, -1)) == [1.0] * 9 + [0.5, 0.25, 0.125, 0.0625]
     assert rates([9, 8, 8.5, 7, 6]) == [1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
     assert rates([9, 8, 8, 7]) == [1.0] * 5  # equal is not higher
+
+
+def test_sgd_halves_every_half_epoch_after_the_fifth():
+    """Sutskever et al. 2014: 0.7 for five epochs, then half of it after each half epoch."""
+    tx = half_epoch_sgd(steps_per_epoch=10, clip=1e9)
+    state, rates = tx.init(jnp.ones(())), []
+    for _ in range(75):
+        update, state = tx.update(jnp.ones(()), state)
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates[:50], 0.7, rtol=1e-6)
+    want = [0.35] * 5 + [0.175] * 5 + [0.0875] * 5 + [0.04375] * 5 + [0.021875] * 5
+    np.testing.assert_allclose(rates[50:], want, rtol=1e-6)

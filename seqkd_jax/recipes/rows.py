@@ -17,9 +17,10 @@ from ..report.results import read_evaluation, write_results
 from ..report.table import Row, Truth, compared, table
 from ..train.model_folder import Trained
 from .stages import Lab, Pairs
+from .systems import SYSTEMS
 from .table1 import TABLE1
 
-ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1}
+ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1, **SYSTEMS}
 
 
 def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = None) -> list[Row]:

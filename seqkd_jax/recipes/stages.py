@@ -37,7 +37,7 @@ from ..models.attention_lstm import Config, attention_lstm
 from ..plan import PLANS, Plan, Search, Size, Training
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
-from ..train.state import clipped_adam, decayed_sgd, init_state
+from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
 from ..train.steps import make_train_step
 
 Pairs = list[tuple[str, str]]
@@ -162,6 +162,8 @@ def train(
         print(f"{folder}: {encoded.report}; {describe(buckets)} an epoch", file=sys.stderr)
     if training.optimizer == "adam":
         tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
+    elif training.optimizer == "half-epoch-sgd":
+        tx = half_epoch_sgd(steps // training.epochs, training.rate)
     else:
         tx = decayed_sgd(training.rate)
 

@@ -85,3 +85,18 @@ def decayed_sgd(
 
     latch = optax.GradientTransformationExtraArgs(init, update)
     return optax.chain(optax.clip_by_global_norm(clip), latch)
+
+
+def half_epoch_sgd(
+    steps_per_epoch: int, rate: float = 0.7, start: float = 5.0, clip: float = 5.0
+) -> optax.GradientTransformation:
+    """SGD after clipping; after ``start`` epochs the rate is halved every half epoch.
+
+    Source: Sutskever et al. 2014, section 3.4 (7.5 epochs in all, no momentum).
+    """
+
+    def schedule(step: Any) -> Array:
+        halves = jnp.floor((step / steps_per_epoch - start) * 2) + 1
+        return rate * 0.5 ** jnp.maximum(halves, 0)
+
+    return optax.chain(optax.clip_by_global_norm(clip), optax.sgd(schedule))
