@@ -137,7 +137,7 @@ def train(
             "pairs": lines_digest([side for pair in pairs for side in pair]),
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
-            "cache": cache and {"k": cache.header["k"], "teacher": cache.header["teacher"]},
+            "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
             "start": start and start.digest,
             "seed": plan.seed,
         },
