@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import re
 import shutil
 
@@ -235,3 +236,25 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     printed = shown(capsys, "run", *given, *rest)
     assert printed == (files / "lab" / "table.txt").read_text()
     assert printed.splitlines()[2].split()[0] == "baseline"
+
+
+def test_a_student_is_taught_from_a_cache(files, capsys, refused):
+    out = files / "topk"
+    given = ["cache", files / "big", "--source", files / "train.src", "--target"]
+    said = shown(capsys, *given, files / "train.tgt", "--out", out, "--k", "5")
+    assert "48 pairs of 240 tokens, k = 5 of 16" in said and "nats of KL" in said
+    small = ["--embed", "4", "--hidden", "4", "--dropout", "0", *SHORT, "--teacher-cache", out]
+    train = ["train", *corpus(files), *small, "--out"]
+    shown(capsys, *train, files / "cached", "--teacher", files / "big")
+    made_by = json.loads((files / "cached" / "config.json").read_bytes())["made_by"]
+    teacher = load_model(files / "big").digest
+    assert made_by["cache"] == {"k": 5, "temperature": 1.0, "teacher": teacher}
+    assert made_by["alpha"] == 0.5
+
+    assert "needs --teacher" in refused(*train, files / "cached")
+    other = ["train", "--train", files / "test.src", files / "test.tgt", *corpus(files)[2:]]
+    error = refused(*other, *small, "--out", files / "x", "--teacher", files / "big")
+    assert "line 1 is not in this cache" in error
+    tsv = ["train", *corpus(files), *SIZE, *SHORT, *WORDS, "--seed", "2", "--out", files / "two"]
+    shown(capsys, *tsv)
+    assert "another teacher" in refused(*train, files / "y", "--teacher", files / "two")

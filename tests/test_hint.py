@@ -65,7 +65,7 @@ def test_the_gradient_is_that_of_all_logits_at_once():
 
     def direct(p):
         hidden = jax.vmap(MODEL.hidden, (None, 0, 0))(p.model, batch.src, batch.tgt)
-        difference = hidden @ p.kernel + p.bias - teacher
+        difference = hidden @ p.kernel + p.bias[None, None] - teacher
         losses = 0.5 * (difference**2).sum(-1)
         return (losses * (batch.tgt != 0) * batch.weight[:, None]).sum()
 

@@ -9,8 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import HIDDEN, MODEL, TEACHER, TEACHER_HIDDEN, example, largest_difference, params
 
-from seqkd_jax.base import PAD
-from seqkd_jax.losses import at, l2_logits, mix, nll, smoothed_nll, with_temperature, word_kd
+from seqkd_jax.base import PAD, top_k
+from seqkd_jax.losses import (
+    at,
+    jensen_shannon,
+    l2_logits,
+    mix,
+    nll,
+    reverse_kl,
+    skew_kl,
+    skew_reverse_kl,
+    smoothed_nll,
+    total_variation,
+    weighted,
+    with_temperature,
+    word_kd,
+    word_kl,
+)
 from seqkd_jax.train import stream
 from seqkd_jax.train.stream import Teacher, batch_loss, chunk_tokens
 
@@ -20,6 +35,14 @@ LOSSES = {
     "smoothed": smoothed_nll(0.1),
     "word-kd": word_kd,
     "mixed": mix(smoothed_nll(0.2), with_temperature(word_kd, 2.0), 0.3),
+    "divergences": weighted(
+        (0.3, word_kl),
+        (0.4, reverse_kl),
+        (1.0, jensen_shannon(0.3)),
+        (0.5, skew_kl()),
+        (0.6, skew_reverse_kl()),
+        (0.7, total_variation),
+    ),
     "scheduled": mix(nll, l2_logits, optax.linear_schedule(0.0, 1.0, 10)),
 }
 
@@ -72,6 +95,37 @@ def test_streamed_equals_direct_in_value_and_gradient(name, monkeypatch):
         assert largest_difference(got[1], want[1]) < 1e-4
 
     check()
+
+
+def test_top_k_distributions_are_streamed_like_hidden_states(monkeypatch):
+    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
+    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)
+    loss, batch, p = LOSSES["divergences"], example(4), params()
+    everywhere = functools.partial(jax.vmap, in_axes=(None, 0))
+
+    @jax.jit
+    def taught(states):
+        logits = everywhere(everywhere(TEACHER.project))(TEACHER_PARAMS, states)
+        return jax.vmap(jax.vmap(lambda x: top_k(x, 4)))(logits)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(how, p, hidden, taught):
+        return jax.value_and_grad(how, (0, 1))(p, hidden, taught)
+
+    def streamed(p, hidden, taught):
+        teacher = Teacher(stream.as_it_is, None, taught)
+        total = batch_loss(MODEL.project, loss, p, hidden, batch.tgt, batch.weight, teacher=teacher)
+        return total.sum
+
+    def direct(p, hidden, taught):
+        logits = everywhere(everywhere(MODEL.project))(p, hidden)
+        losses = jax.vmap(jax.vmap(loss))(logits, batch.tgt, taught)
+        return (losses * (batch.tgt != PAD) * batch.weight[:, None]).sum()
+
+    given = p, hidden_states(p, batch), taught(teacher_states(batch))
+    got, want = both(streamed, *given), both(direct, *given)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+    assert largest_difference(got[1], want[1]) < 1e-4
 
 
 def test_counts_are_weighted_tokens_and_sentences():

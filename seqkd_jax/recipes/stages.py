@@ -125,6 +125,10 @@ def train(
         raise ValueError(
             f"{cache.folder}: made by another teacher than the one given; make it anew."
         )
+    cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
+    if cache:
+        cache.require(encoded)
     config = Config(src_vocab.size, tgt_vocab.size, **vars(size))
     model = attention_lstm(config)
     describe_model(
@@ -137,20 +141,15 @@ def train(
             "pairs": lines_digest([side for pair in pairs for side in pair]),
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
-            "cache": cache and {"k": cache.header["k"], "teacher": cache.header["teacher"]},
+            "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
             "start": start and start.digest,
             "seed": plan.seed,
         },
     )
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
-    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
-    cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
+    soft = with_temperature(word_kd, cache.header["temperature"]) if cache else word_kd
+    loss = mix(loss, soft, alpha) if alpha else loss
     teach = teacher if alpha and not cache else None
-    if cache:
-        cache.require(encoded)
-    if alpha:
-        temperature = cache.header["temperature"] if cache else 1.0
-        loss = mix(loss, with_temperature(word_kd, temperature), alpha)
     buckets = plan_buckets(
         [len(s) for s in encoded.src],
         [len(t) for t in encoded.tgt],
