@@ -12,6 +12,9 @@ from pathlib import Path
 import jax
 import optax
 
+from ..base import Params
+from ..compress.deep import Shared, expand, shared_model
+from ..compress.prune import apply_mask, masked
 from ..data import (
     Corpus,
     Vocabulary,
@@ -32,6 +35,7 @@ from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, word_kd
 from ..models.attention_lstm import Config, attention_lstm
 from ..plan import PLANS, Plan, Search, Size, Training
+from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
 from ..train.state import clipped_adam, decayed_sgd, init_state
@@ -97,6 +101,8 @@ def train(
     teacher: Trained | None = None,
     start: Trained | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
+    mask: Params = None,
+    shared: Shared | None = None,
 ) -> Trained:
     """Trains one model in the lab's folder ``name``; returns at once if that has been done.
 
@@ -110,6 +116,9 @@ def train(
       teacher: for ``word_kd``; without weight it only has to share the vocabularies.
       start: the model to start from (fine-tuning).
       vocabularies: source and target; the lab's own if left out.
+      mask: of the weights that are trained; all others are exactly 0.
+      shared: the weights as shared values, of which training moves the values. They are what the
+        folder's checkpoints hold.
     """
     folder, plan = lab.folder / name, lab.plan
     src_vocab, tgt_vocab = vocabularies or lab.vocabularies
@@ -130,8 +139,17 @@ def train(
             "teacher": teacher and teacher.digest,
             "start": start and start.digest,
             "seed": plan.seed,
+            "mask": None if mask is None else params_digest(mask),
+            "shared": shared and params_digest(shared),
         },
     )
+    validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize)
+    first, learner, whole = start and start.params, model, lambda params: params
+    if mask is not None:
+        first = apply_mask(first, mask)
+    if shared:
+        first, learner = shared.codebooks, shared_model(model, shared)
+        whole = functools.partial(jax.jit(expand), shared.codes)
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     loss = mix(loss, word_kd, alpha) if alpha else loss
     teach = teacher if alpha else None  # of weight 0 it would cost a forward pass all the same
@@ -149,24 +167,25 @@ def train(
         tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
     else:
         tx = decayed_sgd(training.rate)
+    tx = tx if mask is None else masked(tx, mask)
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
     fitted = fit(
         folder,
         make_train_step(
-            model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+            learner, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
         ),
-        init_state(model, tx, init_key, start and start.params),
+        init_state(learner, tx, init_key, first),
         batches=lambda epoch, first: batches(
             encoded, buckets, seed=plan.seed, epoch=epoch, start=first
         ),
         batches_per_epoch=steps // training.epochs,
-        validate=validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize),
+        validate=lambda params: validate(whole(params)),
         epochs=training.epochs,
         patience=training.patience,
         key=run_key,
         teacher_params=teach and teach.params,
     )
-    return Trained(config, model, fitted.params, src_vocab, tgt_vocab)
+    return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)
 
 
 def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:
