@@ -42,7 +42,8 @@ def share_weights(params: Params, bits: int = 5) -> Shared:
         if w.dtype != np.float32 or not np.isfinite(w).all():
             name = jax.tree_util.keystr(path)
             raise ValueError(f"params{name}: only finite float32 can be compressed, not {w.dtype}.")
-        values = kmeans(w[w != 0], 2**bits - 1)
+        # Checkpoints hold no empty array: where all was pruned, one value that nobody has.
+        values = kmeans(w[w != 0], 2**bits - 1) if w.any() else np.zeros(1, np.float32)
         codes = 1 + np.searchsorted(_borders(values), w.astype(np.float64))
         return values, np.where(w != 0, codes, 0).astype(np.uint8)
 
