@@ -160,6 +160,58 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Prune:
+    """Prune a trained model and train what is left: most weights become 0, and stay 0."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained model."""
+    corpus: Annotated[Corpus, Flat]
+    out: Path
+    """Folder of the pruned model; start again with the same one to resume."""
+    ratio: tuple[float, ...] = (0.8,)
+    """Share of the weights that goes; several, rising, for rounds with training between."""
+    scheme: Literal["blind", "uniform", "distribution"] = "blind"
+    """One threshold for all, the same share of each layer, or a threshold by its deviation."""
+    saliency: Literal["magnitude", "obd"] = "magnitude"
+    """By which weights go: the smallest, or those that cost least (Optimal Brain Damage)."""
+    keep_embeddings: bool = False
+    """Leave word embeddings whole; the ratio is then of all other weights."""
+    training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
+    tokenize: str = "13a"
+    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    seed: int = 1
+    """Of dropout and data order."""
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Write a trained, best a pruned, model as a compressed file (Deep Compression)."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained model."""
+    corpus: Annotated[Corpus, Flat]
+    out: Path
+    """Folder of the compressed model, which translate, evaluate and the others load."""
+    bits: int = 5
+    """Of each weight's code: 2^bits values for each array."""
+    training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
+    tokenize: str = "13a"
+    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    seed: int = 1
+    """Of dropout and data order, where there is text to train the values on."""
+
+
+@dataclass(frozen=True)
+class Table3:
+    """Prune the Seq-KD student of an experiment as in the paper's Table 3; sizes and BLEU."""
+
+    corpus: Annotated[Corpus, Flat]
+    out: Path
+    """Folder of the experiment, as of run; what has been trained there is used."""
+    plan: Annotated[Plan, Flat]
+
+
+@dataclass(frozen=True)
 class Demo:
     """The main job in minutes on a CPU: distil a student on a generated corpus, print the table."""
 
@@ -185,14 +237,15 @@ class Bench:
 
 
 def _commands(data: str | None) -> Any:
-    """The union of commands, with the plan of the named corpus as the default of ``run``."""
+    """The union of commands, with the plan of the named corpus as the default of experiments."""
     plan = PLANS.get(data or "", Plan())
-    run = Annotated[Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))]
-    named = {
-        c.__name__.lower(): c
-        for c in (Train, Translate, Distill, Cache, Score, Evaluate, Demo, Bench)
-    }
-    union: Any = run
+    others = (Train, Translate, Distill, Cache, Score, Evaluate, Prune, Compress, Demo, Bench)
+    named = {c.__name__.lower(): c for c in others}
+    union: Any = Annotated[
+        Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))
+    ]
+    table3 = Table3(Corpus(), tyro.MISSING, plan)
+    union = union | Annotated[Table3, tyro.conf.subcommand("table3", default=table3)]
     for name, command in named.items():
         union = union | Annotated[command, tyro.conf.subcommand(name)]
     return union

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 import pooch
+from tabulate import tabulate
 from tqdm import tqdm
 
 from . import __main__ as arguments
 from . import bench as benchmark
 from . import recipes
+from .compress.prune import every_array, no_embedding
 from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
 from .data.text import PathLike, decode_lines, read_lines, read_pairs, write_lines
 from .distill import select
@@ -25,6 +28,7 @@ from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
 from .plan import PLANS, Plan
+from .report.compressed import compressed_table
 from .report.speed import keep_speed, kept_speed, speed_table
 from .report.table import Row, compared, table
 from .train.model_folder import Trained, load_model
@@ -225,6 +229,61 @@ def evaluate(command: arguments.Evaluate) -> None:
     print(table(compared(rows, references, command.tokenize)))
     for plain, short in changed:
         print(_changed(plain, short))
+
+
+def prune(command: arguments.Prune) -> None:
+    """Prunes a model and trains what is left."""
+    prepare()
+    start = load_model(command.model)
+    lab = recipes.Lab(
+        command.out,
+        _corpus(command.corpus),
+        Plan(tokenize=command.tokenize, seed=command.seed),
+    )
+    pruned = recipes.prune(
+        lab,
+        "",
+        start,
+        lab.corpus.train,
+        command.training,
+        ratios=command.ratio,
+        scheme=command.scheme,
+        obd=command.saliency == "obd",
+        prunable=no_embedding if command.keep_embeddings else every_array,
+    )
+    leaves = jax.tree.leaves(pruned.params)
+    left, of = (sum(map(count, leaves)) for count in (np.count_nonzero, np.size))
+    print(f"{command.out}: {left:,} of {of:,} weights left; parameters {pruned.digest[:12]}.")
+
+
+def compress(command: arguments.Compress) -> None:
+    """Writes a compressed model, and prints what each stage saved."""
+    prepare()
+    trained, given = load_model(command.model), command.corpus
+    if given.data or given.train:
+        plan = Plan(tokenize=command.tokenize, seed=command.seed)
+        lab = recipes.Lab(command.out, _corpus(given), plan)
+        pairs = lab.corpus.train
+        trained = recipes.share_values(
+            lab, "values", trained, pairs, command.training, command.bits
+        )
+    sizes = recipes.compress(command.out, trained, command.bits)
+    stages = {
+        "float32": sizes.dense,
+        "without zeros": sizes.sparse,
+        f"{command.bits}-bit values": sizes.shared,
+        "Huffman codes (the file)": sizes.huffman,
+    }
+    lines = [[name, f"{size:,}", f"{sizes.dense / size:.1f}x"] for name, size in stages.items()]
+    align = ("left", "right", "right")
+    print(tabulate(lines, ["", "bytes", "smaller"], disable_numparse=True, colalign=align))
+
+
+def table3(command: arguments.Table3) -> None:
+    """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
+    prepare()
+    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
+    print(compressed_table(recipes.table3(lab)))
 
 
 def bench(command: arguments.Bench) -> None:

@@ -100,7 +100,10 @@ class Plan:
     student: Size = Size(embed=64, hidden=64)
     teacher_training: Training = Training()
     student_training: Training = Training()
-    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter
+    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, and of shared weights
+    pruning: Training = Training(epochs=6, rate=1e-3)  # of what a pruning leaves
+    prune_ratios: tuple[float, ...] = (0.5, 0.8, 0.85, 0.9)  # of Table 3
+    bits: int = 5  # of each weight's code, in Table 3
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
     vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
     shared_vocabulary: bool = False  # one vocabulary for both sides
@@ -121,6 +124,7 @@ PLANS = {
         teacher_training=Training(epochs=3, rate=4e-3, tokens_per_batch=768, buckets=3),
         student_training=Training(epochs=5, rate=5e-3, tokens_per_batch=512, buckets=3),
         fine_tuning=Training(epochs=1, rate=1e-3, tokens_per_batch=512, buckets=3),
+        pruning=Training(epochs=3, rate=5e-3, tokens_per_batch=512, buckets=3),
         vocabulary="words",
         vocabulary_size=None,
         inter_beam=5,  # the lists of Seq-KD serve twice
@@ -133,6 +137,7 @@ PLANS = {
         ),
         student_training=Training(epochs=14, rate=3e-3),
         fine_tuning=Training(epochs=3, rate=5e-4),
+        pruning=Training(epochs=6, rate=2e-3),
         vocabulary_size=3000,
         shared_vocabulary=True,
     ),

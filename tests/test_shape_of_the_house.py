@@ -20,6 +20,7 @@ FLOORS = {
     "data": 2,
     "train": 3,
     "distill": 3,
+    "compress": 3,
     "evaluate": 3,
     "report": 4,
     "recipes": 5,

@@ -7,6 +7,9 @@
 A row asks for the stages that it needs; each is done once (see ``stages``).
 """
 
+from .compression import compress as compress
+from .compression import prune as prune
+from .compression import share_values as share_values
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth
@@ -29,3 +32,4 @@ from .table1 import teacher as teacher
 from .table1 import teacher_seq_inter as teacher_seq_inter
 from .table1 import word_kd_row as word_kd_row
 from .table1 import word_kd_seq_inter as word_kd_seq_inter
+from .table3 import table3 as table3

@@ -13,7 +13,8 @@ from ..data import grammar
 from ..data.text import atomic_write
 from ..distill.translate import lines_digest
 from ..evaluate import Evaluation, corpus_bleu, evaluate
-from ..report.results import read_evaluation, write_results
+from ..report.compressed import read_evaluation
+from ..report.results import write_results
 from ..report.table import Row, Truth, compared, table
 from ..train.model_folder import Trained
 from .stages import Lab, Pairs

@@ -13,7 +13,9 @@ from pathlib import Path
 import jax
 import optax
 
-from ..base import Example
+from ..base import Example, Params
+from ..compress.deep import Shared, expand, shared_model
+from ..compress.prune import apply_mask, masked
 from ..data import (
     Corpus,
     Vocabulary,
@@ -35,6 +37,7 @@ from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, attention_lstm
 from ..plan import PLANS, Plan, Search, Size, Training
+from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
 from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
@@ -101,6 +104,8 @@ def train(
     cache: TeacherCache | None = None,
     start: Trained | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
+    mask: Params = None,
+    shared: Shared | None = None,
 ) -> Trained:
     """Trains one model in the lab's folder ``name``; returns at once if that has been done.
 
@@ -115,6 +120,9 @@ def train(
       cache: of the teacher on these pairs, read in place of letting the teacher run.
       start: the model to start from (fine-tuning).
       vocabularies: source and target; the lab's own if left out.
+      mask: of the weights that are trained; all others are exactly 0.
+      shared: the weights as shared values, of which training moves the values. They are what the
+        folder's checkpoints hold.
     """
     folder, plan = lab.folder / name, lab.plan
     src_vocab, tgt_vocab = vocabularies or lab.vocabularies
@@ -144,8 +152,17 @@ def train(
             "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
             "start": start and start.digest,
             "seed": plan.seed,
+            "mask": None if mask is None else params_digest(mask),
+            "shared": shared and params_digest(shared),
         },
     )
+    validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize)
+    first, learner, whole = start and start.params, model, lambda params: params
+    if mask is not None:
+        first = apply_mask(first, mask)
+    if shared:
+        first, learner = shared.codebooks, shared_model(model, shared)
+        whole = functools.partial(jax.jit(expand), shared.codes)
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     soft = with_temperature(word_kd, cache.header["temperature"]) if cache else word_kd
     loss = mix(loss, soft, alpha) if alpha else loss
@@ -165,6 +182,7 @@ def train(
         tx = half_epoch_sgd(steps // training.epochs, training.rate)
     else:
         tx = decayed_sgd(training.rate)
+    tx = tx if mask is None else masked(tx, mask)
 
     def given(epoch: int, first: int) -> Iterator[Example]:
         of_epoch = batches(encoded, buckets, seed=plan.seed, epoch=epoch, start=first)
@@ -174,18 +192,18 @@ def train(
     fitted = fit(
         folder,
         make_train_step(
-            model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+            learner, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
         ),
-        init_state(model, tx, init_key, start and start.params),
+        init_state(learner, tx, init_key, first),
         batches=given,
         batches_per_epoch=steps // training.epochs,
-        validate=validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize),
+        validate=lambda params: validate(whole(params)),
         epochs=training.epochs,
         patience=training.patience,
         key=run_key,
         teacher_params=teach and teach.params,
     )
-    return Trained(config, model, fitted.params, src_vocab, tgt_vocab)
+    return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)
 
 
 def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:

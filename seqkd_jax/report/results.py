@@ -4,7 +4,7 @@
 
 fills each place of a text between ``<!-- table: PATH -->`` and ``<!-- end -->`` with the table of
 that results file, or ``<!-- speed: PATH -->`` with those of a file of measurements; a path is
-relative to the text's folder.
+relative to the text's folder. ``<!-- table3: PATH -->`` stands for a table of pruned models.
 """
 
 import json
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.text import PathLike, atomic_write
-from ..evaluate import Decoding, Difference, Evaluation
+from ..evaluate import Difference
+from .compressed import compressed_table, read_compressed_rows, read_evaluation
 from .speed import speed_tables
 from .table import Row, Truth, table
 
-PLACE = re.compile(r"(<!-- (table|speed): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (table|table3|speed): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,6 @@ def read_results(path: PathLike) -> Results:
         raise ValueError(f"{path}: not a results file, or damaged ({error!r}).") from None
 
 
-def read_evaluation(record: dict[str, Any]) -> Evaluation:
-    """An evaluation from its JSON."""
-    decodings = {int(beam): Decoding(**d) for beam, d in record["decodings"].items()}
-    return Evaluation(**{**record, "decodings": decodings})
-
-
 def fill_tables(text: str, folder: PathLike) -> str:
     """Replaces each table of a text by that of the results file it names."""
 
@@ -72,6 +67,8 @@ def fill_tables(text: str, folder: PathLike) -> str:
         path = Path(folder) / name
         if kind == "speed":
             shown = speed_tables(path)
+        elif kind == "table3":
+            shown = compressed_table(read_compressed_rows(path))
         else:
             results = read_results(path)
             shown = table(results.rows, results.truth)

@@ -4,6 +4,7 @@ config.json                  what the run is made of, for people and for the nex
 src.vocab.json, tgt.vocab.json
 checkpoints/                 see ``checkpoint``
 metrics.jsonl                see ``fit``
+params.seqkd                 in place of these two in a compressed model, see ``compress.format``
 """
 
 import json
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from ..base import Params, Seq2Seq
+from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
 from ..data.text import atomic_write
 from ..models.attention_lstm import Config, attention_lstm
@@ -23,6 +25,7 @@ from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
 
 FORMAT = "seqkd-model-1"
+COMPRESSED = "params.seqkd"
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,13 @@ def load_model(folder: str | Path) -> Trained:
 
 
 def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
-    """The parameters of a run's best validation, as numpy; ``init`` gives their shapes."""
+    """The parameters of a run's best validation, as numpy; ``init`` gives their shapes.
+
+    In a folder with a compressed file they are those of the file.
+    """
     shapes = jax.eval_shape(init, jax.random.key(0))
+    if (compressed := Path(folder) / COMPRESSED).exists():
+        return read_compressed(compressed, shapes)
     like = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     with Checkpoints(Path(folder) / "checkpoints") as checkpoints:
         newest = checkpoints.newest()

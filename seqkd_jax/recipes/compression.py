@@ -1,0 +1,120 @@
+"""Trained models made smaller: pruned and trained again, and as a compressed file."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from ..base import Params
+from ..compress import prune as schemes
+from ..compress.deep import share_weights
+from ..compress.format import Sizes, write_compressed
+from ..compress.obd import fisher_diagonal, saliencies
+from ..data import batches, encode_pairs, plan_buckets
+from ..models.attention_lstm import Config
+from ..plan import Size, Training
+from ..train.fit import claim
+from ..train.model_folder import COMPRESSED, Trained, describe_model
+from .stages import Lab, Pairs, train
+
+OBD_BATCHES = 100  # of which the curvature of the loss is the mean
+
+Scheme = Literal["blind", "uniform", "distribution"]
+
+
+def prune(
+    lab: Lab,
+    name: str,
+    start: Trained,
+    pairs: Pairs,
+    training: Training,
+    *,
+    ratios: Sequence[float],
+    scheme: Scheme = "blind",
+    obd: bool = False,
+    prunable: schemes.Predicate = schemes.every_array,
+) -> Trained:
+    """Prunes a trained model and trains what is left; the folder ``name`` is an ordinary model's.
+
+    Args:
+      lab: the lab.
+      name: of the stage; rounds before the last are folders within it.
+      start: the model.
+      pairs: to train on.
+      training: settings of each round.
+      ratios: share of the weights that is gone after each round, rising.
+      scheme: which classes of weights share a threshold.
+      obd: choose by Optimal Brain Damage, not by magnitude.
+      prunable: says by its name whether an array is pruned.
+    """
+    if obd and scheme == "distribution":
+        raise ValueError("class-distribution is a rule about magnitudes; with obd choose another.")
+    choose_by: Any = {
+        "blind": schemes.class_blind,
+        "uniform": schemes.class_uniform,
+        "distribution": schemes.class_distribution,
+    }[scheme]
+
+    def choose(params: Params, ratio: float, mask: Params) -> Params:
+        by = {"saliency": _obd(lab, start, params, pairs)} if obd else {}
+        return choose_by(params, ratio, mask=mask, prunable=prunable, **by)
+
+    def retrain(params: Params, mask: Params, ratio: float) -> Params:
+        last = ratio == ratios[-1]
+        return train(
+            lab,
+            name if last else str(Path(name) / f"round-{100 * ratio:g}"),
+            size_of(start.config),
+            pairs,
+            training,
+            start=dataclasses.replace(start, params=params),
+            vocabularies=(start.src_vocab, start.tgt_vocab),
+            mask=mask,
+        ).params
+
+    params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain)
+    return dataclasses.replace(start, params=params)
+
+
+def share_values(
+    lab: Lab, name: str, start: Trained, pairs: Pairs, training: Training, bits: int
+) -> Trained:
+    """Lets the weights of each array share 2^bits values, and trains these."""
+    return train(
+        lab,
+        name,
+        size_of(start.config),
+        pairs,
+        training,
+        start=start,
+        vocabularies=(start.src_vocab, start.tgt_vocab),
+        shared=share_weights(start.params, bits),
+    )
+
+
+def compress(folder: str | Path, trained: Trained, bits: int) -> Sizes:
+    """Writes a model with a compressed file in place of checkpoints; ``load_model`` reads it.
+
+    A model whose weights share no more than 2^bits values in each array loses nothing.
+    """
+    made_by = {"compressed": trained.digest, "bits": bits}
+    describe_model(folder, trained.config, trained.src_vocab, trained.tgt_vocab, made_by)
+    with claim(Path(folder)):
+        return write_compressed(Path(folder) / COMPRESSED, share_weights(trained.params, bits))
+
+
+def size_of(config: Config) -> Size:
+    """The shape of a model but for its vocabularies."""
+    return Size(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Size)})
+
+
+def _obd(lab: Lab, start: Trained, params: Params, pairs: Pairs) -> Params:
+    encoded = encode_pairs(pairs, start.src_vocab, start.tgt_vocab, max_len=lab.plan.max_len)
+    lengths = [[len(ids) for ids in side] for side in (encoded.src, encoded.tgt)]
+    buckets = plan_buckets(*lengths, tokens_per_batch=512, buckets=3)
+    some = itertools.islice(batches(encoded, buckets, seed=lab.plan.seed, epoch=0), OBD_BATCHES)
+    second = fisher_diagonal(start.model, params, some, key=jax.random.key(lab.plan.seed))
+    return saliencies(params, second)

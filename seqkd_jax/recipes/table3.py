@@ -1,0 +1,56 @@
+"""Table 3 of Kim & Rush (2016): the Seq-KD student, pruned, trained again and compressed."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ..data.text import atomic_write
+from ..report.compressed import CompressedRow, compressed_table, write_compressed_rows
+from ..train.model_folder import Trained, load_model
+from .compression import compress, prune, share_values
+from .rows import evaluated
+from .stages import Lab
+from .table1 import seq_kd, seq_kd_pairs, teacher
+
+
+def table3(lab: Lab) -> list[CompressedRow]:
+    """Prunes the Seq-KD student of a lab and writes ``table3.json`` and ``table3.txt``.
+
+    Each student, pruned or not, is also written as a compressed model, its shared values trained,
+    and evaluated as it is read back.
+    """
+    student, pairs, plan = seq_kd(lab), seq_kd_pairs(lab), lab.plan
+    first = teacher(lab)
+    rows = [_row(lab, "teacher", 0.0, first), _compressed(lab, "seq-kd", 0.0, student)]
+    for ratio in plan.prune_ratios:
+        name = f"pruned-{100 * ratio:g}"
+        pruned = prune(lab, name, student, pairs, plan.pruning, ratios=(ratio,))
+        rows.append(_compressed(lab, name, ratio, pruned))
+    about = {
+        "corpus": str(lab.corpus),
+        "plan": asdict(plan),
+        "jax": jax.__version__,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+    }
+    write_compressed_rows(lab.folder / "table3.json", about, rows)
+    atomic_write(lab.folder / "table3.txt", (compressed_table(rows) + "\n").encode())
+    return rows
+
+
+def _compressed(lab: Lab, name: str, ratio: float, trained: Trained) -> CompressedRow:
+    """A student's row: as it is, and as the compressed file gives it back."""
+    plan, stage = lab.plan, f"{name}-{lab.plan.bits}bit"
+    values = str(Path(stage) / "values")
+    shared = share_values(lab, values, trained, seq_kd_pairs(lab), plan.fine_tuning, plan.bits)
+    sizes = compress(lab.folder / stage, shared, plan.bits)
+    read = load_model(lab.folder / stage)
+    return _row(lab, name, ratio, trained, sizes.huffman, evaluated(lab, stage, read))
+
+
+def _row(lab: Lab, name: str, ratio: float, trained: Trained, *file) -> CompressedRow:
+    left = sum(int(np.count_nonzero(w)) for w in jax.tree.leaves(trained.params))
+    return CompressedRow(name, ratio, left, evaluated(lab, name, trained), *file)
