@@ -7,6 +7,7 @@
 A row asks for the stages that it needs; each is done once (see ``stages``).
 """
 
+from .on_policy import on_policy as on_policy
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth

@@ -16,10 +16,11 @@ from ..evaluate import Evaluation, corpus_bleu, evaluate
 from ..report.results import read_evaluation, write_results
 from ..report.table import Row, Truth, compared, table
 from ..train.model_folder import Trained
+from .on_policy import on_policy
 from .stages import Lab, Pairs
 from .table1 import TABLE1
 
-ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1}
+ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1, "on-policy": on_policy}
 
 
 def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = None) -> list[Row]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 
 from ..data import (
@@ -31,9 +32,11 @@ from ..distill.translate import lines_digest, translate_corpus
 from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, word_kd
 from ..models.attention_lstm import Config, attention_lstm
-from ..plan import PLANS, Plan, Search, Size, Training
+from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
+from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
+from ..train.on_policy import drawn_at, sample_targets
 from ..train.state import clipped_adam, decayed_sgd, init_state
 from ..train.steps import make_train_step
 
@@ -97,6 +100,8 @@ def train(
     teacher: Trained | None = None,
     start: Trained | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
+    weights: np.ndarray | None = None,
+    on_policy: OnPolicy | None = None,
 ) -> Trained:
     """Trains one model in the lab's folder ``name``; returns at once if that has been done.
 
@@ -110,6 +115,8 @@ def train(
       teacher: for ``word_kd``; without weight it only has to share the vocabularies.
       start: the model to start from (fine-tuning).
       vocabularies: source and target; the lab's own if left out.
+      weights: of each pair; None for 1.
+      on_policy: how often targets are the student's own; None for never.
     """
     folder, plan = lab.folder / name, lab.plan
     src_vocab, tgt_vocab = vocabularies or lab.vocabularies
@@ -130,12 +137,14 @@ def train(
             "teacher": teacher and teacher.digest,
             "start": start and start.digest,
             "seed": plan.seed,
+            "weights": None if weights is None else params_digest(np.float32(weights)),
+            "on_policy": on_policy and asdict(on_policy),
         },
     )
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     loss = mix(loss, word_kd, alpha) if alpha else loss
     teach = teacher if alpha else None  # of weight 0 it would cost a forward pass all the same
-    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len, weights=weights)
     buckets = plan_buckets(
         [len(s) for s in encoded.src],
         [len(t) for t in encoded.tgt],
@@ -150,11 +159,14 @@ def train(
     else:
         tx = decayed_sgd(training.rate)
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
+    step = make_train_step(
+        model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+    )
+    if on_policy:
+        step = sample_targets(step, model, on_policy.share, drawn_at(on_policy.temperature))
     fitted = fit(
         folder,
-        make_train_step(
-            model, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
-        ),
+        step,
         init_state(model, tx, init_key, start and start.params),
         batches=lambda epoch, first: batches(
             encoded, buckets, seed=plan.seed, epoch=epoch, start=first
