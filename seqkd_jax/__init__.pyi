@@ -6,6 +6,7 @@ from .base import Example as Example
 from .base import Hypotheses as Hypotheses
 from .base import Seq2Seq as Seq2Seq
 from .base import Total as Total
+from .bleu import gleu as gleu
 from .bleu import sentence_bleu as sentence_bleu
 from .data import Corpus as Corpus
 from .data import batches as batches
@@ -16,13 +17,21 @@ from .data import load_corpus as load_corpus
 from .data import load_vocabulary as load_vocabulary
 from .data import plan_buckets as plan_buckets
 from .data import train_pieces as train_pieces
+from .distill.chrf import chrf as chrf
+from .distill.filters import keep as keep
+from .distill.filters import length_ratio as length_ratio
+from .distill.filters import mean_log_prob as mean_log_prob
+from .distill.filters import similar as similar
 from .distill.nbest import NBest as NBest
 from .distill.nbest import read_nbest as read_nbest
+from .distill.select import mbr as mbr
 from .distill.select import seq_inter as seq_inter
 from .distill.select import seq_kd as seq_kd
+from .distill.select import weighted_seq_kd as weighted_seq_kd
 from .distill.translate import translate as translate
 from .distill.translate import translate_corpus as translate_corpus
 from .distill.translate import translate_texts as translate_texts
+from .distill.unknown import replace_unknown as replace_unknown
 from .evaluate import compare as compare
 from .evaluate import corpus_bleu as corpus_bleu
 from .evaluate import evaluate as evaluate
@@ -49,6 +58,7 @@ from .search import no_penalty as no_penalty
 from .search import sample as sample
 from .train.fit import fit as fit
 from .train.model_folder import load_model as load_model
+from .train.on_policy import sample_targets as sample_targets
 from .train.parallel import pmap_step as pmap_step
 from .train.parallel import replicate as replicate
 from .train.parallel import shard as shard
