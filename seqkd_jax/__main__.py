@@ -94,6 +94,10 @@ class Translate:
     """Source and target text, best that of the training: compute only words a sentence can need."""
     scores: bool = False
     """Put the log-probability in front of each line."""
+    replace_unk: bool = False
+    """Replace each <unk> by the source word attended to most; for vocabularies of words."""
+    dictionary: Path | None = None
+    """Lines source|||target: with --replace-unk, translate such a word instead of copying it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,10 @@ class Distill:
     """Folder for n-best lists and train.src, train.tgt; start again to resume."""
     reference: Path | None = None
     """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
+    mbr: bool = False
+    """Take the hypothesis closest to all others, each by its probability (minimum Bayes risk)."""
+    similarity: Literal["bleu", "gleu", "chrf"] = "bleu"
+    """What closest means, with --reference or --mbr."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
 
 

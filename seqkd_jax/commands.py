@@ -1,6 +1,7 @@
 """What each ``seqkd`` command does: calls of the library, in the order a reader would make them."""
 
 import ctypes
+import math
 import os
 import sys
 import warnings
@@ -16,14 +17,17 @@ from tqdm import tqdm
 from . import __main__ as arguments
 from . import bench as benchmark
 from . import recipes
+from .bleu import gleu
 from .compress.prune import every_array, no_embedding
 from .data import Corpus, check_same, corpus_from_files, encode_pairs, load_corpus
 from .data.text import PathLike, decode_lines, read_lines, read_pairs, write_lines
 from .distill import select
+from .distill.chrf import chrf
 from .distill.nbest import NBest
 from .distill.shortlist import Shortlist, fit_shortlist
 from .distill.teacher_cache import cache_teacher, open_teacher_cache
 from .distill.translate import translate_corpus, translate_texts
+from .distill.unknown import check_replaceable, read_dictionary, without_unknown
 from .evaluate import evaluate as evaluate_model
 from .evaluate import log_probs
 from .models.ensemble import ensemble
@@ -33,6 +37,11 @@ from .report.speed import keep_speed, kept_speed, speed_table
 from .report.table import Row, compared, table
 from .train.model_folder import Trained, load_model
 
+SIMILARITIES: dict[str, select.Similarity] = {
+    "bleu": select.bleu_of_kim_and_rush,
+    "gleu": gleu,
+    "chrf": chrf,
+}
 KEEP_BELOW = 1 << 30  # bytes: freed blocks up to this size stay with the process
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # Without it XLA for CPUs copies all moments of Adam before it overwrites them.
@@ -115,6 +124,11 @@ def translate(command: arguments.Translate) -> None:
     """Translates lines of text."""
     prepare()
     trained = _ensemble([load_model(folder) for folder in command.models])
+    if command.dictionary and not command.replace_unk:
+        raise ValueError("--dictionary is for unknown words: give --replace-unk as well.")
+    dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
+    if command.replace_unk:
+        check_replaceable(trained)
     if command.source:
         lines = read_lines(command.source)
     else:
@@ -131,6 +145,8 @@ def translate(command: arguments.Translate) -> None:
             shortlist=shortlist,
             bar=bar,
         )
+    if command.replace_unk:
+        nbest = without_unknown(trained, lines, nbest, dictionary)
     written = [line for n in nbest for line in _shown(n, command)]
     if command.out:
         write_lines(command.out, written)
@@ -141,6 +157,8 @@ def translate(command: arguments.Translate) -> None:
 def distill(command: arguments.Distill) -> None:
     """Decodes a corpus with a teacher and writes the text that a student trains on."""
     prepare()
+    if command.mbr and command.reference:
+        raise ValueError("Give --reference or --mbr: a hypothesis is close to one of them.")
     sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
@@ -157,7 +175,13 @@ def distill(command: arguments.Distill) -> None:
         command.search,
         teacher=teacher.digest,
     )
-    chosen = select.seq_inter(pairs, nbest) if command.reference else select.seq_kd(pairs, nbest)
+    similarity = SIMILARITIES[command.similarity]
+    if command.reference:
+        chosen = select.seq_inter(pairs, nbest, similarity)
+    elif command.mbr:
+        chosen = select.mbr(pairs, nbest, similarity)
+    else:
+        chosen = select.seq_kd(pairs, nbest)
     write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
     write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
@@ -197,6 +221,13 @@ def score(command: arguments.Score) -> None:
     for place in range(len(pairs)):
         print(f"{scores[place]:.4f}" if place in scores else "")
     print(encoded.report, file=sys.stderr)
+    if scores:
+        total, tokens = sum(scores.values()), sum(map(len, encoded.tgt))
+        print(
+            f"average {total / len(scores):.4f} a pair, {total / tokens:.4f} a token; "
+            f"perplexity {math.exp(-total / tokens):.4f}",
+            file=sys.stderr,
+        )
 
 
 def evaluate(command: arguments.Evaluate) -> None:

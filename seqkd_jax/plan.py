@@ -19,6 +19,7 @@ class Search:
     max_ratio: float = 2.0  # at most max_ratio x source tokens + max_extra tokens
     max_extra: int = 10  # see max_ratio
     max_len: int = 200  # and never more tokens than this, the end of the sentence counted
+    stop_at_first: bool = False  # the first one to end while it is the best of its beam wins
 
     def limit(self, source_tokens: int) -> int:
         """The longest translation, in tokens with EOS, of a source of so many tokens."""
@@ -84,6 +85,14 @@ class Training:
 
 
 @dataclass(frozen=True)
+class OnPolicy:
+    """How often a student is trained on its own translations, as the teacher judges them."""
+
+    share: float = 1.0  # of batches, the others keep the targets of the corpus
+    temperature: float = 1.0  # the student's own are sampled with; 0 for its greedy ones
+
+
+@dataclass(frozen=True)
 class Timing:
     """How speed is measured: the rows in turns, so that all see the same machine."""
 
@@ -100,10 +109,11 @@ class Plan:
     student: Size = Size(embed=64, hidden=64)
     teacher_training: Training = Training()
     student_training: Training = Training()
-    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, and of shared weights
+    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, shared weights, on-policy
     pruning: Training = Training(epochs=6, rate=1e-3)  # of what a pruning leaves
     prune_ratios: tuple[float, ...] = (0.5, 0.8, 0.85, 0.9)  # of Table 3
     bits: int = 5  # of each weight's code, in Table 3
+    on_policy: OnPolicy = OnPolicy()
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
     vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
     shared_vocabulary: bool = False  # one vocabulary for both sides

@@ -69,6 +69,7 @@ def beam_search(
     min_len: int = 0,
     length_penalty: LengthRule = no_penalty,
     banned: Sequence[int] = (PAD, BOS),
+    stop_at_first: bool = False,
 ) -> Hypotheses:
     """Finds the N best sentences that a beam of K live hypotheses reaches.
 
@@ -98,6 +99,9 @@ def beam_search(
       min_len: words that come before EOS is allowed, as far as ``limit`` permits.
       length_penalty: a positive function of the length that never decreases.
       banned: ids that no hypothesis holds. The probabilities of the others do not change.
+      stop_at_first: the ``simple`` search of seq2seq-attn: the first hypothesis that ends while
+        it is the best of all candidates is the result, N = 1. Those that end below it leave the
+        beam all the same, but are forgotten; a later one may be worse than they were.
 
     Returns:
       tokens [N, T], best first. Where there are fewer than N sentences, rows of PAD with scores
@@ -106,7 +110,9 @@ def beam_search(
     Raises:
       ValueError: beam_size, max_len, n_best or min_len are out of range.
     """
-    n_best = beam_size if n_best is None else n_best
+    if stop_at_first and n_best not in (None, 1):
+        raise ValueError(f"n_best is {n_best}; a search that stops at the first finds 1.")
+    n_best = (1 if stop_at_first else beam_size) if n_best is None else n_best
     if beam_size < 1:
         raise ValueError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")
     if not 1 <= n_best <= beam_size:
@@ -118,7 +124,13 @@ def beam_search(
             "EOS takes one of the max_len tokens."
         )
 
+    # How many of the best candidates can be set aside when they end.
+    rivals = 1 if stop_at_first else beam_size
+
     def goes_on(beam: _Beam) -> Array:
+        if stop_at_first:
+            found = jnp.isfinite(beam.finished.scores[0])
+            return (beam.length < limit) & ~found & jnp.isfinite(beam.log_probs[0])
         # Log-probabilities only fall and divisors only grow, so this bounds every live score.
         reachable = beam.log_probs[0] / length_penalty(limit)
         return (beam.length < limit) & (reachable > beam.finished.scores[-1])
@@ -134,7 +146,7 @@ def beam_search(
         length = beam.length + 1
         ended = last == EOS
         # A mask, not the slice [:K], which XLA would turn with the top-k into a sort of everything.
-        set_aside = ended & (jnp.arange(count) < beam_size)
+        set_aside = ended & (jnp.arange(count) < rivals)
         scores = jnp.where(set_aside, best / length_penalty(length), -jnp.inf)
 
         log_probs, chosen = lax.top_k(jnp.where(ended, -jnp.inf, best), beam_size)

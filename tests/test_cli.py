@@ -9,7 +9,10 @@ import pytest
 from test_recipes import CORPUS
 
 from seqkd_jax.__main__ import main
+from seqkd_jax.bleu import gleu
 from seqkd_jax.data import read_lines, write_lines
+from seqkd_jax.distill import select
+from seqkd_jax.distill.chrf import chrf
 from seqkd_jax.distill.nbest import read_nbest
 from seqkd_jax.train.model_folder import load_model
 
@@ -141,7 +144,71 @@ def test_the_same_command_finds_its_work_done(files, capsys):
     assert before[:12] in shown(capsys, *command)
 
 
+def test_unknown_words_are_taken_over_or_looked_up(files, capsys):
+    """A model that knows one word and has seen many that it does not know says <unk>."""
+    rare = files / "rare.tsv"
+    write_lines(rare, ["cat\tCAT"] * 200 + [f"x{n}\tX{n}" for n in range(600)])
+    small = ["--vocabulary", "words", "--vocabulary-size", "5"]
+    train = ["train", "--train", rare, *corpus(files)[2:], *SIZE, *SHORT, *small]
+    shown(capsys, *train, "--rate", "0.05", "--out", files / "rare")
+    write_lines(files / "in.txt", ["Oslo", "cat", "", "Rom Rom"])
+    given = ["translate", files / "rare", "--source", files / "in.txt", "--max-ratio", "1"]
+    plain = shown(capsys, *given).splitlines()
+    copied = shown(capsys, *given, "--replace-unk").splitlines()
+    write_lines(files / "words", ["Oslo|||Christiania"])
+    looked_up = ["--replace-unk", "--dictionary", files / "words"]
+    translated = shown(capsys, *given, *looked_up).splitlines()
+    assert any("<unk>" in line for line in plain) and plain[2] == ""
+    assert copied[0] == plain[0].replace("<unk>", "Oslo")
+    assert copied[3] == plain[3].replace("<unk>", "Rom")
+    assert translated == [copied[0].replace("Oslo", "Christiania"), *copied[1:]]
+
+
+def test_gold_scores_are_averaged_and_give_the_perplexity(files, capsys):
+    pairs = ["--source", files / "test.src", "--target", files / "test.tgt"]
+    assert main(["score", f"{files}/big", *map(str, pairs)]) == 0
+    printed = capsys.readouterr()
+    scores = np.array(printed.out.split(), float)
+    tokens = sum(len(line.split()) + 1 for line in read_lines(files / "test.tgt"))
+    average, per_token, ppl = map(
+        float,
+        re.search(r"average (\S+) a pair, (\S+) a token; perplexity (\S+)", printed.err).groups(),
+    )
+    np.testing.assert_allclose(average, scores.mean(), atol=1e-4)
+    np.testing.assert_allclose(per_token, scores.sum() / tokens, atol=1e-4)
+    np.testing.assert_allclose(ppl, np.exp(-scores.sum() / tokens), rtol=1e-4)
+
+
+def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):
+    out = files / "choices"
+    search = ["--beam-size", "3", "--n-best", "3", "--source", files / "train.src", "--out", out]
+    texts = {}
+    for name, flags in {
+        "best": [],
+        "gleu": ["--reference", files / "train.tgt", "--similarity", "gleu"],
+        "mbr": ["--mbr", "--similarity", "chrf"],
+    }.items():
+        shown(capsys, "distill", files / "big", *search, *flags)
+        texts[name] = read_lines(out / "train.tgt")
+    nbest = read_nbest(out / "nbest")[1]
+    pairs = list(zip(read_lines(files / "train.src"), read_lines(files / "train.tgt"), strict=True))
+    assert texts["gleu"] == [target for _, target in select.seq_inter(pairs, nbest, gleu).pairs]
+    assert texts["mbr"] == [
+        target for _, target in select.mbr([(s, "") for s, _ in pairs], nbest, chrf).pairs
+    ]
+    assert texts["best"] != texts["gleu"]
+
+
 # What a user can get wrong.
+
+
+def test_choices_that_exclude_each_other_are_named(files, refused):
+    given = ["distill", files / "big", "--source", files / "train.src", "--out", files / "z"]
+    assert "--reference or --mbr" in refused(*given, "--mbr", "--reference", files / "train.tgt")
+    translate = ["translate", files / "big", "--source", files / "test.src"]
+    assert "give --replace-unk as well" in refused(*translate, "--dictionary", files / "words")
+    several = ["translate", files / "big", files / "big", "--source", files / "test.src"]
+    assert "one attention LSTM" in refused(*several, "--replace-unk")
 
 
 def test_a_missing_file_is_named(files, refused):

@@ -11,6 +11,7 @@ import pytest
 
 from seqkd_jax import recipes
 from seqkd_jax.data import Corpus, grammar
+from seqkd_jax.distill import select
 from seqkd_jax.distill.nbest import read_nbest
 from seqkd_jax.distill.translate import lines_digest
 from seqkd_jax.evaluate import corpus_bleu
@@ -107,6 +108,24 @@ def test_each_row_trains_on_what_the_paper_says(finished):
         assert (row["pairs"], row["alpha"]) == (of, alpha), name
         assert row["start"] == (start and digest[start]), name
         assert row["teacher"] == (digest["teacher"] if alpha else None), name
+
+
+def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(finished):
+    trained = recipes.ROWS["on-policy"](finished)
+    made_by = json.loads((finished.folder / "on-policy" / "config.json").read_bytes())["made_by"]
+    digest = {name: load_model(finished.folder / name).digest for name in ("teacher", "baseline")}
+    assert (made_by["start"], made_by["teacher"]) == (digest["baseline"], digest["teacher"])
+    assert (made_by["alpha"], made_by["on_policy"]) == (1, {"share": 1, "temperature": 1})
+    assert trained.digest not in digest.values()
+
+
+def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
+    lists = recipes.nbest(finished, "nbest-2", recipes.teacher(finished), 2)
+    chosen = select.weighted_seq_kd(CORPUS.train, lists)
+    arguments = (finished, "weighted", PLAN.student, chosen.pairs, ONE_EPOCH)
+    recipes.train(*arguments, weights=chosen.weights)
+    with pytest.raises(ValueError, match="made_by.weights"):
+        recipes.train(*arguments)
 
 
 def test_distilled_lines_can_be_traced_to_the_teacher(finished):

@@ -180,6 +180,66 @@ def test_a_beam_is_one_written_with_lists_that_never_stops_early(rule, beam_size
     agree(found, plain_beam(logits, beam_size, limit, rule, min_len=1))
 
 
+def plain_simple(logits, beam_size, limit, rule, min_len):
+    """The first sentence that ends while it is the best candidate, with lists."""
+    live = [(0.0, ())]
+    for position in range(limit):
+        candidates = []
+        for rank, (so_far, tokens) in enumerate(live):
+            after = next_log_probs(logits, tokens)
+            allowed = WORDS if position < limit - 1 else ()
+            if position >= min_len or position == limit - 1:
+                allowed = (*allowed, EOS)
+            candidates += [(-(so_far + after[token]), rank, token) for token in allowed]
+        candidates.sort()
+        cost, rank, token = candidates[0]
+        if token == EOS:
+            score = -cost / DIVISORS[rule](position + 1)
+            return [(score, -cost, (*live[rank][1], EOS))]
+        live = [(-cost, (*live[r][1], t)) for cost, r, t in candidates if t != EOS][:beam_size]
+    raise AssertionError("the last position allows only EOS")
+
+
+@EVERY_RULE
+@pytest.mark.parametrize("beam_size", [1, 3])
+@few
+@given(SEEDS, st.integers(1, 6))
+def test_the_first_to_end_as_the_best_is_found_where_that_is_asked_for(
+    rule, beam_size, seed, limit
+):
+    logits = table(seed, length=6)
+    logits[..., EOS] += 1  # so that many end early, some below the best
+    found = simple(beam_size, rule)(logits, limit)
+    agree(found, plain_simple(logits, beam_size, limit, rule, min_len=1))
+
+
+@functools.cache
+def simple(beam_size, rule):
+    def one(logits, limit):
+        return beam_search(
+            *reader(logits),
+            beam_size=beam_size,
+            max_len=6,
+            limit=limit,
+            min_len=1,
+            length_penalty=RULES[rule],
+            stop_at_first=True,
+        )
+
+    return jax.jit(one)
+
+
+def test_the_first_to_end_need_not_be_the_best_of_all():
+    seeds = range(60)
+    tables = [table(seed, length=6) for seed in seeds]
+    first = [float(simple(3, "none")(logits, 6).scores[0]) for logits in tables]
+    best = [float(beam(3, min_len=1, length=6)(logits, 6).scores[0]) for logits in tables]
+    assert np.all(np.array(first) <= np.array(best) + 1e-6)
+    assert np.any(np.array(first) < np.array(best) - 0.1)
+    poisoned = np.full_like(tables[0], np.nan)
+    assert rows(simple(3, "none")(poisoned, 6)) == []
+
+
 @EVERY_RULE
 @few
 @given(SEEDS)
@@ -459,6 +519,7 @@ def test_top_k_keeps_just_k_tokens_of_equal_ones_the_lowest():
         (dict(beam_size=2, max_len=0), "max_len is 0"),
         (dict(beam_size=2, max_len=4, n_best=3), "n_best is 3"),
         (dict(beam_size=2, max_len=4, n_best=0), "n_best is 0"),
+        (dict(beam_size=2, max_len=4, n_best=2, stop_at_first=True), "stops at the first finds 1"),
         (dict(beam_size=2, max_len=4, min_len=4), "min_len is 4"),
         (dict(beam_size=2, max_len=4, min_len=-1), "min_len is -1"),
     ],

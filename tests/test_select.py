@@ -8,9 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqkd_jax.bleu import gleu, sentence_bleu
+from seqkd_jax.distill.chrf import chrf, chrf_table
 from seqkd_jax.distill.nbest import NBest
-from seqkd_jax.distill.select import LENGTHS, SENTENCES, seq_inter, seq_kd, similarities
+from seqkd_jax.distill.select import (
+    LENGTHS,
+    SENTENCES,
+    OfTexts,
+    mbr,
+    probabilities,
+    seq_inter,
+    seq_kd,
+    similarities,
+    weighted_seq_kd,
+)
 
+CHRF = sacrebleu.CHRF()
 BLEU = sacrebleu.BLEU(tokenize="none", effective_order=True)
 ONE_SHAPE = 3  # hypotheses at most, so that few programs are compiled
 
@@ -24,6 +36,15 @@ corpora = st.lists(
 def corpus(references, lists):
     pairs = [(f"source {n}", reference) for n, reference in enumerate(references)]
     return pairs, [NBest(n, tuple(texts)) for n, texts in enumerate(lists)]
+
+
+def scored(lists, seed=0):
+    """N-best lists with log-probabilities, best first."""
+    rng = np.random.default_rng(seed)
+    return [
+        NBest(n, tuple(texts), log_probs=tuple(np.sort(rng.uniform(-2, 0, len(texts)))[::-1]))
+        for n, texts in enumerate(lists)
+    ]
 
 
 def random_lines(rng, count, longest, vocabulary=6):
@@ -190,3 +211,142 @@ def test_pairs_and_lists_are_left_as_they_were():
     seq_kd(pairs, nbest)
     seq_inter(pairs, nbest)
     assert (pairs, nbest) == before
+
+
+def test_seq_inter_by_chrf_takes_the_hypothesis_with_the_highest_sacrebleu():
+    rng = np.random.default_rng(4)
+    vocabulary = ["das", "Haus", "häuser", "ist", "süßer", "süß", "."]
+    references, *rest = [
+        [" ".join(rng.choice(vocabulary, rng.integers(1, 8))) for _ in range(40)] for _ in range(4)
+    ]
+    pairs, nbest = corpus(references, zip(*rest, strict=True))
+    chosen = seq_inter(pairs, nbest, chrf)
+    for (_, reference), n, rank, similarity in zip(
+        pairs, nbest, chosen.ranks, chosen.similarities, strict=True
+    ):
+        scores = [CHRF.sentence_score(text, [reference]).score / 100 for text in n.texts]
+        assert scores[rank] == pytest.approx(max(scores), abs=1e-5)
+        assert similarity == pytest.approx(scores[rank], abs=1e-5)
+
+
+letters = st.text("abß ", max_size=12)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(letters, max_size=3), st.lists(letters, max_size=3))
+def test_chrf_is_sacrebleus(hypotheses, references):
+    want = [[chrf_oracle(h, r) for r in references] for h in hypotheses]
+    found = chrf_table(hypotheses, references)
+    assert found.shape == (len(hypotheses), len(references))
+    np.testing.assert_allclose(found, np.reshape(want, found.shape), atol=1e-9)
+
+
+def test_a_similarity_may_be_computed_from_texts():
+    same_end = OfTexts(lambda hyp, ref: np.array([[h[-1:] == r[-1:] for r in ref] for h in hyp]))
+    pairs, nbest = corpus(["a b.", "c"], [["a b", "b .", "."], ["d", "e"]])
+    assert seq_inter(pairs, nbest, same_end).ranks.tolist() == [1, 0]
+
+
+def bleu_oracle(hypothesis, reference):
+    return BLEU.sentence_score(hypothesis, [reference]).score / 100
+
+
+def chrf_oracle(hypothesis, reference):
+    return CHRF.sentence_score(hypothesis, [reference]).score / 100
+
+
+@pytest.mark.parametrize(
+    ("similarity", "oracle"),
+    [(sentence_bleu, bleu_oracle), (chrf, chrf_oracle)],
+    ids=["bleu", "chrf"],
+)
+def test_mbr_takes_the_hypothesis_with_the_highest_expected_similarity(similarity, oracle):
+    rng = np.random.default_rng(5)
+    lists = [random_lines(rng, rng.integers(1, 5), 9, vocabulary=4) for _ in range(SENTENCES + 5)]
+    lists[3][-1:] = ["", " "]
+    nbest = scored(lists)
+    pairs = [("source", "")] * len(nbest)
+    chosen = mbr(pairs, nbest, similarity)
+    for n, rank, found, target in zip(
+        nbest, chosen.ranks, chosen.similarities, chosen.pairs, strict=True
+    ):
+        said = [k for k, text in enumerate(n.texts) if text.strip()]
+        mass = {k: math.exp(n.log_probs[k]) for k in said}
+        expected = {
+            k: sum(mass[j] * oracle(n.texts[k], n.texts[j]) for j in said) / sum(mass.values())
+            for k in said
+        }
+        assert expected[rank] == pytest.approx(max(expected.values()), abs=1e-5)
+        assert found == pytest.approx(expected[rank], abs=1e-5)
+        assert target == ("source", n.texts[rank])
+    assert (chosen.ranks > 0).any()
+
+
+def test_mbr_of_equal_hypotheses_takes_the_first_and_of_nothing_the_target():
+    nbest = [
+        NBest(0, ("a b", "b a", "a b"), log_probs=(-1.0, -1.0, -1.0)),
+        NBest(1, ("", " "), log_probs=(-1.0, -2.0)),
+        NBest(2, ()),
+    ]
+    chosen = mbr([("s", "t")] * 3, nbest, gleu)
+    assert chosen.ranks.tolist() == [0, -1, -1]
+    assert chosen.pairs == [("s", "a b"), ("s", "t"), ("s", "t")]
+
+
+@settings(deadline=None, max_examples=100)
+@given(corpora, st.integers(0, 9), st.integers(1, ONE_SHAPE + 1))
+def test_weights_are_the_teachers_renormalised_probabilities(rows, seed, most):
+    pairs, nbest = corpus(*zip(*rows, strict=True)) if rows else ([], [])
+    nbest = scored([n.texts for n in nbest], seed)
+    chosen = weighted_seq_kd(pairs, nbest, most)
+    want = []
+    for place, (pair, n) in enumerate(zip(pairs, nbest, strict=True)):
+        said = [k for k, text in enumerate(n.texts[:most]) if text.strip()]
+        mass = sum(math.exp(n.log_probs[k]) for k in said)
+        rows = [(place, k, n.texts[k], math.exp(n.log_probs[k]) / mass) for k in said]
+        want += rows or [(place, -1, pair[1], 1.0)]
+    assert chosen.sources.tolist() == [row[0] for row in want]
+    assert chosen.ranks.tolist() == [row[1] for row in want]
+    assert chosen.pairs == [(pairs[row[0]][0], row[2]) for row in want]
+    np.testing.assert_allclose(chosen.weights, [row[3] for row in want], rtol=1e-5)
+    sums = np.bincount(chosen.sources, chosen.weights, minlength=len(pairs))
+    np.testing.assert_allclose(sums, np.ones(len(pairs)), rtol=1e-5)
+
+
+def test_the_weighted_corpus_of_one_hypothesis_is_that_of_seq_kd():
+    nbest = scored([["a b", "c"], ["", "d"], ["e"]])
+    pairs = [("s", "t"), ("u", "v"), ("w", "x")]
+    first, best = weighted_seq_kd(pairs, nbest, 1), seq_kd(pairs, nbest)
+    assert first.weights.tolist() == [1, 1, 1]
+    places = [0, 2]  # an empty best hypothesis is passed over by seq_kd alone
+    assert [first.pairs[n] for n in places] == [best.pairs[n] for n in places]
+    assert [first.ranks[n] for n in places] == [best.ranks[n] for n in places]
+
+
+def test_hypotheses_that_no_float_can_weigh_are_left_out():
+    nbest = [NBest(0, ("a", "b"), log_probs=(-1.0, -200.0))]
+    chosen = weighted_seq_kd([("s", "t")], nbest)
+    assert chosen.pairs == [("s", "a")] and chosen.weights.tolist() == [1]
+    nbest = [NBest(0, ("a", "b"), log_probs=(-2000.0, -2001.0))]
+    np.testing.assert_allclose(probabilities(nbest[0]), [0.7310586, 0.2689414], rtol=1e-6)
+
+
+@pytest.mark.parametrize("select", [mbr, weighted_seq_kd], ids=["mbr", "weighted"])
+def test_lists_without_probabilities_are_named(select):
+    nbest = [NBest(0, ("a",), log_probs=(-1.0,)), NBest(1, ("a", "b"))]
+    with pytest.raises(ValueError, match="list of sentence 1 has no log_prob"):
+        select([("s", "t")] * 2, nbest)
+    with pytest.raises(ValueError, match="most is 0"):
+        weighted_seq_kd([], [], 0)
+
+
+def test_the_teachers_score_of_a_target_is_per_token():
+    nbest = [
+        NBest(0, ("", "a b c"), tokens=((), (5, 6, 7, 8)), log_probs=(-1.0, -4.0)),
+        NBest(1, ("a b c",), log_probs=(-6.0,)),
+        NBest(2, ("",), log_probs=(-6.0,)),
+        NBest(3, ("a",)),
+    ]
+    chosen = seq_kd([("s", "t")] * 4, nbest)
+    assert chosen.sources.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(chosen.log_probs, [-4 / 5, -6 / 4, np.nan, np.nan])

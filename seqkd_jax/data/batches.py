@@ -120,7 +120,7 @@ def batches(
 
     The order is a pure function of (seed, epoch), the same on every machine: pairs are shuffled
     within their bucket, then batches among each other. The last batch of a bucket is filled with
-    copies of its first row, of weight 0 and index -1.
+    copies of its first row, of weight 0 and index -1; other rows have the weight of their pair.
 
     Args:
       encoded: the pairs.
@@ -212,11 +212,12 @@ def _order(
 
 
 def _example(encoded: Encoded, bucket: Bucket, places: np.ndarray) -> Example:
-    real = np.arange(bucket.rows) < len(places)
+    weight = np.zeros(bucket.rows, np.float32)
+    weight[: len(places)] = 1 if encoded.weight is None else encoded.weight[places]
     fields: Any = {
         "src": _pad(encoded.src, places, bucket.rows, bucket.src_len),
         "tgt": _pad(encoded.tgt, places, bucket.rows, bucket.tgt_len),
-        "weight": real.astype(np.float32),
+        "weight": weight,
         "index": _fill(encoded.index[places], bucket.rows, -1),
     }
     return Example(**fields)

@@ -41,6 +41,7 @@ class Encoded:
     tgt: list[np.ndarray]
     index: np.ndarray  # [pairs] int32, places in the corpus
     report: Report
+    weight: np.ndarray | None = None  # [pairs] float32, in training; None for 1
 
 
 def encode_pairs(
@@ -48,6 +49,7 @@ def encode_pairs(
     src_vocab: Vocabulary,
     tgt_vocab: Vocabulary,
     max_len: int | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> Encoded:
     """Encodes sentence pairs; those that are empty or too long are left out and reported.
 
@@ -56,10 +58,13 @@ def encode_pairs(
       src_vocab: of the source side.
       tgt_vocab: of the target side.
       max_len: most tokens on either side, EOS of the target counted; None for no limit.
+      weights: of each pair in training; None for 1.
 
     Raises:
-      ValueError: a vocabulary gives ids that it does not have, or special ones.
+      ValueError: a vocabulary gives ids that it does not have, or special ones; there is not one
+        weight greater than 0 for each pair.
     """
+    given = None if weights is None else _weights(weights, len(pairs))
     src, tgt, index = [], [], []
     empty, overlong = [], []
     for place, (source, target) in enumerate(pairs):
@@ -81,7 +86,22 @@ def encode_pairs(
         empty_lines=tuple(empty[:EXAMPLES]),
         overlong_lines=tuple(overlong[:EXAMPLES]),
     )
-    return Encoded(src, tgt, np.array(index, np.int32), report)
+    places = np.array(index, np.int32)
+    return Encoded(src, tgt, places, report, None if given is None else given[places])
+
+
+def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
+    given = np.asarray(weights, np.float32)
+    if given.shape != (pairs,):
+        raise ValueError(f"{given.size} weights for {pairs} pairs; each needs one.")
+    good = np.isfinite(given) & (given > 0)
+    if not good.all():
+        line = int(good.argmin())
+        raise ValueError(
+            f"The weight of line {line + 1} is {given[line]}; a pair that counts has one greater "
+            "than 0, and one that does not is left out of the corpus."
+        )
+    return given
 
 
 def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[int]:

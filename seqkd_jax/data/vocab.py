@@ -81,9 +81,13 @@ class WordVocabulary:
     def _ids(self) -> dict[str, int]:
         return {word: n for n, word in enumerate(self.words)}
 
+    def split(self, text: str) -> list[str]:
+        """The words that the ids of a text stand for, those that are not known included."""
+        return _words(text, self.lower)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text's words, without BOS and EOS."""
-        return [self._ids.get(word, UNK) for word in _words(text, self.lower)]
+        return [self._ids.get(word, UNK) for word in self.split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words of ids up to EOS; PAD and BOS are skipped."""

@@ -3,20 +3,32 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from ..base import EOS, PAD, Array
 from ..bleu import geometric, sentence_bleu
 from .nbest import NBest
 
 Pairs = Sequence[tuple[str, str]]
-Similarity = Callable[[Array, Array], Array]  # (hypothesis [T], reference [R]) -> []
-
 LENGTHS = (16, 32, 64, 128, 256, 512)  # T and R, so that few programs are compiled
 SENTENCES = 64  # compared in one call, at most
 COMPARISONS = SENTENCES * LENGTHS[2] ** 2  # of words in one call, for each place in the lists
+
+
+class OfTexts(NamedTuple):
+    """A similarity that is computed from texts on the host, such as ``chrf``."""
+
+    table: Callable[[Sequence[str], Sequence[str]], np.ndarray]  # hypotheses, references -> [K, R]
+
+
+OfWords = Callable[
+    [Array, Array], Array
+]  # (hypothesis ids [T], reference ids [R]) -> [], on device
+Similarity = OfWords | OfTexts
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,10 @@ class Selected:
 
     pairs: list[tuple[str, str]]
     ranks: np.ndarray  # [pairs] int32, place in the n-best list; -1 where the reference was kept
-    similarities: np.ndarray | None = None  # [pairs] float32, to the reference; Seq-Inter's
+    sources: np.ndarray  # [pairs] int32, place of the source in the corpus
+    log_probs: np.ndarray  # [pairs] float32, teacher's, mean of the tokens; nan where not known
+    similarities: np.ndarray | None = None  # [pairs] float32, by which Seq-Inter or MBR chose
+    weights: np.ndarray | None = None  # [pairs] float32, in training; None for 1
 
 
 def seq_kd(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
@@ -38,7 +53,59 @@ def seq_kd(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
     """
     _check(pairs, nbest)
     ranks = [next((r for r, text in enumerate(n.texts) if text.strip()), -1) for n in nbest]
-    return _selected(pairs, nbest, np.array(ranks, np.int32))
+    return _selected(pairs, nbest, range(len(pairs)), ranks)
+
+
+def weighted_seq_kd(pairs: Pairs, nbest: Sequence[NBest], most: int | None = None) -> Selected:
+    """Pairs each source with every hypothesis, weighted by what the teacher thinks of it.
+
+    The weights are the teacher's probabilities, renormalised over the list, so the loss of the
+    weighted corpus is the expectation -sum_t q(t | s) log p(t | s) over the K best, of which
+    ``seq_kd`` is the case K = 1. Empty hypotheses, and those whose weight is 0 in float32, are
+    left out; where nothing remains the target stays, with weight 1.
+
+    Args:
+      pairs: (source, reference) lines.
+      nbest: of the sources, in their order, with log-probabilities.
+      most: K, hypotheses of a list that are used; None for all.
+
+    Raises:
+      ValueError: the lists do not belong to these pairs, or have no log-probabilities.
+
+    Source: Kim & Rush 2016, section 3.2, L_SEQ-KD before it is reduced to the mode.
+    """
+    _check(pairs, nbest)
+    if most is not None and most < 1:
+        raise ValueError(f"most is {most}; at least 1 hypothesis of each list must be used.")
+    sources, ranks, weights = [], [], []
+    for place, n in enumerate(nbest):
+        given = probabilities(n, most).astype(np.float32)
+        kept = np.flatnonzero(given).tolist() or [-1]
+        sources += [place] * len(kept)
+        ranks += kept
+        weights += [1.0 if rank < 0 else given[rank] for rank in kept]
+    return _selected(pairs, nbest, sources, ranks, weights=np.array(weights, np.float32))
+
+
+def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
+    """The teacher's probabilities of the first ``most`` hypotheses [K], renormalised; float64.
+
+    Empty hypotheses have none; if all are empty the result is all 0.
+
+    Raises:
+      ValueError: the list has no log-probabilities.
+    """
+    said = _said(nbest)[:most]
+    if said.any() and not nbest.log_probs:
+        raise ValueError(
+            f"The n-best list of sentence {nbest.index} has no log_prob; the teacher's "
+            "probabilities are needed here. Of samples of the teacher, give each the same."
+        )
+    if not said.any():
+        return np.zeros(len(said))
+    logs = np.where(said, nbest.log_probs[: len(said)], -np.inf)
+    shares = np.exp(logs - logs.max())
+    return shares / shares.sum()
 
 
 def bleu_of_kim_and_rush(hypothesis: Array, reference: Array) -> Array:
@@ -47,7 +114,9 @@ def bleu_of_kim_and_rush(hypothesis: Array, reference: Array) -> Array:
 
 
 def seq_inter(
-    pairs: Pairs, nbest: Sequence[NBest], similarity: Similarity = bleu_of_kim_and_rush
+    pairs: Pairs,
+    nbest: Sequence[NBest],
+    similarity: Similarity = bleu_of_kim_and_rush,
 ) -> Selected:
     """Replaces each target by the hypothesis most like it (Kim & Rush 2016, section 3.3).
 
@@ -57,71 +126,157 @@ def seq_inter(
     Args:
       pairs: (source, reference) lines.
       nbest: of the sources, in their order.
-      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device.
+      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device; or ``OfTexts``.
 
     Raises:
       ValueError: the lists do not belong to these pairs.
     """
     _check(pairs, nbest)
-    scores = similarities(pairs, nbest, similarity)
-    ranks = [int(np.argmax(s)) if np.isfinite(s).any() else -1 for s in scores]
-    best = [float(s[r]) if r >= 0 else 0.0 for s, r in zip(scores, ranks, strict=True)]
-    chosen = _selected(pairs, nbest, np.array(ranks, np.int32))
-    return Selected(chosen.pairs, chosen.ranks, np.array(best, np.float32))
+    return _highest(pairs, nbest, similarities(pairs, nbest, similarity))
+
+
+def mbr(
+    pairs: Pairs,
+    nbest: Sequence[NBest],
+    similarity: Similarity = bleu_of_kim_and_rush,
+) -> Selected:
+    """Replaces each target by the hypothesis with the least Bayes risk within its list.
+
+    That is the one with the highest expected similarity to a translation of the teacher, the
+    expectation taken over the list with the teacher's renormalised probabilities. No reference
+    is read, so it is a choice for text without translations, too; of equal ones the better
+    ranked is taken, and an empty one never is.
+
+    Args:
+      pairs: (source, anything) lines.
+      nbest: of the sources, in their order, with log-probabilities.
+      similarity: as in ``seq_inter``.
+
+    Raises:
+      ValueError: the lists do not belong to these pairs, or have no log-probabilities.
+
+    Source: Kumar & Byrne 2004, section 2; Wang et al. 2024 for its use in distillation.
+    """
+    _check(pairs, nbest)
+    shares = [probabilities(n) for n in nbest]
+    lists = [n.texts for n in nbest]
+    tables = _compare(lists, lists, similarity)
+    expected = [
+        np.where(_said(n), table @ share, -np.inf).astype(np.float32)
+        for n, table, share in zip(nbest, tables, shares, strict=True)
+    ]
+    return _highest(pairs, nbest, expected)
 
 
 def similarities(
-    pairs: Pairs, nbest: Sequence[NBest], similarity: Similarity = bleu_of_kim_and_rush
+    pairs: Pairs,
+    nbest: Sequence[NBest],
+    similarity: Similarity = bleu_of_kim_and_rush,
 ) -> list[np.ndarray]:
     """The similarity [K] of each hypothesis to its reference; -inf for an empty hypothesis."""
+    tables = _compare([n.texts for n in nbest], [(target,) for _, target in pairs], similarity)
+    return [
+        np.where(_said(n), table[:, 0], -np.inf).astype(np.float32)
+        for n, table in zip(nbest, tables, strict=True)
+    ]
+
+
+def _compare(
+    hypotheses: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    similarity: Similarity,
+) -> list[np.ndarray]:
+    """The similarity [K, R] of each hypothesis of a list to each reference of its list."""
+    # A bar only where it takes long enough to wonder.
+    with tqdm(total=len(hypotheses), desc="comparing", unit="sent", delay=5, disable=None) as bar:
+        if not isinstance(similarity, OfTexts):
+            return _compare_words(hypotheses, references, similarity, bar)
+        tables = []
+        for lists in zip(hypotheses, references, strict=True):
+            tables.append(similarity.table(*lists))
+            bar.update()
+        return tables
+
+
+def _compare_words(hypotheses, references, similarity: OfWords, bar: tqdm) -> list[np.ndarray]:
     ids: dict[str, int] = {}
 
     def encode(text: str) -> list[int]:
         return [ids.setdefault(word, EOS + 1 + len(ids)) for word in text.split()]
 
-    hypotheses = [[encode(text) for text in n.texts] for n in nbest]
-    references = [encode(target) for _, target in pairs]
-    widest = max((len(n.texts) for n in nbest), default=1)
-    longest = [
-        max(map(len, [*texts, reference]))
-        for texts, reference in zip(hypotheses, references, strict=True)
+    sides = [
+        [[encode(text) for text in texts] for texts in side] for side in (hypotheses, references)
     ]
-    scores = [np.full(len(n.texts), -np.inf, np.float32) for n in nbest]
+    widest = [max(map(len, side), default=1) for side in sides]
+    longest = [max(map(len, [*h, *r]), default=0) for h, r in zip(*sides, strict=True)]
+    tables: list[np.ndarray] = [np.zeros(0)] * len(longest)
     compare = _compiled(similarity)
     order = np.argsort(longest, kind="stable")[::-1]
     while len(order):
         width = _width(longest[order[0]])
-        rows = max(1, min(SENTENCES, COMPARISONS // width**2))
+        rows = max(1, min(SENTENCES, COMPARISONS // (width**2 * max(1, widest[1]))))
         places, order = order[:rows], order[rows:]
-        hyp = np.full((rows, widest, width), PAD, np.int32)
-        ref = np.full((rows, width), PAD, np.int32)
+        padded = [np.full((rows, size, width), PAD, np.int32) for size in widest]
+        for side, filled in zip(sides, padded, strict=True):
+            for row, place in enumerate(places):
+                for k, text in enumerate(side[place]):
+                    filled[row, k, : len(text)] = text
+        found = np.asarray(compare(*padded))
         for row, place in enumerate(places):
-            ref[row, : len(references[place])] = references[place]
-            for k, words in enumerate(hypotheses[place]):
-                hyp[row, k, : len(words)] = words
-        found = np.asarray(compare(hyp, ref))
-        for row, place in enumerate(places):
-            for k, words in enumerate(hypotheses[place]):
-                if words:
-                    scores[place][k] = found[row, k]
-    return scores
+            tables[place] = found[row, : len(sides[0][place]), : len(sides[1][place])]
+        bar.update(len(places))
+    return tables
 
 
 @lru_cache(maxsize=8)
-def _compiled(similarity: Similarity) -> Callable[..., Array]:
-    return jax.jit(jax.vmap(jax.vmap(similarity, (0, None))))
+def _compiled(similarity: OfWords) -> Callable[..., Array]:
+    of_reference = jax.vmap(similarity, (None, 0))
+    return jax.jit(jax.vmap(jax.vmap(of_reference, (0, None))))
 
 
 def _width(tokens: int) -> int:
     return next((n for n in LENGTHS if n >= tokens), -(-tokens // LENGTHS[-1]) * LENGTHS[-1])
 
 
-def _selected(pairs: Pairs, nbest: Sequence[NBest], ranks: np.ndarray) -> Selected:
-    lines = [
-        (source, n.texts[rank] if rank >= 0 else target)
-        for (source, target), n, rank in zip(pairs, nbest, ranks, strict=True)
-    ]
-    return Selected(lines, ranks)
+def _said(nbest: NBest) -> np.ndarray:
+    """Which hypotheses [K] are not empty."""
+    return np.array([bool(text.strip()) for text in nbest.texts], bool)
+
+
+def _highest(pairs: Pairs, nbest: Sequence[NBest], scores: Sequence[np.ndarray]) -> Selected:
+    """Selects of each list the hypothesis with the highest score, of equal ones the first."""
+    ranks = [int(np.argmax(s)) if np.isfinite(s).any() else -1 for s in scores]
+    best = [float(s[r]) if r >= 0 else 0.0 for s, r in zip(scores, ranks, strict=True)]
+    best = np.array(best, np.float32)
+    return _selected(pairs, nbest, range(len(pairs)), ranks, similarities=best)
+
+
+def _selected(
+    pairs: Pairs,
+    nbest: Sequence[NBest],
+    sources: Sequence[int],
+    ranks: Sequence[int],
+    **columns: np.ndarray,
+) -> Selected:
+    """Hypothesis ``ranks`` of the lists ``sources``, each beside its source."""
+    lines, log_probs = [], []
+    for place, rank in zip(sources, ranks, strict=True):
+        (source, target), n = pairs[place], nbest[place]
+        lines.append((source, n.texts[rank] if rank >= 0 else target))
+        known = rank >= 0 and n.log_probs
+        log_probs.append(n.log_probs[rank] / _tokens(n, rank) if known else np.nan)
+    return Selected(
+        pairs=lines,
+        ranks=np.array(ranks, np.int32),
+        sources=np.array(sources, np.int32),
+        log_probs=np.array(log_probs, np.float32),
+        **columns,
+    )
+
+
+def _tokens(nbest: NBest, rank: int) -> int:
+    """Tokens of a hypothesis, EOS counted; words where the list has no tokens."""
+    return len(nbest.tokens[rank] if nbest.tokens else nbest.texts[rank].split()) + 1
 
 
 def _check(pairs: Pairs, nbest: Sequence[NBest]) -> None:

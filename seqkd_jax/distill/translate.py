@@ -66,6 +66,7 @@ def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hy
             limit=limit,
             min_len=search.min_len,
             length_penalty=length_penalty(search),
+            stop_at_first=search.stop_at_first,
         )
 
     return pmap_rows(one)
@@ -213,9 +214,12 @@ def translate_corpus(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    settings = asdict(search)
+    if not search.stop_at_first:
+        del settings["stop_at_first"]  # so that lists from before there was a choice go on
     header = {
         "teacher": teacher,
-        "search": asdict(search),
+        "search": settings,
         "source": lines_digest(lines),
         "sentences": len(lines),
     }

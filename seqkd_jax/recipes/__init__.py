@@ -10,6 +10,7 @@ A row asks for the stages that it needs; each is done once (see ``stages``).
 from .compression import compress as compress
 from .compression import prune as prune
 from .compression import share_values as share_values
+from .on_policy import on_policy as on_policy
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth

@@ -17,11 +17,12 @@ from ..report.compressed import read_evaluation
 from ..report.results import write_results
 from ..report.table import Row, Truth, compared, table
 from ..train.model_folder import Trained
+from .on_policy import on_policy
 from .stages import Lab, Pairs
 from .systems import SYSTEMS
 from .table1 import TABLE1
 
-ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1, **SYSTEMS}
+ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1, "on-policy": on_policy, **SYSTEMS}
 
 
 def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = None) -> list[Row]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 
 from ..base import Example, Params
@@ -36,10 +37,11 @@ from ..distill.translate import lines_digest, translate_corpus
 from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, attention_lstm
-from ..plan import PLANS, Plan, Search, Size, Training
+from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
 from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
+from ..train.on_policy import drawn_at, sample_targets
 from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
 from ..train.steps import make_train_step
 
@@ -106,6 +108,8 @@ def train(
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     mask: Params = None,
     shared: Shared | None = None,
+    weights: np.ndarray | None = None,
+    on_policy: OnPolicy | None = None,
 ) -> Trained:
     """Trains one model in the lab's folder ``name``; returns at once if that has been done.
 
@@ -123,6 +127,8 @@ def train(
       mask: of the weights that are trained; all others are exactly 0.
       shared: the weights as shared values, of which training moves the values. They are what the
         folder's checkpoints hold.
+      weights: of each pair; None for 1.
+      on_policy: how often targets are the student's own; None for never.
     """
     folder, plan = lab.folder / name, lab.plan
     src_vocab, tgt_vocab = vocabularies or lab.vocabularies
@@ -134,7 +140,9 @@ def train(
             f"{cache.folder}: made by another teacher than the one given; make it anew."
         )
     cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
-    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len)
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len, weights=weights)
+    if cache and on_policy:
+        raise ValueError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
     config = Config(src_vocab.size, tgt_vocab.size, **vars(size))
@@ -154,6 +162,8 @@ def train(
             "seed": plan.seed,
             "mask": None if mask is None else params_digest(mask),
             "shared": shared and params_digest(shared),
+            "weights": None if weights is None else params_digest(np.float32(weights)),
+            "on_policy": on_policy and asdict(on_policy),
         },
     )
     validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize)
@@ -176,12 +186,7 @@ def train(
     steps = training.epochs * number_of_batches(encoded, buckets)
     if jax.process_index() == 0:
         print(f"{folder}: {encoded.report}; {describe(buckets)} an epoch", file=sys.stderr)
-    if training.optimizer == "adam":
-        tx = clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
-    elif training.optimizer == "half-epoch-sgd":
-        tx = half_epoch_sgd(steps // training.epochs, training.rate)
-    else:
-        tx = decayed_sgd(training.rate)
+    tx = _optimizer(training, steps)
     tx = tx if mask is None else masked(tx, mask)
 
     def given(epoch: int, first: int) -> Iterator[Example]:
@@ -189,11 +194,14 @@ def train(
         return cache.taught(of_epoch) if cache else of_epoch
 
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
+    step = make_train_step(
+        learner, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
+    )
+    if on_policy:
+        step = sample_targets(step, learner, on_policy.share, drawn_at(on_policy.temperature))
     fitted = fit(
         folder,
-        make_train_step(
-            learner, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
-        ),
+        step,
         init_state(learner, tx, init_key, first),
         batches=given,
         batches_per_epoch=steps // training.epochs,
@@ -204,6 +212,14 @@ def train(
         teacher_params=teach and teach.params,
     )
     return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)
+
+
+def _optimizer(training: Training, steps: int) -> optax.GradientTransformation:
+    if training.optimizer == "adam":
+        return clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
+    if training.optimizer == "half-epoch-sgd":
+        return half_epoch_sgd(steps // training.epochs, training.rate)
+    return decayed_sgd(training.rate)
 
 
 def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:
