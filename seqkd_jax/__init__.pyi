@@ -38,6 +38,8 @@ from .models.attention_lstm import Config as Config
 from .models.attention_lstm import alignments as alignments
 from .models.attention_lstm import attention_lstm as attention_lstm
 from .models.ensemble import ensemble as ensemble
+from .models.from_linen import from_linen as from_linen
+from .models.from_nnx import from_nnx as from_nnx
 from .plan import Plan as Plan
 from .plan import Search as Search
 from .plan import Size as Size
