@@ -18,6 +18,7 @@ from .data import plan_buckets as plan_buckets
 from .data import train_pieces as train_pieces
 from .distill.nbest import NBest as NBest
 from .distill.nbest import read_nbest as read_nbest
+from .distill.nbest_teacher import nbest_teacher as nbest_teacher
 from .distill.select import seq_inter as seq_inter
 from .distill.select import seq_kd as seq_kd
 from .distill.translate import translate as translate

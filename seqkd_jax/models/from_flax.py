@@ -72,7 +72,9 @@ def carries_state(module: Any, has_cache: bool, cache: str) -> bool:
     name = type(module).__name__
     for method in ("encode", "decode"):
         if not has[method]:
-            raise ValueError(f"{name} has no method {method}; see help(seqkd_jax.models.from_flax).")
+            raise ValueError(
+                f"{name} has no method {method}; see help(seqkd_jax.models.from_flax)."
+            )
     if not (has_cache or has["init_state"] and has["step"]):
         raise ValueError(
             f"{name} cannot decode token by token: it needs {cache}, or the methods init_state "

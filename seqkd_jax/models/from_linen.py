@@ -37,11 +37,11 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
                 return self.words(src), (src != 0)[:, None, None]
 
             def decode(self, memory, tgt):
-                x, mask, place = self.words(tgt), nn.make_causal_mask(tgt), jnp.arange(tgt.shape[1])
+                mask, place = nn.make_causal_mask(tgt), jnp.arange(tgt.shape[1])
                 if self.cached:
                     mask, place = None, self.length.value[None]
                     self.length.value += 1
-                x += self.places(place)[None]
+                x = self.words(tgt) + self.places(place)[None]
                 x += self.own(x, mask=mask)
                 return x + self.cross(x, memory[0], mask=memory[1])
 
@@ -65,7 +65,7 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
     name = type(module).__name__
     state = carries_state(module, "cached" in fields, 'a field "cached: bool = False"')
 
-    def flagged(**flags: bool) -> nn.Module:
+    def flagged(**flags: Any) -> nn.Module:
         return module.clone(**{k: v for k, v in flags.items() if k in fields})
 
     def init(key: Array) -> Params:

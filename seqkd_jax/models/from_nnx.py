@@ -37,11 +37,11 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
                 return self.words(src), (src != 0)[:, None, None]
 
             def decode(self, memory, tgt):
-                x, mask, place = self.words(tgt), nnx.make_causal_mask(tgt), jnp.arange(tgt.shape[1])
+                mask, place = nnx.make_causal_mask(tgt), jnp.arange(tgt.shape[1])
                 if self.cached:
                     mask, place = None, self.length[None]
                     self.length[...] += 1
-                x += self.places(place)[None]
+                x = self.words(tgt) + self.places(place)[None]
                 x += self.own(x, mask=mask, decode=self.cached)
                 return x + self.cross(x, memory[0], mask=memory[1], decode=False)
 
