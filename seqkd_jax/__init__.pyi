@@ -46,6 +46,7 @@ from .distill.filters import mean_log_prob as mean_log_prob
 from .distill.filters import similar as similar
 from .distill.nbest import NBest as NBest
 from .distill.nbest import read_nbest as read_nbest
+from .distill.nbest_teacher import nbest_teacher as nbest_teacher
 from .distill.select import mbr as mbr
 from .distill.select import seq_inter as seq_inter
 from .distill.select import seq_kd as seq_kd
@@ -80,6 +81,8 @@ from .models.attention_lstm import alignments as alignments
 from .models.attention_lstm import attention_lstm as attention_lstm
 from .models.ensemble import ensemble as ensemble
 from .models.ensemble import mean_of_logits as mean_of_logits
+from .models.from_linen import from_linen as from_linen
+from .models.from_nnx import from_nnx as from_nnx
 from .models.hint import hinted as hinted
 from .models.hint import hinting as hinting
 from .models.renumber import renumbered as renumbered

@@ -1,0 +1,117 @@
+"""Encoder-decoders of flax.nnx as a ``Seq2Seq``; the contract is in ``from_flax``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ..base import Array, Params, Seq2Seq, State
+from .from_flax import MAX_LEN, Runs, adapt, carries_state
+
+
+def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2Seq:
+    """Makes a ``Seq2Seq`` of nnx modules that have encode, decode and project.
+
+    Parameters are a plain nested dict of arrays: that of a module which is there already is
+    ``nnx.to_pure_dict(nnx.state(module, nnx.Param))``. Dropout is switched by the module's
+    ``train()`` and ``eval()``, and its streams begin anew from each key. The module's method
+    ``init_cache(batch, max_len)`` makes its ``nnx.Cache`` variables; after it, and only then,
+    ``decode`` is given one token at a time.
+
+    Example:
+        class Translator(nnx.Module):
+            def __init__(self, vocab, *, rngs):
+                self.words = nnx.Embed(vocab, 32, rngs=rngs)
+                self.places = nnx.Embed(64, 32, rngs=rngs)
+                self.own = nnx.MultiHeadAttention(4, 32, dropout_rate=0.1, rngs=rngs)
+                self.cross = nnx.MultiHeadAttention(4, 32, dropout_rate=0.1, rngs=rngs)
+                self.cached = False
+
+            def init_cache(self, batch, max_len):
+                self.cached, self.length = True, nnx.Cache(jnp.int32(0))
+                self.own.init_cache((batch, max_len, 32))
+
+            def encode(self, src):
+                return self.words(src), (src != 0)[:, None, None]
+
+            def decode(self, memory, tgt):
+                mask, place = nnx.make_causal_mask(tgt), jnp.arange(tgt.shape[1])
+                if self.cached:
+                    mask, place = None, self.length[None]
+                    self.length[...] += 1
+                x = self.words(tgt) + self.places(place)[None]
+                x += self.own(x, mask=mask, decode=self.cached)
+                return x + self.cross(x, memory[0], mask=memory[1], decode=False)
+
+            def project(self, hidden):
+                return self.words.attend(hidden)
+
+        model = skd.from_nnx(lambda rngs: Translator(20, rngs=rngs), max_len=64)
+        params = model.init(jax.random.key(0))
+        found = skd.translate(model, params, [np.array([5, 9, 4])])[0]  # tokens [1, T]
+
+    Args:
+      make: builds the module (see ``from_flax``) when called with ``rngs=nnx.Rngs(key)``.
+      max_len: the most tokens that the cache holds, EOS counted. After these the hidden vectors
+        are nan, so that a search drops hypotheses that are longer.
+
+    Raises:
+      ValueError: the module lacks a method or holds variables other than ``nnx.Param`` and random
+        streams, or its results do not fit together.
+    """
+    shapes = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    name = type(shapes).__name__
+    has_cache = callable(getattr(shapes, "init_cache", None))
+    state = carries_state(shapes, has_cache, "a method init_cache(batch, max_len)")
+    graph, _, streams, others = nnx.split(shapes, nnx.Param, nnx.RngState, ...)
+    for path, variable in nnx.to_flat_state(others):
+        raise ValueError(
+            f"{name}.{'.'.join(map(str, path))} is a {type(variable).__name__}, which training "
+            "does not move and checkpoints do not hold; only nnx.Param and random streams may be "
+            "there, and nnx.Cache once init_cache has been called."
+        )
+    streams = nnx.to_pure_dict(streams)
+
+    def init(key: Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(key)), nnx.Param))
+
+    def built(params: Params, key: Array | None) -> Any:
+        module = nnx.merge(graph, params, _begun(streams, key))
+        module.eval() if key is None else module.train()
+        return module
+
+    def plain(params: Params, function: Callable, *args: Any, key: Array | None = None) -> Any:
+        return function(built(params, key), *args)
+
+    def with_cache(params: Params) -> Any:
+        module = built(params, None)
+        module.init_cache(1, max_len)
+        return module
+
+    def new_cache(params: Params, memory: Any) -> State:
+        del memory
+        return nnx.to_pure_dict(nnx.state(with_cache(params), nnx.Cache))
+
+    def cached(params: Params, cache: State, function: Callable, *args: Any) -> tuple[Any, State]:
+        module = with_cache(params)
+        nnx.update(module, cache)
+        out = function(module, *args)
+        return out, nnx.to_pure_dict(nnx.state(module, nnx.Cache))
+
+    return adapt(Runs(init, plain, new_cache, cached), state, max_len, name)
+
+
+def _begun(streams: Any, key: Array | None) -> Any:
+    """Random streams at their beginning, each with a key of its own."""
+    key = jax.random.key(0) if key is None else key
+    leaves, tree = jax.tree.flatten(streams)
+    return tree.unflatten(
+        [
+            jax.random.split(jax.random.fold_in(key, n), leaf.shape)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jnp.zeros(leaf.shape, leaf.dtype)
+            for n, leaf in enumerate(leaves)
+        ]
+    )
