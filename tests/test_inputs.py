@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from small import largest_difference, params
 
+from seqkd_jax import recipes
 from seqkd_jax.base import EOS, PAD, UNK
+from seqkd_jax.data import Corpus
 from seqkd_jax.data.inputs import (
     build_inputs,
     character_vocabulary,
@@ -18,8 +20,11 @@ from seqkd_jax.data.inputs import (
     spelling_table,
 )
 from seqkd_jax.data.vocab import build_words
+from seqkd_jax.distill.translate import translate_corpus
 from seqkd_jax.models.attention_lstm import Config, Inputs, Spelling, attention_lstm
 from seqkd_jax.models.embedding import embed, init_embedding, spell
+from seqkd_jax.plan import Plan, Search, Size, Training
+from seqkd_jax.train.model_folder import load_model
 
 LINES = ["haus-|-N-|-sg ist-|-V-|-sg", "häuser-|-N-|-pl sind-|-V-|-pl da-|-A-|-x"]
 KERNELS = ((2, 5), (3, 4))
@@ -137,3 +142,41 @@ def test_words_are_cut_and_keep_their_ends():
     ids = {c: n for n, c in enumerate(character_vocabulary(["abc"]))}
     assert spelled("abcabc", ids, 5) == [2, 4, 5, 6, 3]
     assert spelled("a", ids, 5) == [2, 4, 3, PAD, PAD]
+
+
+def test_features_and_characters_go_through_training_files_and_search(tmp_path):
+    pairs = [(line, target) for line in LINES for target in ("the house is there",)] * 4
+    corpus = Corpus("rich", "x", "y", pairs, pairs[:2], pairs[:2])
+    plan = Plan(beams=(1,), kd_beam=2)
+    lab = recipes.Lab(tmp_path, corpus, plan)
+    vocabularies = (
+        build_inputs(LINES, characters=20, max_word=6),
+        build_words(["the house is there"]),
+    )
+    recipes.train(
+        lab,
+        "model",
+        Size(embed=3, hidden=4, dropout=0.0),
+        pairs,
+        Training(epochs=1, tokens_per_batch=64),
+        vocabularies=vocabularies,
+        inputs=Inputs(tgt_characters=1, char_embed=3, kernels=KERNELS),
+    )
+    loaded = load_model(tmp_path / "model")
+    assert loaded.src_vocab == vocabularies[0] and loaded.config.inputs.kernels == KERNELS
+    lists = translate_corpus(
+        tmp_path / "nbest",
+        loaded.model,
+        loaded.params,
+        LINES,
+        *vocabularies,
+        Search(beam_size=2, n_best=2),
+        teacher=loaded.digest,
+        progress=None,
+    )
+    source = jnp.array(vocabularies[0].encode(LINES[0]))
+    tgt = jnp.array([*lists[0].tokens[0], EOS])
+    logits = loaded.model.project(loaded.params, loaded.model.hidden(loaded.params, source, tgt))
+    log_probs = jax.nn.log_softmax(logits)
+    want = sum(float(log_probs[t, word]) for t, word in enumerate(tgt))
+    np.testing.assert_allclose(lists[0].log_probs[0], want, atol=1e-4)

@@ -13,6 +13,7 @@ from .corpora import load_corpus as load_corpus
 from .encode import Encoded as Encoded
 from .encode import Report as Report
 from .encode import encode_pairs as encode_pairs
+from .inputs import load_vocabulary as load_vocabulary
 from .text import read_lines as read_lines
 from .text import read_pairs as read_pairs
 from .text import write_lines as write_lines
@@ -21,6 +22,5 @@ from .vocab import Vocabulary as Vocabulary
 from .vocab import WordVocabulary as WordVocabulary
 from .vocab import build_words as build_words
 from .vocab import check_same as check_same
-from .vocab import load_vocabulary as load_vocabulary
 from .vocab import renumbering as renumbering
 from .vocab import train_pieces as train_pieces

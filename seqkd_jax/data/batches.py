@@ -224,7 +224,7 @@ def _example(encoded: Encoded, bucket: Bucket, places: np.ndarray) -> Example:
 
 
 def _pad(sentences: Sequence[np.ndarray], places: np.ndarray, rows: int, width: int) -> np.ndarray:
-    padded = np.full((rows, width), PAD, np.int32)
+    padded = np.full((rows, width, *sentences[places[0]].shape[1:]), PAD, np.int32)
     for row, place in enumerate(places):
         padded[row, : len(sentences[place])] = sentences[place]
     # Not rows of PAD: attention over an empty source is not a number.

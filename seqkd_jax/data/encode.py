@@ -105,7 +105,8 @@ def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
 
 
 def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[int]:
-    ids = vocab.encode(text)
+    tokens = vocab.encode(text)
+    ids = [token[0] if isinstance(token, tuple) else token for token in tokens]
     # On a device an id out of range silently reads another row.
     if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
         raise ValueError(

@@ -10,15 +10,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..base import PAD, UNK
-from .text import PathLike, atomic_write
-from .vocab import SPECIAL, WordVocabulary, build_words
+from ..models.attention_lstm import Inputs, Spelling
+from . import vocab
+from .text import PathLike, atomic_write, read_bytes
+from .vocab import SPECIAL, Vocabulary, WordVocabulary, build_words
 
 SEPARATOR = "-|-"
 START, END = "{", "}"  # of a word; they have the ids that BOS and EOS have in words
@@ -156,31 +158,66 @@ def spelled(word: str, ids: dict[str, int], max_word: int) -> list[int]:
 
 
 def spelling_table(
-    vocab: WordVocabulary, characters: tuple[str, ...], max_word: int = 35
+    words: WordVocabulary, characters: tuple[str, ...], max_word: int = 35
 ) -> np.ndarray:
     """The characters of each word of a target vocabulary, [V, W] int32, for ``Spelling``."""
     ids = {c: n for n, c in enumerate(characters)}
-    return np.array([spelled(word, ids, max_word) for word in vocab.words], np.int32)
+    return np.array([spelled(word, ids, max_word) for word in words.words], np.int32)
+
+
+def inputs_of(inputs: Inputs, src_vocab: Any, tgt_vocab: Any) -> Inputs:
+    """Fills in the numbers that the vocabularies decide.
+
+    Features and characters of the source are read where its vocabulary is an ``InputVocabulary``.
+    Target words are spelt where ``inputs.tgt_characters`` is not 0; it becomes their number.
+
+    Raises ValueError if target words are to be spelt and the vocabulary has pieces.
+    """
+    rich = isinstance(src_vocab, InputVocabulary)
+    return replace(
+        inputs,
+        features=tuple(f.size for f in src_vocab.features) if rich else (),
+        src_characters=len(src_vocab.characters) if rich else 0,
+        tgt_characters=len(_letters(tgt_vocab)) if inputs.tgt_characters else 0,
+    )
+
+
+def spelling_of(inputs: Inputs, tgt_vocab: Any) -> Spelling | None:
+    """The spelling of target words that a model with these inputs reads; None for word vectors."""
+    if not inputs.tgt_characters:
+        return None
+    return Spelling(spelling_table(tgt_vocab, _letters(tgt_vocab)))
+
+
+def _letters(vocab: Any) -> tuple[str, ...]:
+    if not isinstance(vocab, WordVocabulary):
+        raise ValueError("Only whole words are spelt: give the target side a vocabulary of words.")
+    return character_vocabulary(vocab.words[len(SPECIAL) :])
+
+
+def load_vocabulary(path: PathLike) -> Vocabulary:
+    """Loads a vocabulary of any kind that ``save`` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, or is none of ours.
+    """
+    start = read_bytes(path)[:200]
+    return load_inputs(path) if FORMAT.encode() in start else vocab.load_vocabulary(path)
 
 
 def load_inputs(path: PathLike) -> InputVocabulary:
-    """Loads what ``InputVocabulary.save`` wrote.
-
-    Raises:
-      ValueError: the file is damaged, or is none of ours.
-    """
+    """Loads what ``InputVocabulary.save`` wrote; raises as ``load_vocabulary`` does."""
     try:
         data = json.loads(Path(path).read_bytes())
-        if data["format"] != FORMAT:
-            raise ValueError(f"{FORMAT} expected")
-        vocab = InputVocabulary(
+        loaded = InputVocabulary(
             WordVocabulary(tuple(data["words"]), data["lower"]),
             tuple(WordVocabulary(tuple(words)) for words in data["features"]),
             tuple(data["characters"]),
             data["max_word"],
         )
-        if vocab.digest != data["digest"]:
+        if loaded.digest != data["digest"]:
             raise ValueError("its content does not match its digest")
-        return vocab
+        return loaded
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged vocabulary: {error}. Restore the file.") from None

@@ -42,8 +42,11 @@ class Vocabulary(Protocol):
         """A sha256: two vocabularies with the same one give the same ids for every text."""
         ...
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without BOS and EOS; what is not known becomes UNK."""
+    def encode(self, text: str) -> list[Any]:
+        """The ids of a text, without BOS and EOS; what is not known becomes UNK.
+
+        Of a source side also rows of ids: a word's, its features', its characters'.
+        """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -29,6 +29,7 @@ class Shortlist:
         A sentence is allowed only what its own words bring, so its translation does not depend
         on the others; C takes few different values. The special tokens come first.
         """
+        src = src if src.ndim == 2 else src[..., 0]
         allowed = np.zeros((len(src), self.tgt_vocab), bool)
         allowed[:, self.always] = True
         allowed[np.arange(len(src))[:, None, None], self.words[src]] = True

@@ -255,7 +255,7 @@ def _keys(src: Iterable[np.ndarray], tgt: Iterable[np.ndarray]) -> np.ndarray:
     """Names of pairs by their content, [pairs] of KEY_BYTES."""
 
     def key(s: np.ndarray, t: np.ndarray) -> bytes:
-        content = b"%d " % len(s) + np.concatenate([s, t]).astype("<i4").tobytes()
+        content = b"%d " % len(s) + np.concatenate([s.ravel(), t]).astype("<i4").tobytes()
         return hashlib.sha256(content).digest()[:KEY_BYTES]
 
     names = b"".join(key(s, t) for s, t in zip(src, tgt, strict=True))

@@ -128,7 +128,8 @@ def with_vectors(
     """Returns parameters with other word vectors [N, E] for the words ``ids`` [N] of one side.
 
         params = with_vectors(model.init(key), "encoder", *read_vectors("vectors.txt", src_vocab))
-        tx = masked(clipped_adam(1e-3), trained(params, ["encoder"]))     # kept as they are
+        parts = {"trained": clipped_adam(1e-3), "frozen": optax.set_to_zero()}
+        tx = optax.partition(parts, trained(params, ["encoder"]))     # kept as they are
 
     Args:
       params: of an attention LSTM.
@@ -155,14 +156,14 @@ def with_vectors(
 
 
 def trained(params: Translator, frozen: Sequence[str]) -> Translator:
-    """Returns what of the parameters learns: all but the embeddings of the sides ``frozen``.
+    """Returns "trained" or "frozen" for each array: frozen are the embeddings of the sides named.
 
-    A pytree of bools in the shape of ``params``, for ``compress.prune.masked``. Both directions of
-    an encoder share its embedding, so that no part of it moves.
+    A pytree of labels for ``optax.partition``. The two columns of an encoder share its embedding,
+    so that no part of it moves.
     """
 
-    def learns(path: tuple, x: Array) -> Array:
-        names = [getattr(key, "name", None) for key in path[:2]]
-        return jnp.full(x.shape, not (names[1] == "embedding" and names[0] in frozen))
+    def label(path: tuple, _: Array) -> str:
+        side, part = (getattr(key, "name", None) for key in path[:2])
+        return "frozen" if part == "embedding" and side in frozen else "trained"
 
-    return jax.tree_util.tree_map_with_path(learns, params)
+    return jax.tree_util.tree_map_with_path(label, params)

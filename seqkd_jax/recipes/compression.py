@@ -73,6 +73,7 @@ def prune(
             start=dataclasses.replace(start, params=params),
             vocabularies=(start.src_vocab, start.tgt_vocab),
             mask=mask,
+            inputs=start.config.inputs,
         ).params
 
     params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain)
@@ -92,6 +93,7 @@ def share_values(
         start=start,
         vocabularies=(start.src_vocab, start.tgt_vocab),
         shared=share_weights(start.params, bits),
+        inputs=start.config.inputs,
     )
 
 

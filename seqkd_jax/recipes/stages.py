@@ -31,12 +31,13 @@ from ..data import (
     plan_buckets,
     train_pieces,
 )
+from ..data.inputs import inputs_of, spelling_of
 from ..distill.nbest import NBest
 from ..distill.teacher_cache import TeacherCache
 from ..distill.translate import lines_digest, translate_corpus
 from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
-from ..models.attention_lstm import Config, attention_lstm
+from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
 from ..train.checkpoint import params_digest
 from ..train.fit import fit
@@ -108,6 +109,7 @@ def train(
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     mask: Params = None,
     shared: Shared | None = None,
+    inputs: Inputs | None = None,
     weights: np.ndarray | None = None,
     on_policy: OnPolicy | None = None,
 ) -> Trained:
@@ -127,6 +129,8 @@ def train(
       mask: of the weights that are trained; all others are exactly 0.
       shared: the weights as shared values, of which training moves the values. They are what the
         folder's checkpoints hold.
+      inputs: of characters: shapes, and whether target words are spelt. What the source's
+        vocabulary has besides words is read.
       weights: of each pair; None for 1.
       on_policy: how often targets are the student's own; None for never.
     """
@@ -145,8 +149,9 @@ def train(
         raise ValueError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
-    config = Config(src_vocab.size, tgt_vocab.size, **vars(size))
-    model = attention_lstm(config)
+    inputs = inputs_of(inputs or Inputs(), src_vocab, tgt_vocab)
+    config = Config(src_vocab.size, tgt_vocab.size, **vars(size), inputs=inputs)
+    model = attention_lstm(config, spelling_of(inputs, tgt_vocab))
     describe_model(
         folder,
         config,

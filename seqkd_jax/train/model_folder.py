@@ -19,8 +19,9 @@ import numpy as np
 from ..base import Params, Seq2Seq
 from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
+from ..data.inputs import spelling_of
 from ..data.text import atomic_write
-from ..models.attention_lstm import Config, attention_lstm
+from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
 
@@ -77,7 +78,7 @@ def describe_model(
         before = _read(path)
         # A setting that is younger than the folder has its default there.
         before["model"] = asdict(_config(path, before))
-        _require_same(path, before, json.loads(json.dumps(description)))
+        _require_same(path, *(json.loads(json.dumps(d)) for d in (before, description)))
         return
     src_vocab.save(folder / "src.vocab.json")
     tgt_vocab.save(folder / "tgt.vocab.json")
@@ -107,7 +108,7 @@ def load_model(folder: str | Path) -> Trained:
                 f"{folder / side}.vocab.json: not the vocabulary that the model was trained with; "
                 "restore the file, or train again."
             )
-    model = attention_lstm(config)
+    model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     return Trained(config, model, best_params(folder, model.init), src_vocab, tgt_vocab)
 
 
@@ -131,7 +132,12 @@ def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
 def _config(path: Path, description: dict[str, Any]) -> Config:
     try:
         model = description["model"]
-        return Config(**{**model, "parts": Parts(**model.get("parts", {}))})
+        inputs = dict(model.get("inputs", {}))
+        inputs |= {"features": tuple(inputs.get("features", ()))}
+        if "kernels" in inputs:
+            inputs["kernels"] = tuple(map(tuple, inputs["kernels"]))
+        nested = {"parts": Parts(**model.get("parts", {})), "inputs": Inputs(**inputs)}
+        return Config(**{**model, **nested})
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: the model's configuration cannot be read: {error}.") from None
 
