@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
     return given
 
 
-def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[int]:
+def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
     tokens = vocab.encode(text)
     ids = [token[0] if isinstance(token, tuple) else token for token in tokens]
     # On a device an id out of range silently reads another row.
@@ -113,7 +114,7 @@ def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[int]:
             f"{side} of line {place + 1}: its ids must be UNK or from 4 to {vocab.size - 1}; "
             "the vocabulary is broken."
         )
-    return ids
+    return tokens
 
 
 def _at(lines: tuple[int, ...], count: int) -> str:
