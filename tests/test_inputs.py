@@ -149,10 +149,8 @@ def test_features_and_characters_go_through_training_files_and_search(tmp_path):
     corpus = Corpus("rich", "x", "y", pairs, pairs[:2], pairs[:2])
     plan = Plan(beams=(1,), kd_beam=2)
     lab = recipes.Lab(tmp_path, corpus, plan)
-    vocabularies = (
-        build_inputs(LINES, characters=20, max_word=6),
-        build_words(["the house is there"]),
-    )
+    tgt_vocab = build_words([pairs[0][1]])
+    vocabularies = build_inputs(LINES, characters=20, max_word=6), tgt_vocab
     recipes.train(
         lab,
         "model",
