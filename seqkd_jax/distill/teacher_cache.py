@@ -116,7 +116,7 @@ class TeacherCache:
             tokens = slice(start, start + size)
             rest[row, :size] = shard.rest[tokens]
             ids[row, :size] = shard.ids[tokens]
-            log_probs[row, :size] = _log_probs(shard.distances[tokens], rest[row, :size], np)
+            log_probs[row, :size] = _log_probs(shard.distances[tokens], rest[row, :size])
         if self.tgt_ids is not None:
             ids = np.argsort(self.tgt_ids).astype(np.int32)[ids]
         fields: Any = (ids, log_probs, rest)
@@ -202,7 +202,7 @@ def cache_teacher(
                 some = replace(
                     pairs, src=pairs.src[part], tgt=pairs.tgt[part], index=pairs.index[part]
                 )
-                shard, nats = _ask(model, params, some, keys[part], plan, k, temperature, bar)
+                shard, nats = _ask(model, params, some, keys[part], plan, header, bar)
                 write_shard(path, header | {"shard": number, "nats": nats}, shard)
                 return True
         except filelock.Timeout:
@@ -284,23 +284,13 @@ def _vocabulary(model: Seq2Seq, params: Params) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _asker(model: Seq2Seq, k: int, temperature: float):
-    """Compiles (params, src [B, S], tgt [B, T]) -> ids, distances, rest and nats of each token."""
+    """Compiles (params, src [B, S], tgt [B, T]) -> TopK of [B, T, k], sum of q log q [B, T]."""
 
     def one(params: Params, src: Array, tgt: Array):
-        def of_token(hidden: Any):
+        def of_token(hidden: Any) -> tuple[TopK, Array]:
             logits = model.project(params, hidden).astype(jnp.float32)
-            found = top_k(logits, k, temperature)
-            distances = jnp.maximum(found.log_probs - found.log_probs[0], FARTHEST)
-            distances = distances.astype(jnp.float16)
-            full = jax.nn.log_softmax(logits / temperature)
-            even = found.rest - jnp.log(max(1, len(logits) - k))
-            kept = (
-                jnp.full_like(logits, even)
-                .at[found.ids]
-                .set(_log_probs(distances, found.rest, jnp))
-            )
-            nats = jnp.where(full > -jnp.inf, jnp.exp(full) * (full - kept), 0).sum()
-            return found.ids, distances, found.rest, nats
+            q = jax.nn.softmax(logits / temperature)
+            return top_k(logits, k, temperature), jax.scipy.special.xlogy(q, q).sum()
 
         # Position by position: V times the sentences of a batch exist at once, not its tokens.
         return lax.map(of_token, model.hidden(params, src, tgt))
@@ -308,25 +298,38 @@ def _asker(model: Seq2Seq, k: int, temperature: float):
     return pmap_rows(one)
 
 
-def _log_probs(distances: Any, rest: Any, xp: Any) -> Any:
-    """Log-probabilities [..., k] that add up to what the rest leaves; ``xp`` is np or jnp."""
-    distances = distances.astype(xp.float32)
-    listed = xp.log(xp.exp(distances).sum(-1)) - xp.log1p(-xp.exp(rest))
+def _log_probs(distances: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Log-probabilities [..., k] that add up to what the rest leaves."""
+    distances = distances.astype(np.float32)
+    listed = np.log(np.exp(distances).sum(-1)) - np.log1p(-np.exp(rest))
     return distances - listed[..., None]
 
 
-def _ask(model, params, pairs: Encoded, keys, plan, k, temperature, bar) -> tuple[Shard, float]:
+def _kl(log_probs: np.ndarray, rest: np.ndarray, kept: np.ndarray, others: int) -> np.ndarray:
+    """The part of KL that sees what is kept, [tokens]; the rest is spread over ``others``."""
+    listed = (np.exp(log_probs) * kept).sum(-1)
+    mass = np.exp(rest)
+    return -listed - np.where(
+        mass > 0, mass * (np.maximum(rest, FARTHEST) - np.log(max(1, others))), 0
+    )
+
+
+def _ask(model, params, pairs: Encoded, keys, plan, header, bar) -> tuple[Shard, float]:
     """Lets the teacher run over the pairs of a shard."""
-    run = _asker(model, k, temperature)
+    k, vocabulary = header["k"], header["vocabulary"]
+    run = _asker(model, k, header["temperature"])
     found: list[Any] = [None] * len(keys)
     first = int(pairs.index[0])
     for batch in batches(pairs, plan, seed=0, epoch=None):
-        columns = run(params, batch.src, batch.tgt)
+        columns = jax.tree.leaves(run(params, batch.src, batch.tgt))
         for row, index in enumerate(np.asarray(batch.index)):
             if index >= 0:
                 size = len(pairs.tgt[index - first])
                 found[index - first] = [column[row, :size] for column in columns]
         bar.update(int((batch.index >= 0).sum()))
-    ids, distances, rest, nats = (np.concatenate(column) for column in zip(*found, strict=True))
+    ids, log_probs, rest, q_log_q = (np.concatenate(column) for column in zip(*found, strict=True))
+    # Rounded here: inside the program it would keep XLA for CPUs from its fast top-k.
+    distances = np.maximum(log_probs - log_probs[:, :1], FARTHEST).astype(np.float16)
+    nats = q_log_q + _kl(log_probs, rest, _log_probs(distances, rest), vocabulary - k)
     lengths = np.array([len(t) for t in pairs.tgt])
     return Shard(keys, lengths, rest, ids, distances), float(nats.sum(dtype=np.float64))
