@@ -77,6 +77,7 @@ class Plan:
     fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, and of shared weights
     pruning: Training = Training(epochs=6, rate=1e-3)  # of what a pruning leaves
     prune_ratios: tuple[float, ...] = (0.5, 0.8, 0.85, 0.9)  # of Table 3
+    prune_by: Literal["magnitude", "obd"] = "magnitude"  # or Optimal Brain Damage
     bits: int = 5  # of each weight's code, in Table 3
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
     vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
