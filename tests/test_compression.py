@@ -56,6 +56,9 @@ def test_pruned_students_are_trained_on_the_teachers_translations(lab):
 
     assert made_by("pruned-50")["pairs"] == made_by("seq-kd")["pairs"]
     assert made_by("pruned-50")["mask"] != made_by("pruned-90")["mask"]
+    half, tenth = (load_model(lab.folder / name).params for name in ("pruned-50", "pruned-90"))
+    for a, b in zip(jax.tree.leaves(half), jax.tree.leaves(tenth), strict=True):
+        assert not b[a == 0].any()
     moved = load_model(lab.folder / "pruned-50").params.generator.kernel
     before = load_model(lab.folder / "seq-kd").params.generator.kernel
     assert (moved[moved != 0] != before[moved != 0]).mean() > 0.5

@@ -125,6 +125,7 @@ def prune_gradually(
     ratios: Iterable[float],
     choose: Callable[[Params, float, Params], Params],
     retrain: Callable[[Params, Params, float], Params],
+    mask: Params = None,
 ) -> tuple[Params, Params]:
     """Prunes in several rounds, with training between them; returns parameters and mask.
 
@@ -133,6 +134,7 @@ def prune_gradually(
       ratios: rising, of each round; every one is of all prunable weights.
       choose: (params, ratio, mask of the round before or None) -> mask.
       retrain: (pruned params, mask, ratio) -> trained params, 0 where the mask is False.
+      mask: of an earlier pruning.
 
     Raises:
       ValueError: the ratios do not rise.
@@ -140,7 +142,6 @@ def prune_gradually(
     ratios = list(ratios)
     if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
         raise ValueError(f"ratios {ratios}: they must rise from round to round.")
-    mask = None
     for ratio in ratios:
         mask = choose(params, ratio, mask)
         params = retrain(apply_mask(params, mask), mask, ratio)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from ..base import Params
 from ..compress import prune as schemes
@@ -38,6 +39,8 @@ def prune(
     prunable: schemes.Predicate = schemes.every_array,
 ) -> Trained:
     """Prunes a trained model and trains what is left; the folder ``name`` is an ordinary model's.
+
+    What is 0 in the model, because it has been pruned before, counts as gone and stays 0.
 
     Args:
       lab: the lab.
@@ -76,7 +79,8 @@ def prune(
             inputs=start.config.inputs,
         ).params
 
-    params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain)
+    left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
+    params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain, left)
     return dataclasses.replace(start, params=params)
 
 

@@ -19,16 +19,18 @@ from .table1 import seq_kd, seq_kd_pairs, teacher
 def table3(lab: Lab) -> list[CompressedRow]:
     """Prunes the Seq-KD student of a lab and writes ``table3.json`` and ``table3.txt``.
 
+    Each ratio goes on from the one before, with training between, on the teacher's translations.
     Each student, pruned or not, is also written as a compressed model, its shared values trained,
     and evaluated as it is read back.
     """
     student, pairs, plan = seq_kd(lab), seq_kd_pairs(lab), lab.plan
+    obd = plan.prune_by == "obd"
     first = teacher(lab)
     rows = [_row(lab, "teacher", 0.0, first), _compressed(lab, "seq-kd", 0.0, student)]
     for ratio in plan.prune_ratios:
         name = f"pruned-{100 * ratio:g}"
-        pruned = prune(lab, name, student, pairs, plan.pruning, ratios=(ratio,))
-        rows.append(_compressed(lab, name, ratio, pruned))
+        student = prune(lab, name, student, pairs, plan.pruning, ratios=(ratio,), obd=obd)
+        rows.append(_compressed(lab, name, ratio, student))
     about = {
         "corpus": str(lab.corpus),
         "plan": asdict(plan),
