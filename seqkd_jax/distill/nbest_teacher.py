@@ -46,15 +46,17 @@ def nbest_teacher(
 ) -> tuple[Seq2Seq, Lists]:
     """Makes a model that answers with the n-best lists of a file; returns it and its parameters.
 
-    It is used as any teacher: a beam search with a K of at least the length of the lists returns
-    these, most probable first; Word-KD on the pairs of ``seq_kd`` is weighted sequence-level KD
-    over the list, word by word (Kim & Rush 2016, section 3.2, with the list in place of its mode).
+    A beam search with a K of at least the length of the lists returns these, most probable first.
+    As the teacher of Word-KD it is for targets out of the lists: summed over all hypotheses of a
+    list, each weighted with its probability, that is sequence-level KD over the list (Kim & Rush
+    2016, section 3.2, with the list in place of all sentences); on the best ones alone (``seq_kd``)
+    it adds, where a hypothesis leaves the best, the word by which it does.
 
-    Without smoothing a word that no hypothesis goes on with has logit -inf. Where that is the
-    answer to a question that makes no sense there is none: after words that no hypothesis begins
-    with all logits are -inf, so that a loss is nan and a step of training refuses it. With
-    smoothing all losses are finite, and such a prefix is followed by all words alike. For a
-    source that is not in the file logits are nan in either case: a search finds nothing.
+    A word that no hypothesis goes on with has logit -inf. After words that no hypothesis begins
+    with, all have, so that Word-KD is nan there and a step of training refuses the batch: smoothing
+    makes all losses finite, and lets all words follow alike after such words. For a source that is
+    not in the file logits are nan in either case, so that a search finds nothing; ``encode``
+    called outside of compiled code raises ValueError.
 
     Args:
       sources: ids [S] of each source, as the student reads them.
