@@ -1,6 +1,7 @@
 """Encoder-decoders put together from other parts than the paper's."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
-from seqkd_jax.base import BOS, EOS, PAD
+from seqkd_jax.base import BOS, EOS, PAD, shift_right
 from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
 from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
@@ -73,11 +74,8 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
 
     def stepped(p):
         memory, state = model.encode(p, src)
-        outputs = []
-        for word in [BOS, *tgt[:-1]]:
-            hidden, state = model.step(p, memory, state, word)
-            outputs.append(hidden)
-        return jnp.stack(outputs)
+        step = lambda state, word: model.step(p, memory, state, word)[::-1]  # noqa: E731
+        return jax.lax.scan(step, state, shift_right(tgt))[1]
 
     def scanned(p):
         return model.hidden(p, *padded)[: len(tgt)]
@@ -143,7 +141,7 @@ def test_general_attention_with_the_identity_is_dot_attention():
         ),
     )
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
-    of = [attention_lstm(c).hidden(x, src, tgt) for c, x in ((general, p), (dot, q))]
+    of = [jax.jit(attention_lstm(c).hidden)(x, src, tgt) for c, x in ((general, p), (dot, q))]
     np.testing.assert_allclose(*of, atol=1e-6)
 
 
@@ -151,7 +149,7 @@ def test_a_wide_window_is_global_attention():
     wide = config(alignment="local-p", window=10**6)
     p = params(attention_lstm(wide))
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
-    of = [attention_lstm(c).hidden(p, src, tgt) for c in (wide, config())]
+    of = [jax.jit(attention_lstm(c).hidden)(p, src, tgt) for c in (wide, config())]
     np.testing.assert_allclose(*of, atol=1e-6)
 
 
@@ -159,7 +157,9 @@ def test_a_monotonic_window_never_leaves_the_source():
     """After the source's end it stays where it still holds the last word."""
     c = config(alignment="local-m", window=1)
     tgt = jnp.array([4, 5, 6, 7, 8, 9, EOS])
-    weights = np.asarray(alignments(c, params(attention_lstm(c)), jnp.array([5, 9, 4, PAD]), tgt))
+    src = jnp.array([5, 9, 4, PAD])
+    run = jax.jit(functools.partial(alignments, c))
+    weights = np.asarray(run(params(attention_lstm(c)), src, tgt))
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     seen = [set(np.flatnonzero(row)) for row in weights]
     assert seen == [{0, 1}, {0, 1, 2}, {1, 2}, {2}, {2}, {2}, {2}]
@@ -169,19 +169,21 @@ def test_a_monotonic_window_never_leaves_the_source():
 def test_a_reversed_source_is_reversed_when_decoding_too(symbols):
     straight = config(start_symbols=symbols)
     turned = config(start_symbols=symbols, reverse_source=True)
-    p = params(attention_lstm(straight))
     src, backwards = jnp.array([5, 9, 4, PAD, PAD]), jnp.array([4, 9, 5, PAD, PAD])
-    tgt = jnp.array([6, 7, EOS])
-    hidden = [
-        attention_lstm(c).hidden(p, s, tgt) for c, s in ((straight, backwards), (turned, src))
-    ]
-    np.testing.assert_array_equal(*hidden)
-    memory, state = attention_lstm(turned).encode(p, src)
-    first, _ = attention_lstm(turned).step(p, memory, state, jnp.int32(BOS))
-    np.testing.assert_allclose(first, hidden[0][0], atol=1e-6)
+
+    def run(c, p, src):
+        tgt, model = jnp.array([6, 7, EOS]), attention_lstm(c)
+        memory, state = model.encode(p, src)
+        first, _ = model.step(p, memory, state, jnp.int32(BOS))
+        return model.hidden(p, src, tgt), first, alignments(c, p, src, tgt)
+
+    p = params(attention_lstm(straight))
+    want, first, weights = jax.jit(functools.partial(run, straight))(p, backwards)
+    got, first_turned, weights_turned = jax.jit(functools.partial(run, turned))(p, src)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_allclose(first_turned, first, atol=1e-6)
     # Attention is reported at the words as they stand in the source.
-    of = [alignments(c, p, s, tgt) for c, s in ((straight, backwards), (turned, src))]
-    np.testing.assert_array_equal(of[0][:, :3][:, ::-1], of[1][:, :3])
+    np.testing.assert_allclose(weights_turned[:, :3], weights[:, :3][:, ::-1], atol=1e-6)
 
 
 def test_the_peephole_cell_is_zhous():
@@ -227,7 +229,11 @@ def test_without_its_linear_part_fast_forward_is_a_plain_stack():
     bare = [layers[0]]
     bare += [dataclasses.replace(layer, inputs=layer.inputs[8:]) for layer in cut[1:]]
     xs, mask = jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) < 4
-    run = lambda c, ls: run_stack(c, tuple(ls), xs, mask, None, (False,) * 3)[0].h  # noqa: E731
+
+    def run(c, layers):
+        of = lambda layers: run_stack(c, layers, xs, mask, None, (False,) * 3)[0].h  # noqa: E731
+        return jax.jit(of)(tuple(layers))
+
     np.testing.assert_allclose(run(fast, cut), run(plain, bare), atol=1e-6)
     assert largest_difference(run(fast, layers), run(plain, bare)) > 1e-3
 
@@ -236,15 +242,19 @@ def test_interleaved_columns_alternate_their_directions():
     c = config(3, True, join="interleaved")
     p = params(attention_lstm(c))
     src = jnp.array([5, 9, 4, 7, PAD])
-    mask, x = src != PAD, p.encoder.embedding[src]
-    tops = []
-    for column, first in ((p.encoder.forward, False), (p.encoder.backward, True)):
-        h = x
-        for n, layer in enumerate(column):
-            h, _ = lstm_layer(layer, h, mask, reverse=first ^ (n % 2 == 1))
-        tops.append(h)
-    context = jnp.concatenate(tops, axis=-1)
-    memory, _ = attention_lstm(c).encode(p, src)
+
+    @jax.jit
+    def outputs(encoder):
+        tops = []
+        for column, first in ((encoder.forward, False), (encoder.backward, True)):
+            h = encoder.embedding[src]
+            for n, layer in enumerate(column):
+                h, _ = lstm_layer(layer, h, src != PAD, reverse=first ^ (n % 2 == 1))
+            tops.append(h)
+        return jnp.concatenate(tops, axis=-1)
+
+    context = outputs(p.encoder)
+    memory, _ = jax.jit(attention_lstm(c).encode)(p, src)
     np.testing.assert_allclose(memory.keys, context @ p.decoder.attention["score"], atol=1e-5)
 
 
@@ -270,12 +280,14 @@ def test_fast_forward_brings_more_gradient_to_the_lowest_of_nine_layers():
 
     def gradient(connections):
         c = config(9, hidden=8, connections=connections, cell="peephole")
-        layers = init_stack(c, list(jax.random.split(jax.random.key(0), 9)), 4, 8)
 
-        def loss(layers):
-            return run_stack(c, layers, xs, mask, None, (False,) * 9)[0].h.sum()
+        @jax.jit
+        def norm(key):
+            layers = init_stack(c, list(jax.random.split(key, 9)), 4, 8)
+            loss = lambda layers: run_stack(c, layers, xs, mask, None, (False,) * 9)[0].h.sum()  # noqa: E731
+            return jnp.linalg.norm(jax.grad(loss)(layers)[0].inputs)
 
-        return float(jnp.linalg.norm(jax.jit(jax.grad(loss))(layers)[0].inputs))
+        return float(norm(jax.random.key(0)))
 
     assert gradient("fast-forward") > 100 * gradient("plain")
 
@@ -304,7 +316,8 @@ def test_parts_that_do_not_fit_are_refused(parts, named):
 def test_a_source_beyond_the_weights_of_attention_by_location_is_refused():
     model = attention_lstm(config(attention="location", max_source=3))
     with pytest.raises(ValueError, match="larger max_source"):
-        model.encode(params(model), jnp.array([4, 5, 6, 7]))
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        jax.eval_shape(model.encode, shapes, jnp.array([4, 5, 6, 7]))
 
 
 def test_the_decoder_starts_from_the_layers_beside_it():
@@ -312,12 +325,16 @@ def test_the_decoder_starts_from_the_layers_beside_it():
     deep, shallow = config(2, encoder_layers=3), config(3, encoder_layers=1)
     src = jnp.array([5, 9, 4, PAD])
     for c in (deep, shallow):
-        p = params(attention_lstm(c))
-        x, finals = p.encoder.embedding[src], []
-        for layer in p.encoder.forward:
-            x, final = lstm_layer(layer, x, src != PAD)
-            finals.append(final)
-        zero = (jnp.zeros(4), jnp.zeros(4))
-        want = ([zero] * 3 + finals)[-c.layers :]
-        _, state = attention_lstm(c).encode(p, src)
+
+        @jax.jit
+        def finals(encoder):
+            x, found = encoder.embedding[src], []
+            for layer in encoder.forward:
+                x, final = lstm_layer(layer, x, src != PAD)
+                found.append(final)
+            return found
+
+        p, zero = params(attention_lstm(c)), (jnp.zeros(4), jnp.zeros(4))
+        want = ([zero] * 3 + finals(p.encoder))[-c.layers :]
+        _, state = jax.jit(attention_lstm(c).encode)(p, src)
         assert largest_difference(state.layers, tuple(want)) < 1e-6
