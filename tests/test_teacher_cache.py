@@ -313,6 +313,28 @@ def test_a_pair_that_is_missing_is_named_by_its_line(whole):
     whole.require(encoded())
 
 
+def test_tokens_that_are_rows_of_ids_are_found_again(tmp_path):
+    """Features and characters beside each word, with PAD among them."""
+    plain = encoded()
+    rng = np.random.default_rng(0)
+    beside = [rng.integers(0, 3, (len(s), 2)).astype(np.int32) for s in plain.src]
+    rich = [np.concatenate([s[:, None], b], 1) for s, b in zip(plain.src, beside, strict=True)]
+    rich = dataclasses.replace(plain, src=rich)
+    words_only = TEACHER._replace(
+        hidden=lambda p, src, tgt, key=None: TEACHER.hidden(p, src[:, 0], tgt, key)
+    )
+    made = cache_teacher(
+        tmp_path, words_only, TAUGHT_BY, rich, teacher="t", k=3, tokens_per_batch=64, progress=None
+    )
+    made.require(rich)
+    got = sum((b.taught.rest * (b.tgt != 0)).sum() for b in made.taught(one_epoch(rich)))
+    few = make(tmp_path / "plain", k=3)
+    want = sum((b.taught.rest * (b.tgt != 0)).sum() for b in few.taught(one_epoch(plain)))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    with pytest.raises(ValueError, match="not in this cache"):
+        made.require(plain)
+
+
 def test_a_step_takes_one_teacher(whole):
     batch = next(iter(whole.taught(one_epoch(encoded()))))
     with pytest.raises(ValueError, match="leave out one of them"):

@@ -105,7 +105,7 @@ class TeacherCache:
 
     def _of_batch(self, batch: Example) -> TopK:
         src, tgt = np.asarray(batch.src), np.asarray(batch.tgt)
-        sources, targets = ([row[row != PAD] for row in side] for side in (src, tgt))
+        sources, targets = ([_unpadded(row) for row in side] for side in (src, tgt))
         places = self._places(sources, targets, np.asarray(batch.index))
         shape = (*tgt.shape, self.header["k"])
         ids, log_probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
@@ -178,7 +178,7 @@ def cache_teacher(
     header = {
         "format": FORMAT,
         "teacher": teacher,
-        "vocabulary": _vocabulary(model, params),
+        "vocabulary": _vocabulary(model, params, pairs),
         "k": k,
         "temperature": temperature,
         "corpus": hashlib.sha256(keys.tobytes()).hexdigest(),
@@ -262,6 +262,11 @@ def _keys(src: Iterable[np.ndarray], tgt: Iterable[np.ndarray]) -> np.ndarray:
     return np.frombuffer(names, f"S{KEY_BYTES}")
 
 
+def _unpadded(ids: np.ndarray) -> np.ndarray:
+    """The tokens of a sentence [S], or of one whose tokens are rows of ids, the word first."""
+    return ids[(ids if ids.ndim == 1 else ids[:, 0]) != PAD]
+
+
 def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
     """Each different pair once, in the order of its name; with the names."""
     if not pairs.src:
@@ -272,11 +277,9 @@ def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
     return replace(pairs, src=src, tgt=tgt, index=np.arange(len(keys), dtype=np.int32)), keys
 
 
-def _vocabulary(model: Seq2Seq, params: Params) -> int:
-    token = jnp.full(1, 1, jnp.int32)
-
+def _vocabulary(model: Seq2Seq, params: Params, pairs: Encoded) -> int:
     def logits(params: Params) -> Array:
-        hidden = model.hidden(params, token, token)
+        hidden = model.hidden(params, pairs.src[0], pairs.tgt[0])
         return model.project(params, jax.tree.map(lambda h: h[0], hidden))
 
     return jax.eval_shape(logits, params).shape[0]
