@@ -71,6 +71,10 @@ class Train:
     """Entries of each vocabulary."""
     shared_vocabulary: bool = False
     """One vocabulary for both sides."""
+    features: bool = False
+    """Source tokens are word-|-value-|-value, with as many values each; for --vocabulary words."""
+    characters: Literal["none", "source", "target", "both"] = "none"
+    """Read words by their characters (convolution and highway); for --vocabulary words."""
     lower: bool = False
     """Lower-case all text."""
     tokenize: str = "13a"
@@ -147,6 +151,25 @@ class Score:
     """Source sentences."""
     target: Path
     """Their translations."""
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Write a model's states and attention, for each token of sentence pairs, to an .npz file.
+
+    encoder [source tokens, M]; decoder_c, decoder_h [target tokens, layers, H]; hidden [target
+    tokens, H]; attention, the matrices [T, S] of all pairs one after the other, flat; the offsets
+    of each pair's tokens; and its line.
+    """
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained model."""
+    source: Path
+    """Source sentences."""
+    target: Path
+    """Their translations."""
+    out: Path
+    """File to write."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +270,19 @@ class Bench:
 def _commands(data: str | None) -> Any:
     """The union of commands, with the plan of the named corpus as the default of experiments."""
     plan = PLANS.get(data or "", Plan())
-    others = (Train, Translate, Distill, Cache, Score, Evaluate, Prune, Compress, Demo, Bench)
+    others = (
+        Train,
+        Translate,
+        Distill,
+        Cache,
+        Score,
+        Extract,
+        Evaluate,
+        Prune,
+        Compress,
+        Demo,
+        Bench,
+    )
     named = {c.__name__.lower(): c for c in others}
     union: Any = Annotated[
         Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))

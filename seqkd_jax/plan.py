@@ -118,6 +118,8 @@ class Plan:
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
     vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
     shared_vocabulary: bool = False  # one vocabulary for both sides
+    features: bool = False  # source tokens are word-|-value-|-value; of words only
+    characters: Literal["none", "source", "target", "both"] = "none"  # words are spelt; of words
     lower: bool = False  # put all text in lower case
     max_len: int = 60  # longer training pairs are left out, counted and reported
     alpha: float = 0.5  # weight of Word-KD against the data

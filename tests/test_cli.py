@@ -9,11 +9,13 @@ import pytest
 from test_recipes import CORPUS
 
 from seqkd_jax.__main__ import main
+from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.distill import select
 from seqkd_jax.distill.chrf import chrf
 from seqkd_jax.distill.nbest import read_nbest
+from seqkd_jax.models.attention_lstm import states
 from seqkd_jax.train.model_folder import load_model
 
 SIZE = ["--embed", "6", "--hidden", "8", "--dropout", "0"]
@@ -177,6 +179,47 @@ def test_gold_scores_are_averaged_and_give_the_perplexity(files, capsys):
     np.testing.assert_allclose(average, scores.mean(), atol=1e-4)
     np.testing.assert_allclose(per_token, scores.sum() / tokens, atol=1e-4)
     np.testing.assert_allclose(ppl, np.exp(-scores.sum() / tokens), rtol=1e-4)
+
+
+def test_states_and_attention_are_written_for_each_token(files, capsys):
+    pairs = ["--source", files / "test.src", "--target", files / "test.tgt"]
+    shown(capsys, "extract", files / "big", *pairs, "--out", files / "states.npz")
+    trained, arrays = load_model(files / "big"), np.load(files / "states.npz")
+    (source, target), n = CORPUS.test[3], 3
+    src = np.array(trained.src_vocab.encode(source), np.int32)
+    tgt = np.array([*trained.tgt_vocab.encode(target), EOS], np.int32)
+    want = states(trained.config, trained.params, src, tgt)
+    of_src, of_tgt = (slice(*arrays[f"{side}_offsets"][n : n + 2]) for side in ("source", "target"))
+    np.testing.assert_allclose(arrays["encoder"][of_src], want["encoder"], atol=1e-5)
+    np.testing.assert_allclose(arrays["decoder_h"][of_tgt], want["decoder_h"], atol=1e-5)
+    area = [len(s.split()) * (len(t.split()) + 1) for s, t in CORPUS.test]
+    attention = arrays["attention"][sum(area[:n]) : sum(area[: n + 1])].reshape(len(tgt), len(src))
+    np.testing.assert_allclose(attention, want["attention"], atol=1e-5)
+    assert arrays["lines"].tolist() == list(range(1, 9))
+
+
+def test_words_with_features_are_spelt_and_translated(files, capsys):
+    folder = files / "rich"
+    folder.mkdir()
+    for part in ("train", "valid"):
+        lines = [
+            " ".join(f"{word}-|-{len(word)}" for word in source.split())
+            for source, _ in getattr(CORPUS, part)
+        ]
+        write_lines(folder / f"{part}.src", lines)
+        write_lines(folder / f"{part}.tgt", [target for _, target in getattr(CORPUS, part)])
+    text = ["--train", folder / "train.src", folder / "train.tgt"]
+    text += ["--valid", folder / "valid.src", folder / "valid.tgt"]
+    rich = ["--features", "--characters", "both", "--out", folder / "model"]
+    shown(capsys, "train", *text, *SIZE, *SHORT, *WORDS, *rich)
+    out = shown(capsys, "translate", folder / "model", "--source", folder / "valid.src")
+    assert len(out.split("\n")) == 9
+    assert load_model(folder / "model").src_vocab.columns == 2 + 35
+
+
+def test_features_without_words_are_refused(files, refused):
+    error = refused("train", *corpus(files), *SIZE, "--features", "--out", files / "pieces")
+    assert "give vocabulary=words" in error
 
 
 def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):

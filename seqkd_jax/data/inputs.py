@@ -25,6 +25,7 @@ from .vocab import SPECIAL, Vocabulary, WordVocabulary, build_words
 SEPARATOR = "-|-"
 START, END = "{", "}"  # of a word; they have the ids that BOS and EOS have in words
 FORMAT = "seqkd-inputs-1"
+CHARACTERS = 500  # known ones, special ones counted, as in seq2seq-attn
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def build_inputs(
     return InputVocabulary(words, features, known, max_word)
 
 
-def character_vocabulary(words: Iterable[str], size: int = 500) -> tuple[str, ...]:
+def character_vocabulary(words: Iterable[str], size: int = CHARACTERS) -> tuple[str, ...]:
     """The most frequent characters, after PAD, UNK and the two ends of a word."""
     counts = Counter(c for word in words for c in word)
     ranked = sorted(counts, key=lambda c: (-counts[c], c))

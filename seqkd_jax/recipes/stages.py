@@ -31,7 +31,7 @@ from ..data import (
     plan_buckets,
     train_pieces,
 )
-from ..data.inputs import inputs_of, spelling_of
+from ..data.inputs import CHARACTERS, build_inputs, inputs_of, spelling_of
 from ..distill.nbest import NBest
 from ..distill.teacher_cache import TeacherCache
 from ..distill.translate import lines_digest, translate_corpus
@@ -79,6 +79,15 @@ class Lab:
             )
 
         sides = [list(side) for side in zip(*self.corpus.train, strict=True)]
+        if plan.features or plan.characters != "none":
+            if plan.vocabulary != "words" or plan.shared_vocabulary:
+                raise ValueError(
+                    "features and characters are those of words: give vocabulary=words, and each "
+                    "side its own."
+                )
+            spelt = CHARACTERS if plan.characters in ("source", "both") else 0
+            size, lower = plan.vocabulary_size, plan.lower
+            return build_inputs(sides[0], size, characters=spelt, lower=lower), make(sides[1])
         if plan.shared_vocabulary:
             shared = make(sides[0] + sides[1])
             return shared, shared
@@ -149,7 +158,8 @@ def train(
         raise ValueError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
-    inputs = inputs_of(inputs or Inputs(), src_vocab, tgt_vocab)
+    spelt = int(plan.characters in ("target", "both"))
+    inputs = inputs_of(inputs or Inputs(tgt_characters=spelt), src_vocab, tgt_vocab)
     config = Config(src_vocab.size, tgt_vocab.size, **vars(size), inputs=inputs)
     model = attention_lstm(config, spelling_of(inputs, tgt_vocab))
     describe_model(

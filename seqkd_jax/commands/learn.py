@@ -1,0 +1,150 @@
+"""Commands that train: an experiment, one model, a smaller one."""
+
+import jax
+import numpy as np
+from tabulate import tabulate
+
+from .. import __main__ as arguments
+from .. import recipes
+from ..compress.prune import every_array, no_embedding
+from ..data import Corpus, check_same, corpus_from_files, load_corpus
+from ..data.text import PathLike
+from ..distill.teacher_cache import open_teacher_cache
+from ..plan import PLANS, Plan
+from ..report.compressed import compressed_table
+from ..report.table import table
+from ..train.model_folder import load_model
+from .process import prepare
+
+
+def run(command: arguments.Run) -> None:
+    """Trains and evaluates rows of Table 1, and prints the table."""
+    prepare()
+    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
+    rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
+    truth = None
+    if command.corpus.data == "grammar":
+        truth = recipes.grammar_truth(lab.corpus.test)
+    print(table(recipes.run(lab, rows, truth), truth))
+
+
+def demo(command: arguments.Demo) -> None:
+    """Runs the main rows on the generated corpus."""
+    corpus = arguments.Corpus(data="grammar")
+    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"]))
+
+
+def train(command: arguments.Train) -> None:
+    """Trains one model."""
+    prepare()
+    teacher = load_model(command.teacher) if command.teacher else None
+    start = load_model(command.start) if command.start else None
+    if command.teacher_cache and not teacher:
+        raise ValueError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
+    cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
+    if teacher and start:
+        check_same(start.tgt_vocab, teacher.tgt_vocab)
+    plan = Plan(
+        vocabulary=command.vocabulary,
+        vocabulary_size=command.vocabulary_size,
+        shared_vocabulary=command.shared_vocabulary,
+        features=command.features,
+        characters=command.characters,
+        lower=command.lower,
+        tokenize=command.tokenize,
+        seed=command.seed,
+    )
+    lab = recipes.Lab(command.out, _corpus(command.corpus), plan)
+    given = start or teacher
+    trained = recipes.train(
+        lab,
+        "",
+        command.size,
+        lab.corpus.train,
+        command.training,
+        alpha=command.alpha if teacher else 0.0,
+        teacher=teacher,
+        cache=cache,
+        start=start,
+        vocabularies=(given.src_vocab, given.tgt_vocab) if given else None,
+    )
+    print(f"{command.out}: trained; parameters {trained.digest[:12]}.")
+
+
+def prune(command: arguments.Prune) -> None:
+    """Prunes a model and trains what is left."""
+    prepare()
+    start = load_model(command.model)
+    lab = recipes.Lab(
+        command.out,
+        _corpus(command.corpus),
+        Plan(tokenize=command.tokenize, seed=command.seed),
+    )
+    pruned = recipes.prune(
+        lab,
+        "",
+        start,
+        lab.corpus.train,
+        command.training,
+        ratios=command.ratio,
+        scheme=command.scheme,
+        obd=command.saliency == "obd",
+        prunable=no_embedding if command.keep_embeddings else every_array,
+    )
+    leaves = jax.tree.leaves(pruned.params)
+    left, of = (sum(map(count, leaves)) for count in (np.count_nonzero, np.size))
+    print(f"{command.out}: {left:,} of {of:,} weights left; parameters {pruned.digest[:12]}.")
+
+
+def compress(command: arguments.Compress) -> None:
+    """Writes a compressed model, and prints what each stage saved."""
+    prepare()
+    trained, given = load_model(command.model), command.corpus
+    if given.data or given.train:
+        plan = Plan(tokenize=command.tokenize, seed=command.seed)
+        lab = recipes.Lab(command.out, _corpus(given), plan)
+        pairs = lab.corpus.train
+        trained = recipes.share_values(
+            lab, "values", trained, pairs, command.training, command.bits
+        )
+    sizes = recipes.compress(command.out, trained, command.bits)
+    stages = {
+        "float32": sizes.dense,
+        "without zeros": sizes.sparse,
+        f"{command.bits}-bit values": sizes.shared,
+        "Huffman codes (the file)": sizes.huffman,
+    }
+    lines = [[name, f"{size:,}", f"{sizes.dense / size:.1f}x"] for name, size in stages.items()]
+    align = ("left", "right", "right")
+    print(tabulate(lines, ["", "bytes", "smaller"], disable_numparse=True, colalign=align))
+
+
+def table3(command: arguments.Table3) -> None:
+    """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
+    prepare()
+    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
+    print(compressed_table(recipes.table3(lab)))
+
+
+def _corpus(given: arguments.Corpus) -> Corpus:
+    if given.data and given.train:
+        raise ValueError("Give either --data NAME or --train SOURCE TARGET, not both.")
+    if given.data:
+        return load_corpus(given.data, given.pair, given.form)
+    if not given.train or not given.valid:
+        raise ValueError(
+            "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
+            "--valid SOURCE TARGET."
+        )
+    train, valid, test = map(_files, (given.train, given.valid, given.test or given.valid))
+    return corpus_from_files(train, valid, test)
+
+
+def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:
+    match paths:
+        case (both,):
+            return both
+        case (source, target):
+            return source, target
+    names = " ".join(map(str, paths))
+    raise ValueError(f"{names}: give two files, source and target, or one .tsv file with both.")

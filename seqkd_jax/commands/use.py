@@ -1,0 +1,154 @@
+"""Commands that put models to use: translate, score, extract."""
+
+import functools
+import io
+import math
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from .. import __main__ as arguments
+from ..data import check_same, encode_pairs
+from ..data.inputs import spelling_of
+from ..data.text import atomic_write, decode_lines, read_lines, read_pairs, write_lines
+from ..distill.nbest import NBest
+from ..distill.shortlist import Shortlist, fit_shortlist
+from ..distill.translate import translate_texts
+from ..distill.unknown import check_replaceable, read_dictionary, without_unknown
+from ..evaluate import log_probs
+from ..models.attention_lstm import states
+from ..models.ensemble import ensemble
+from ..train.model_folder import Trained, load_model
+from .process import prepare
+
+
+def translate(command: arguments.Translate) -> None:
+    """Translates lines of text."""
+    prepare()
+    trained = _ensemble([load_model(folder) for folder in command.models])
+    if command.dictionary and not command.replace_unk:
+        raise ValueError("--dictionary is for unknown words: give --replace-unk as well.")
+    dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
+    if command.replace_unk:
+        check_replaceable(trained)
+    if command.source:
+        lines = read_lines(command.source)
+    else:
+        lines = decode_lines(sys.stdin.buffer.read(), "standard input")
+    shortlist = (
+        fitted_shortlist(trained, read_pairs(*command.shortlist)) if command.shortlist else None
+    )
+    with tqdm(total=len(lines), desc="translating", unit="sent", disable=None) as bar:
+        nbest = translate_texts(
+            trained.model,
+            trained.params,
+            lines,
+            trained.src_vocab,
+            trained.tgt_vocab,
+            command.search,
+            shortlist=shortlist,
+            bar=bar,
+        )
+    if command.replace_unk:
+        nbest = without_unknown(trained, lines, nbest, dictionary)
+    written = [line for n in nbest for line in _shown(n, command)]
+    if command.out:
+        write_lines(command.out, written)
+    else:
+        sys.stdout.write("".join(line + "\n" for line in written))
+
+
+def score(command: arguments.Score) -> None:
+    """Prints log-probabilities."""
+    prepare()
+    trained = load_model(command.model)
+    pairs = read_pairs(command.source, command.target)
+    encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
+    scores = dict(
+        zip(
+            encoded.index.tolist(),
+            log_probs(trained.model, trained.params, encoded).tolist(),
+            strict=True,
+        )
+    )
+    for place in range(len(pairs)):
+        print(f"{scores[place]:.4f}" if place in scores else "")
+    print(encoded.report, file=sys.stderr)
+    if scores:
+        total, tokens = sum(scores.values()), sum(map(len, encoded.tgt))
+        print(
+            f"average {total / len(scores):.4f} a pair, {total / tokens:.4f} a token; "
+            f"perplexity {math.exp(-total / tokens):.4f}",
+            file=sys.stderr,
+        )
+
+
+def extract(command: arguments.Extract) -> None:
+    """Writes what a model holds while it reads and predicts pairs of sentences."""
+    prepare()
+    trained = load_model(command.model)
+    config, spelling = trained.config, spelling_of(trained.config.inputs, trained.tgt_vocab)
+    pairs = read_pairs(command.source, command.target)
+    encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
+    run = jax.jit(functools.partial(states, config, spelling=spelling))
+    rows: dict[str, list[np.ndarray]] = {}
+    with tqdm(total=len(encoded.src), desc="extracting", unit="sent", disable=None) as bar:
+        for src, tgt in zip(encoded.src, encoded.tgt, strict=True):
+            # A few shapes only: lengths are rounded up, and padding is cut off again.
+            found = run(trained.params, padded(src), padded(tgt))
+            for name, x in found.items():
+                x = np.asarray(x)[: len(src) if name == "encoder" else len(tgt)]
+                x = x[:, : len(src)].reshape(-1) if name == "attention" else x
+                rows.setdefault(name, []).append(x)
+            bar.update()
+    arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
+    for side, ids in ("source", encoded.src), ("target", encoded.tgt):
+        arrays[f"{side}_offsets"] = np.cumsum([0, *map(len, ids)])
+    arrays["lines"] = encoded.index + 1
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    atomic_write(command.out, file.getvalue())
+    print(f"{command.out}: {len(encoded.src):,} pairs; {', '.join(arrays)}.")
+
+
+def padded(ids: np.ndarray) -> np.ndarray:
+    """Ids [S] or rows of ids [S, C], filled with PAD to a multiple of 8."""
+    return np.pad(ids, ((0, -len(ids) % 8), *((0, 0) for _ in ids.shape[1:])))
+
+
+def fitted_shortlist(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Shortlist:
+    """Fits a shortlist for a model."""
+    vocabularies = trained.src_vocab, trained.tgt_vocab
+    sizes = [vocabulary.size for vocabulary in vocabularies]
+    return fit_shortlist(encode_pairs(pairs, *vocabularies), *sizes)
+
+
+def _ensemble(members: Sequence[Trained]) -> Trained:
+    if not members:
+        raise ValueError("Name at least one folder of a trained model.")
+    first = members[0]
+    for other in members[1:]:
+        check_same(first.src_vocab, other.src_vocab)
+        check_same(first.tgt_vocab, other.tgt_vocab)
+    if len(members) == 1:
+        return first
+    return Trained(
+        first.config,
+        ensemble([member.model for member in members]),
+        tuple(member.params for member in members),
+        first.src_vocab,
+        first.tgt_vocab,
+    )
+
+
+def _shown(nbest: NBest, command: arguments.Translate) -> list[str]:
+    """Lines of one sentence: the translation, or the n-best list as Moses writes it."""
+    if command.search.n_best > 1:
+        ranked = zip(nbest.texts, nbest.scores, strict=True)
+        return [f"{nbest.index} ||| {text} ||| {score:.4f}" for text, score in ranked]
+    if command.scores:
+        return [f"{nbest.log_probs[0]:.4f}\t{nbest.texts[0]}"]
+    return [nbest.texts[0]]
