@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tables_are_those_of_the_results_that_were_measured():
-    assert len(PLACE.findall(README)) == 3
+    assert len(PLACE.findall(README)) >= 4
     assert fill_tables(README, ROOT) == README, "python -m seqkd_jax.report README.md"
 
 
