@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.test_util import check_grads
 from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
 from seqkd_jax.base import EOS, PAD, Example
@@ -85,6 +86,13 @@ def test_the_guided_loss_is_that_of_the_attention_weights(loss):
         log_probs = np.asarray(jax.nn.log_softmax(logits))
         want -= 0.5 * sum(log_probs[t, word] for t, word in enumerate(tgt) if word != PAD)
     np.testing.assert_allclose(total.sum, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [alignment_mse, alignment_ce])
+def test_the_gradient_is_that_of_finite_differences(loss):
+    weights, aligned = jnp.array([0.2, 0.5, 0.3]), jnp.array([0.5, 0.0, 0.5])
+    check_grads(lambda w: loss(w, 0, aligned), (weights,), 1, ["rev"], eps=1e-2)
+    assert not jax.grad(loss)(weights, 0, jnp.zeros(3)).any()
 
 
 def test_guided_training_moves_attention_to_the_links():

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
-from seqkd_jax.base import BOS, EOS, PAD, shift_right
+from seqkd_jax.base import BOS, EOS, PAD, Example, shift_right
 from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
 from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
 from seqkd_jax.models.stack import Level, init_stack, read_below, rise, run_stack
 from seqkd_jax.plan import Parts
+from seqkd_jax.train.state import clipped_adam, init_state
+from seqkd_jax.train.steps import make_train_step
 
 SMALL = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2, dropout=0.0)
 
@@ -338,3 +340,27 @@ def test_the_decoder_starts_from_the_layers_beside_it():
         want = ([zero] * 3 + finals(p.encoder))[-c.layers :]
         _, state = jax.jit(attention_lstm(c).encode)(p, src)
         assert largest_difference(state.layers, tuple(want)) < 1e-6
+
+
+@pytest.mark.slow
+def test_without_attention_a_reversed_source_is_copied_sooner():
+    """Sutskever et al. 2014, section 3.3; the same parameters, sentences and steps."""
+    words, length, rows, steps = 8, 6, 32, 400
+
+    def loss_after_training(reverse):
+        c = Config(12, 12, 16, 48, 1, dropout=0.0, parts=Parts("none", reverse_source=reverse))
+        model, tx = attention_lstm(c), clipped_adam(5e-3)
+        step = make_train_step(model, tx)
+
+        def learn(state, number):
+            key = jax.random.fold_in(jax.random.key(4), number)
+            src = jax.random.randint(key, (rows, length), 4, 4 + words)
+            tgt = jnp.pad(src, ((0, 0), (0, 1)), constant_values=EOS)
+            batch = Example(src, tgt, jnp.ones(rows), jnp.arange(rows))
+            state, metrics = step(state, batch, jax.random.key(0))
+            return state, metrics["loss"]
+
+        run = jax.jit(lambda state: jax.lax.scan(learn, state, jnp.arange(steps)))
+        return float(run(init_state(model, tx, jax.random.key(3)))[1][-20:].mean())
+
+    assert loss_after_training(True) < 0.8 * loss_after_training(False)
