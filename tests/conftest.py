@@ -5,6 +5,8 @@ import tempfile
 
 # Commands keep downloads and compiled programs in the user's cache; tests leave it alone.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqkd-cache-")
+# XLA has been seen to die while it wrote a program there, once in some thousand programs.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 # Half of the suite's time would be LLVM polishing programs that run once.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
