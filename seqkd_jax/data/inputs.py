@@ -6,6 +6,7 @@ A token becomes a row of ids: the word, its features, its characters between ``{
 characters are those of the text, so an unknown word is still spelt.
 """
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -75,7 +76,7 @@ class InputVocabulary:
             row += spelled(word, self._character_ids, self.max_word)
         return tuple(row)
 
-    @property
+    @functools.cached_property
     def _character_ids(self) -> dict[str, int]:
         return {c: n for n, c in enumerate(self.characters)}
 
