@@ -147,6 +147,7 @@ def states(
     """
     table = None if spelling is None else spelling.table
     model = attention_lstm(config, spelling)
+    params = jax.tree.map(jnp.asarray, params)  # those of a loaded model are numpy arrays
 
     def step(state: DecoderState, word: Array):
         hidden, state = model.step(params, memory, state, word)
