@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -363,7 +363,7 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
     size, training = plan.student, plan.student_training
     if name.endswith("teacher"):
         size, training = plan.teacher, plan.teacher_training
-    model = attention_lstm(Config(src_vocab.size, tgt_vocab.size, **asdict(size)))
+    model = attention_lstm(Config(src_vocab.size, tgt_vocab.size, **vars(size)))
     loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     train = _Trainer(model, loss, training.rate)
 

@@ -25,3 +25,10 @@ def corpora_folder() -> str:
     if not folder:
         pytest.skip("SEQKD_DATA does not name a folder with parallel text")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgetful():
+    """Programs of one file are of little use to the next, and thousands fill the memory."""
+    yield
+    jax.clear_caches()

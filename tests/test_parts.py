@@ -67,7 +67,13 @@ SYSTEMS = {
 }
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+# Whose parts others have, too.
+SLOW = {"dot", "concat", "local-m", "shallow encoder, symbols", "fast-forward, no attention"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SYSTEMS]
+)
 def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     """Stepping is differentiated by JAX alone; padding on both sides changes nothing."""
     model = attention_lstm(SYSTEMS[name])
