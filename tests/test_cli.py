@@ -198,6 +198,7 @@ def test_states_and_attention_are_written_for_each_token(files, capsys):
     assert arrays["lines"].tolist() == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_words_with_features_are_spelt_and_translated(files, capsys):
     folder = files / "rich"
     folder.mkdir()

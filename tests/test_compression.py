@@ -18,6 +18,7 @@ from seqkd_jax.report.results import fill_tables
 from seqkd_jax.train.model_folder import load_model
 
 EPOCH = Training(epochs=1, tokens_per_batch=64)
+pytestmark = pytest.mark.slow
 
 
 def zeros(trained):

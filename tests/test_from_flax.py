@@ -169,6 +169,7 @@ def training(name):
     return step, jax.jit(step), init_state(MODELS[name], TX, jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_a_module_learns_as_a_student_on_one_device_and_on_four(name):
     step, on_one, one = training(name)

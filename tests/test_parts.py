@@ -68,7 +68,14 @@ SYSTEMS = {
 
 
 # Whose parts others have, too.
-SLOW = {"dot", "concat", "local-m", "shallow encoder, symbols", "fast-forward, no attention"}
+SLOW = {
+    "dot",
+    "concat",
+    "local-m",
+    "deep-ed",
+    "shallow encoder, symbols",
+    "fast-forward, no attention",
+}
 
 
 @pytest.mark.parametrize(
