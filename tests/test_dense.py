@@ -20,7 +20,7 @@ def loss(product):
     return lambda x, w: jnp.sin(product(x, w)).sum()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     leading=st.lists(st.integers(1, 3), max_size=3),
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -86,7 +86,7 @@ FOUR = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(FOUR)
 def test_any_lists_come_back(lists):
     """Even hypotheses that are e^-120 times as probable as the best."""
