@@ -15,13 +15,11 @@ listed to what that leaves. ``topk_shards`` knows the files.
 
 import functools
 import hashlib
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +29,7 @@ from tqdm import tqdm
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
 from ..data import Encoded, batches, plan_buckets
 from ..train.parallel import pmap_rows
+from .shards import work_through
 from .topk_shards import (
     FORMAT,
     KEY_BYTES,
@@ -191,29 +190,24 @@ def cache_teacher(
         tokens_per_batch=tokens_per_batch,
     )
 
-    def make(number: int) -> bool:
-        """Makes one shard, unless another worker has it or had it."""
-        path = folder / shard_name(number, shards)
-        try:
-            with filelock.FileLock(folder / f".shard-{number:05d}.lock", timeout=0):
-                if path.exists():
-                    return False
-                part = slice(number * SHARD_PAIRS, (number + 1) * SHARD_PAIRS)
-                some = replace(
-                    pairs, src=pairs.src[part], tgt=pairs.tgt[part], index=pairs.index[part]
-                )
-                shard, nats = _ask(model, params, some, keys[part], plan, header, bar)
-                write_shard(path, header | {"shard": number, "nats": nats}, shard)
-                return True
-        except filelock.Timeout:
-            return False
+    def make(number: int) -> None:
+        part = slice(number * SHARD_PAIRS, (number + 1) * SHARD_PAIRS)
+        some = replace(pairs, src=pairs.src[part], tgt=pairs.tgt[part], index=pairs.index[part])
+        shard, nats = _ask(model, params, some, keys[part], plan, header, bar)
+        write_shard(
+            folder / shard_name(number, shards), header | {"shard": number, "nats": nats}, shard
+        )
 
     with tqdm(total=len(keys), desc=progress, unit="pair", disable=progress is None) as bar:
-        while len(done := complete_shards(folder, header)) < shards:
-            bar.n = min(len(keys), len(done) * SHARD_PAIRS)
-            bar.refresh()
-            if not any([make(number) for number in range(shards) if number not in done]):
-                time.sleep(1)  # what is missing is in other workers' hands
+        work_through(
+            folder,
+            shards,
+            lambda number: folder / shard_name(number, shards),
+            lambda: complete_shards(folder, header),
+            make,
+            bar,
+            SHARD_PAIRS,
+        )
     return open_teacher_cache(folder)
 
 

@@ -6,14 +6,12 @@ can be resumed, finished by any number of workers, and traced to what made them.
 
 import functools
 import hashlib
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +24,7 @@ from ..plan import GREEDY, Search
 from ..search import beam_search, gnmt, mean_per_token, no_penalty
 from ..train.parallel import pmap_rows
 from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
+from .shards import work_through
 from .shortlist import Shortlist
 
 LIVE_ROWS = 512  # hypotheses decoded together: sentences times beam
@@ -225,28 +224,24 @@ def translate_corpus(
     }
     shards = max(1, -(-len(lines) // SHARD_SENTENCES))
 
-    def decode(shard: int) -> bool:
-        """Makes one shard, unless another worker has it or had it."""
-        try:
-            with filelock.FileLock(folder / f".shard-{shard:05d}.lock", timeout=0):
-                if shard_path(folder, shard, shards).exists():
-                    return False
-                first = shard * SHARD_SENTENCES
-                part = lines[first : first + SHARD_SENTENCES]
-                nbest = translate_texts(
-                    model, params, part, src_vocab, tgt_vocab, search, first=first, bar=bar
-                )
-                write_shard(folder, shard, shards, header, nbest)
-                return True
-        except filelock.Timeout:
-            return False
+    def decode(shard: int) -> None:
+        first = shard * SHARD_SENTENCES
+        part = lines[first : first + SHARD_SENTENCES]
+        nbest = translate_texts(
+            model, params, part, src_vocab, tgt_vocab, search, first=first, bar=bar
+        )
+        write_shard(folder, shard, shards, header, nbest)
 
     with tqdm(total=len(lines), desc=progress, unit="sent", disable=progress is None) as bar:
-        while len(done := complete_shards(folder, header)) < shards:
-            bar.n = min(len(lines), len(done) * SHARD_SENTENCES)
-            bar.refresh()
-            if not any([decode(shard) for shard in range(shards) if shard not in done]):
-                time.sleep(1)  # what is missing is in other workers' hands
+        work_through(
+            folder,
+            shards,
+            lambda shard: shard_path(folder, shard, shards),
+            lambda: complete_shards(folder, header),
+            decode,
+            bar,
+            SHARD_SENTENCES,
+        )
     return read_nbest(folder)[1]
 
 
