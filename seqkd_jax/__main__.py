@@ -64,7 +64,7 @@ class Train:
     teacher_cache: Path | None = None
     """Folder that the cache command wrote for these pairs: the teacher need not run."""
     start: Path | None = None
-    """Folder of a trained model to start from (fine-tuning); its vocabularies are taken over."""
+    """Folder of a trained model that goes on (fine-tuning); it brings shape and vocabularies."""
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
     """Kind of vocabulary, where no teacher or start brings one."""
     vocabulary_size: int | None = 8000

@@ -323,10 +323,12 @@ def test_models_with_different_vocabularies_are_not_mixed(files, refused):
     error = refused("translate", files / "big", files / "other", "--source", files / "test.src")
     assert "different vocabularies: both have" in error and "but id" in error
     error = refused(
-        *("train", *corpus(files), *SIZE, *SHORT, "--out", files / "y"),
+        *("train", *corpus(files), *SHORT, "--out", files / "y"),
         *("--teacher", files / "big", "--start", files / "other"),
     )
     assert "different vocabularies" in error
+    begun = ["train", *corpus(files), *SIZE, "--out", files / "y", "--start", files / "other"]
+    assert "--start brings the shape of the model" in refused(*begun)
 
 
 def test_a_damaged_model_is_named_and_not_loaded(files, refused):

@@ -7,10 +7,10 @@ from tabulate import tabulate
 from .. import __main__ as arguments
 from .. import recipes
 from ..compress.prune import every_array, no_embedding
-from ..data import Corpus, check_same, corpus_from_files, load_corpus
+from ..data import Corpus, corpus_from_files, load_corpus
 from ..data.text import PathLike
 from ..distill.teacher_cache import open_teacher_cache
-from ..plan import PLANS, Plan
+from ..plan import PLANS, Plan, Size
 from ..report.compressed import compressed_table
 from ..report.table import table
 from ..train.model_folder import load_model
@@ -42,8 +42,8 @@ def train(command: arguments.Train) -> None:
     if command.teacher_cache and not teacher:
         raise ValueError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
     cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
-    if teacher and start:
-        check_same(start.tgt_vocab, teacher.tgt_vocab)
+    if start and command.size != Size():
+        raise ValueError("--start brings the shape of the model: leave its settings out.")
     plan = Plan(
         vocabulary=command.vocabulary,
         vocabulary_size=command.vocabulary_size,
@@ -55,18 +55,16 @@ def train(command: arguments.Train) -> None:
         seed=command.seed,
     )
     lab = recipes.Lab(command.out, _corpus(command.corpus), plan)
-    given = start or teacher
     trained = recipes.train(
         lab,
         "",
-        command.size,
+        start or command.size,
         lab.corpus.train,
         command.training,
         alpha=command.alpha if teacher else 0.0,
         teacher=teacher,
         cache=cache,
-        start=start,
-        vocabularies=(given.src_vocab, given.tgt_vocab) if given else None,
+        vocabularies=(teacher.src_vocab, teacher.tgt_vocab) if teacher else None,
     )
     print(f"{command.out}: trained; parameters {trained.digest[:12]}.")
 

@@ -15,8 +15,7 @@ from ..compress.deep import share_weights
 from ..compress.format import Sizes, write_compressed
 from ..compress.obd import fisher_diagonal, saliencies
 from ..data import batches, encode_pairs, plan_buckets
-from ..models.attention_lstm import Config
-from ..plan import Size, Training
+from ..plan import Training
 from ..train.fit import claim
 from ..train.model_folder import COMPRESSED, Trained, describe_model
 from .stages import Lab, Pairs, train
@@ -70,13 +69,10 @@ def prune(
         return train(
             lab,
             name if last else str(Path(name) / f"round-{100 * ratio:g}"),
-            size_of(start.config),
+            dataclasses.replace(start, params=params),
             pairs,
             training,
-            start=dataclasses.replace(start, params=params),
-            vocabularies=(start.src_vocab, start.tgt_vocab),
             mask=mask,
-            inputs=start.config.inputs,
         ).params
 
     left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
@@ -91,13 +87,10 @@ def share_values(
     return train(
         lab,
         name,
-        size_of(start.config),
+        start,
         pairs,
         training,
-        start=start,
-        vocabularies=(start.src_vocab, start.tgt_vocab),
         shared=share_weights(start.params, bits),
-        inputs=start.config.inputs,
     )
 
 
@@ -110,11 +103,6 @@ def compress(folder: str | Path, trained: Trained, bits: int) -> Sizes:
     describe_model(folder, trained.config, trained.src_vocab, trained.tgt_vocab, made_by)
     with claim(Path(folder)):
         return write_compressed(Path(folder) / COMPRESSED, share_weights(trained.params, bits))
-
-
-def size_of(config: Config) -> Size:
-    """The shape of a model but for its vocabularies."""
-    return Size(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Size)})
 
 
 def _obd(lab: Lab, start: Trained, params: Params, pairs: Pairs) -> Params:

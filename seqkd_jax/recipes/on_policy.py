@@ -14,11 +14,10 @@ def on_policy(lab: Lab) -> Trained:
     return train(
         lab,
         "on-policy",
-        lab.plan.student,
+        baseline(lab),
         lab.corpus.train,
         lab.plan.fine_tuning,
         alpha=1.0,
         teacher=teacher(lab),
-        start=baseline(lab),
         on_policy=lab.plan.on_policy,
     )

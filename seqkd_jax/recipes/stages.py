@@ -107,14 +107,13 @@ def lab(
 def train(
     lab: Lab,
     name: str,
-    size: Size,
+    begin: Size | Trained,
     pairs: Pairs,
     training: Training,
     *,
     alpha: float = 0.0,
     teacher: Trained | None = None,
     cache: TeacherCache | None = None,
-    start: Trained | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     mask: Params = None,
     shared: Shared | None = None,
@@ -127,24 +126,31 @@ def train(
     Args:
       lab: the lab.
       name: of the stage.
-      size: of the model.
+      begin: the shape of a new model, or a trained one that goes on (fine-tuning).
       pairs: to train on.
       training: settings.
       alpha: weight of ``word_kd`` in the loss.
       teacher: for ``word_kd``; without weight it only has to share the vocabularies.
       cache: of the teacher on these pairs, read in place of letting the teacher run.
-      start: the model to start from (fine-tuning).
-      vocabularies: source and target; the lab's own if left out.
+      vocabularies: of a new model, source and target; the lab's own if left out.
       mask: of the weights that are trained; all others are exactly 0.
       shared: the weights as shared values, of which training moves the values. They are what the
         folder's checkpoints hold.
-      inputs: of characters: shapes, and whether target words are spelt. What the source's
-        vocabulary has besides words is read.
+      inputs: of a new model's characters: shapes, and whether target words are spelt. What the
+        source's vocabulary has besides words is read.
       weights: of each pair; None for 1.
       on_policy: how often targets are the student's own; None for never.
     """
     folder, plan = lab.folder / name, lab.plan
-    src_vocab, tgt_vocab = vocabularies or lab.vocabularies
+    start = begin if isinstance(begin, Trained) else None
+    if isinstance(begin, Trained):
+        config, src_vocab, tgt_vocab = begin.config, begin.src_vocab, begin.tgt_vocab
+    else:
+        src_vocab, tgt_vocab = vocabularies or lab.vocabularies
+        spelt = int(plan.characters in ("target", "both"))
+        inputs = inputs_of(inputs or Inputs(tgt_characters=spelt), src_vocab, tgt_vocab)
+        config = Config(src_vocab.size, tgt_vocab.size, **vars(begin), inputs=inputs)
+    model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     if teacher:
         check_same(tgt_vocab, teacher.tgt_vocab)
         check_same(src_vocab, teacher.src_vocab)
@@ -158,10 +164,6 @@ def train(
         raise ValueError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
-    spelt = int(plan.characters in ("target", "both"))
-    inputs = inputs_of(inputs or Inputs(tgt_characters=spelt), src_vocab, tgt_vocab)
-    config = Config(src_vocab.size, tgt_vocab.size, **vars(size), inputs=inputs)
-    model = attention_lstm(config, spelling_of(inputs, tgt_vocab))
     describe_model(
         folder,
         config,

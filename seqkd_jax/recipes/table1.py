@@ -3,24 +3,22 @@
 from collections.abc import Callable
 
 from ..distill import select
-from ..plan import Size
 from ..train.model_folder import Trained
 from .stages import Lab, Pairs, nbest, train
 
 
-def fine_tune(lab: Lab, name: str, start: Trained, size: Size, *, alpha: float = 0.0) -> Trained:
+def fine_tune(lab: Lab, name: str, start: Trained, *, alpha: float = 0.0) -> Trained:
     """Seq-Inter: goes on from a trained model at a lower rate, on the hypotheses closest to the
     references (Kim & Rush 2016, section 3.3).
     """
     return train(
         lab,
         name,
-        size,
+        start,
         seq_inter_pairs(lab),
         lab.plan.fine_tuning,
         alpha=alpha,
         teacher=teacher(lab) if alpha else None,
-        start=start,
     )
 
 
@@ -84,28 +82,28 @@ def seq_kd_word_kd(lab: Lab) -> Trained:
 
 def teacher_seq_inter(lab: Lab) -> Trained:
     """The teacher, taught by itself."""
-    return fine_tune(lab, "teacher+seq-inter", teacher(lab), lab.plan.teacher)
+    return fine_tune(lab, "teacher+seq-inter", teacher(lab))
 
 
 def baseline_seq_inter(lab: Lab) -> Trained:
     """The baseline, then Seq-Inter."""
-    return fine_tune(lab, "baseline+seq-inter", baseline(lab), lab.plan.student)
+    return fine_tune(lab, "baseline+seq-inter", baseline(lab))
 
 
 def word_kd_seq_inter(lab: Lab) -> Trained:
     """Word-KD, then Seq-Inter."""
-    return fine_tune(lab, "word-kd+seq-inter", word_kd_row(lab), lab.plan.student)
+    return fine_tune(lab, "word-kd+seq-inter", word_kd_row(lab))
 
 
 def seq_kd_seq_inter(lab: Lab) -> Trained:
     """Seq-KD, then Seq-Inter."""
-    return fine_tune(lab, "seq-kd+seq-inter", seq_kd(lab), lab.plan.student)
+    return fine_tune(lab, "seq-kd+seq-inter", seq_kd(lab))
 
 
 def seq_kd_seq_inter_word_kd(lab: Lab) -> Trained:
     """Seq-KD, then Seq-Inter with the word-level mixture."""
     name = "seq-kd+seq-inter+word-kd"
-    return fine_tune(lab, name, seq_kd(lab), lab.plan.student, alpha=lab.plan.alpha)
+    return fine_tune(lab, name, seq_kd(lab), alpha=lab.plan.alpha)
 
 
 TABLE1: dict[str, Callable[[Lab], Trained]] = {
