@@ -42,6 +42,14 @@ def smoothed_nll(epsilon: float) -> TokenLoss:
     return loss
 
 
+@jax.custom_jvp
 def _pick(logits: Array, target: Array) -> Array:
-    """logits[target] as a masked sum: its gradient fuses, where an index makes a scatter."""
-    return jnp.where(jnp.arange(logits.shape[-1]) == target, logits, 0).sum()
+    """logits[target]. Its gradient is a mask, which fuses, where that of an index scatters."""
+    return logits[target]
+
+
+@_pick.defjvp
+def _pick_tangent(at, along):
+    (logits, target), (tangent, _) = at, along
+    there = jnp.arange(logits.shape[-1]) == target
+    return _pick(logits, target), jnp.where(there, tangent, 0).sum()

@@ -42,8 +42,9 @@ def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Arra
         log_p, log_q = _events(logits, teacher_logits, "word_kd")
         return -(jnp.exp(log_q) * log_p).sum()
     logits = logits.astype(jnp.float32)
-    q = jax.nn.softmax(_dense(teacher_logits, "word_kd"))
-    return jax.nn.logsumexp(logits) - (q * logits).sum()
+    q = _dense(teacher_logits, "word_kd")
+    q = jnp.exp(q - q.max())  # times its sum
+    return jax.nn.logsumexp(logits) - (q * logits).sum() / q.sum()
 
 
 def word_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
