@@ -61,7 +61,7 @@ def _pair_scorer(model: Seq2Seq) -> Callable[..., np.ndarray]:
         losses = jax.vmap(lambda h, t: nll(model.project(params, h), t))(hidden, tgt)
         return -jnp.where(tgt != PAD, losses, 0).sum()
 
-    return pmap_rows(one)
+    return pmap_rows(jax.vmap(one, (None, 0, 0)))
 
 
 @functools.lru_cache(maxsize=32)

@@ -10,21 +10,23 @@ from hypothesis import strategies as st
 from jax import lax
 from small import MODEL, example, params
 
-from seqkd_jax import search
 from seqkd_jax.base import BOS, EOS, PAD, UNK
 from seqkd_jax.search import (
     Allowed,
     beam_search,
+    beam_steps,
     chain,
     gnmt,
     mean_per_token,
     no_penalty,
     nucleus,
     sample,
+    search_all,
     temperature,
     top_candidates,
     top_k,
 )
+from seqkd_jax.search.candidates import BLOCK, WORTH
 
 V, T = 6, 4  # three words that may be chosen: UNK, 4 and 5
 WORDS = (UNK, 4, 5)
@@ -261,6 +263,54 @@ def test_a_sentence_does_not_depend_on_its_neighbours(rule):
         np.testing.assert_allclose(together.scores[row], alone.scores, atol=1e-5)
 
 
+@functools.cache
+def in_places(places, beam_size, rule):
+    """A compiled search of many sentences: (tables [N, ...], limits [N]) -> Hypotheses [N, ...]."""
+
+    def steps(sentence):
+        logits, limit = sentence
+        return beam_steps(
+            *reader(logits),
+            beam_size=beam_size,
+            max_len=T,
+            limit=limit,
+            length_penalty=RULES[rule],
+        )
+
+    return jax.jit(lambda logits, limits: search_all(steps, (logits, limits), places))
+
+
+@pytest.mark.parametrize(("places", "beam_size"), [(1, 2), (3, 2), (8, 1), (11, 2), (30, 2)])
+@given(seed=SEEDS)
+@few
+def test_sentences_that_take_turns_are_searched_as_if_alone(places, beam_size, seed):
+    many = np.stack([table(seed + n) for n in range(11)])
+    many[3] = np.nan  # nothing is found, and the place is free again
+    limits = np.random.default_rng(seed).integers(1, T + 1, 11)
+    got = in_places(places, beam_size, "mean")(many, limits)
+    want = beam(beam_size, rule="mean", sentences=True)(many, limits)
+    np.testing.assert_array_equal(got.tokens, want.tokens)
+    np.testing.assert_allclose(got.scores, want.scores, atol=1e-6)
+    np.testing.assert_allclose(got.log_probs, want.log_probs, atol=1e-6)
+
+
+def test_no_place_is_empty_while_a_sentence_waits():
+    """Steps are no more than those of any schedule that leaves no place empty (Graham 1966)."""
+    places, limits, called = 4, np.array([9, 1, 2, 1, 9, 2, 1, 1, 9, 1, 2, 9, 1, 1]), []
+
+    def steps(limit):
+        def step(state, token):
+            jax.debug.callback(lambda: called.append(token))
+            return jnp.where(jnp.arange(V) == EOS, -9.0, 0.0), state
+
+        return beam_steps(step, (), beam_size=1, max_len=9, limit=limit)
+
+    found = jax.jit(lambda limits: search_all(steps, limits, places))(limits)
+    jax.effects_barrier()
+    np.testing.assert_array_equal((found.tokens[:, 0] != PAD).sum(-1), limits)
+    assert len(called) / places <= limits.sum() / places + 9 < 4 * 9
+
+
 @EVERY_RULE
 @pytest.mark.parametrize(("beam_size", "n_best"), [(1, 1), (3, 1), (3, 3)])
 def test_the_search_stops_when_nothing_better_can_come(beam_size, n_best, rule):
@@ -382,7 +432,7 @@ def test_candidates_beside_numbers_that_are_none_or_far_away(vocabulary, value):
 
 
 def test_the_candidates_were_looked_for_in_blocks():
-    assert search.WORTH <= 511 and 2 * search.BLOCK <= 511 and 512 % search.BLOCK == 0
+    assert WORTH <= 511 and 2 * BLOCK <= 511 and 512 % BLOCK == 0
 
 
 def test_log_probs_are_those_of_the_model_with_teacher_forcing():

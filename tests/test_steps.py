@@ -122,7 +122,7 @@ def test_evaluation_adds_up_over_devices_and_has_no_dropout():
 
 
 def test_rows_come_back_in_order_from_any_number_of_devices():
-    double = pmap_rows(lambda p, x, y: {"sum": p * x.sum() + y})
+    double = pmap_rows(lambda p, x, y: {"sum": p * x.sum(1) + y})
     for rows in 1, 3, 4, 9:
         x, y = np.arange(rows * 2.0).reshape(rows, 2), np.arange(rows)
         np.testing.assert_allclose(double(np.float64(2.0), x, y)["sum"], 2 * x.sum(1) + y)

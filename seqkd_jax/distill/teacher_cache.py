@@ -292,7 +292,7 @@ def _asker(model: Seq2Seq, k: int, temperature: float):
         # Position by position: V times the sentences of a batch exist at once, not its tokens.
         return lax.map(of_token, model.hidden(params, src, tgt))
 
-    return pmap_rows(one)
+    return pmap_rows(jax.vmap(one, (None, 0, 0)))
 
 
 def _log_probs(distances: np.ndarray, rest: np.ndarray) -> np.ndarray:

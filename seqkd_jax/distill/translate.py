@@ -21,13 +21,15 @@ from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
 from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
-from ..search import beam_search, gnmt, mean_per_token, no_penalty
+from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
 from ..train.parallel import pmap_rows
 from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
 from .shards import work_through
 from .shortlist import Shortlist
 
-LIVE_ROWS = 512  # hypotheses decoded together: sentences times beam
+LIVE_ROWS = 512  # hypotheses decoded together on a device, at 16 tokens of the source each
+LIVE_SENTENCES = 128  # and no more of these on a CPU, where more at a time are not faster
+WAITING = 4  # so many times as many sentences are given to a device at once
 SHARD_SENTENCES = 2000
 
 
@@ -46,29 +48,43 @@ def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hy
     program for each (model, search, max_len) and shape of the sources.
     """
 
-    def one(params: Params, src: Array, limit: Array, own: Array | None = None) -> Hypotheses:
+    def on_device(params: Params, src: Array, limit: Array, own: Array | None = None) -> Hypotheses:
         if own is not None:
             params = _restrict(*params)
-        memory, state = model.encode(params, src)
 
-        def step(state: Any, token: Array) -> tuple[Array, Any]:
-            hidden, state = model.step(params, memory, state, token)
-            logits = model.project(params, hidden)
-            return logits if own is None else jnp.where(own, logits, -jnp.inf), state
+        def steps(sentence: tuple) -> BeamSteps:
+            memory, state, limit, own = sentence
 
-        return beam_search(
-            step,
-            state,
-            beam_size=search.beam_size,
-            n_best=search.n_best,
-            max_len=max_len,
-            limit=limit,
-            min_len=search.min_len,
-            length_penalty=length_penalty(search),
-            stop_at_first=search.stop_at_first,
-        )
+            def step(state: Any, token: Array) -> tuple[Array, Any]:
+                hidden, state = model.step(params, memory, state, token)
+                logits = model.project(params, hidden)
+                return logits if own is None else jnp.where(own, logits, -jnp.inf), state
 
-    return pmap_rows(one)
+            return beam_steps(
+                step,
+                state,
+                beam_size=search.beam_size,
+                n_best=search.n_best,
+                max_len=max_len,
+                limit=limit,
+                min_len=search.min_len,
+                length_penalty=length_penalty(search),
+                stop_at_first=search.stop_at_first,
+            )
+
+        memory, state = jax.vmap(model.encode, (None, 0))(params, src)
+        places = max(1, live_tokens(search) // src.shape[1])
+        return search_all(steps, (memory, state, limit, own), places)
+
+    return pmap_rows(on_device)
+
+
+def live_tokens(search: Search) -> int:
+    """Source tokens, padding among them, of the sentences that a device decodes together."""
+    sentences = LIVE_ROWS // search.beam_size
+    if jax.default_backend() == "cpu":
+        sentences = min(sentences, LIVE_SENTENCES)
+    return 16 * max(4, sentences)
 
 
 def translate(
@@ -95,7 +111,7 @@ def translate(
     """
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
-    tokens = max(64, LIVE_ROWS * 16 // search.beam_size)
+    tokens = WAITING * live_tokens(search) * jax.local_device_count()
     for src, places in source_batches(sources, tokens_per_batch=tokens):
         # Rows that only fill the batch end at once.
         limits = np.array(

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from ..base import UNK
@@ -140,4 +141,4 @@ def _attention(trained: Trained, pairs: Sequence[tuple[str, str]]) -> dict[int, 
 
 @functools.lru_cache(maxsize=8)
 def _aligner(config: Config) -> Callable[..., np.ndarray]:
-    return pmap_rows(functools.partial(alignments, config))
+    return pmap_rows(jax.vmap(functools.partial(alignments, config), (None, 0, 0)))

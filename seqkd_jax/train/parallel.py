@@ -79,7 +79,7 @@ def pmap_total(evaluate: Callable[..., Total]) -> Callable[..., Total]:
 
 
 def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps ``function(params, *row)`` over the rows of arrays [B, ...], spread over the devices.
+    """Spreads the rows of arrays [B, ...] over the devices: ``function(params, *rows)`` on each.
 
     Each device works off its own rows and stops by itself, so a search that ends early on one
     does not wait step by step for the others. Results come back as [B, ...] numpy arrays. Rows
@@ -87,7 +87,7 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def on_device(params: Params, rows: tuple) -> Any:
-        return jax.vmap(function, (None, *(0 for _ in rows)))(params, *rows)
+        return function(params, *rows)
 
     mapped = jax.pmap(on_device, AXIS, in_axes=(None, 0), devices=jax.local_devices())
 
