@@ -35,8 +35,11 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
     parts = replace(DEEP, attention=attention)  # type: ignore[arg-type]
 
     def shape(lab: Lab) -> tuple[Size, Training]:
-        size = replace(lab.plan.student, layers=7, bidirectional=True, dropout=0.1, parts=parts)
-        return size, lab.plan.student_training
+        student, training = lab.plan.student, lab.plan.student_training
+        # Gradients that come down through the f of sixteen layers keep their size: 4H of a^2 / 3.
+        scale = (0.75 / student.hidden) ** 0.5
+        size = replace(student, layers=7, bidirectional=True, init_scale=scale, parts=parts)
+        return size, replace(training, rate=training.rate / 5, epochs=2 * training.epochs)
 
     return shape
 
