@@ -77,6 +77,7 @@ class Training:
     # sgd decays as the paper's does, half-epoch-sgd as that of Sutskever et al. 2014 (rate 0.7)
     optimizer: Literal["adam", "sgd", "half-epoch-sgd"] = "adam"
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
+    warmup: int = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
     tokens_per_batch: int = 1024  # sentences x longest side
     buckets: int = 6  # shapes of batches by length: more leave less padding, each is compiled
     microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result

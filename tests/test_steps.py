@@ -8,7 +8,13 @@ from small import MODEL, TEACHER, example, largest_difference, params
 from seqkd_jax.base import Total
 from seqkd_jax.losses import mix, nll, word_kd
 from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
-from seqkd_jax.train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
+from seqkd_jax.train.state import (
+    clipped_adam,
+    decayed_sgd,
+    half_epoch_sgd,
+    init_state,
+    warm_cosine,
+)
 from seqkd_jax.train.steps import make_eval_step, make_train_step
 
 KEY = jax.random.key(7)
@@ -134,6 +140,16 @@ def test_sharding_fills_with_rows_of_no_weight():
     assert split.src.shape == (4, 2, 5)
     np.testing.assert_array_equal(split.weight.reshape(-1)[:6], batch.weight)
     np.testing.assert_array_equal(split.weight.reshape(-1)[6:], 0)
+
+
+def test_the_rate_rises_to_its_height_and_falls_to_nothing():
+    rate = warm_cosine(0.4, steps=20, warmup=4)
+    np.testing.assert_allclose([rate(n) for n in range(5)], [0, 0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+    np.testing.assert_allclose([rate(12), rate(20)], [0.2, 0], atol=1e-7)  # half way, and the end
+    at_once = warm_cosine(0.4, steps=20)
+    np.testing.assert_allclose([at_once(0), at_once(10), at_once(20)], [0.4, 0.2, 0], atol=1e-7)
+    with pytest.raises(ValueError, match="less than all 20 steps"):
+        warm_cosine(0.4, steps=20, warmup=20)
 
 
 def test_sgd_decays_as_the_papers_latch_does():

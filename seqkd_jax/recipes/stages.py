@@ -43,7 +43,7 @@ from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
 from ..train.on_policy import drawn_at, sample_targets
-from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state
+from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state, warm_cosine
 from ..train.steps import make_train_step
 
 Pairs = list[tuple[str, str]]
@@ -233,7 +233,7 @@ def train(
 
 def _optimizer(training: Training, steps: int) -> optax.GradientTransformation:
     if training.optimizer == "adam":
-        return clipped_adam(optax.cosine_decay_schedule(training.rate, steps))
+        return clipped_adam(warm_cosine(training.rate, steps, training.warmup))
     if training.optimizer == "half-epoch-sgd":
         return half_epoch_sgd(steps // training.epochs, training.rate)
     return decayed_sgd(training.rate)

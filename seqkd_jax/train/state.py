@@ -46,6 +46,21 @@ def clipped_adam(
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
 
+def warm_cosine(rate: float, steps: int, warmup: int = 0) -> optax.Schedule:
+    """Rises from 0 to ``rate`` over ``warmup`` steps, then falls to 0 along a cosine.
+
+    ``steps`` is the number of both together. Raises ValueError unless 0 <= warmup < steps.
+    """
+    if not 0 <= warmup < steps:
+        raise ValueError(
+            f"warmup is {warmup}: it must be at least 0 and less than all {steps} steps."
+        )
+    fall = optax.cosine_decay_schedule(rate, steps - warmup)
+    if not warmup:
+        return fall
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), fall], [warmup])
+
+
 class Latch(NamedTuple):
     """State of ``decayed_sgd``."""
 
