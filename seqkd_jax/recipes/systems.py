@@ -1,7 +1,7 @@
 """Other systems that the paper builds on or is compared with, as rows of a table.
 
-Each is the lab's teacher put together from other parts, at half its width where there are many
-layers. In a notebook:
+Each is the lab's teacher, or its student where there are many layers, put together from other
+parts. In a notebook:
 
     size = dataclasses.replace(lab.plan.teacher, parts=Parts(attention="concat"))
     model = recipes.train(lab, "concat", size, lab.corpus.train, lab.plan.teacher_training)
@@ -35,20 +35,14 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
     parts = replace(DEEP, attention=attention)  # type: ignore[arg-type]
 
     def shape(lab: Lab) -> tuple[Size, Training]:
-        teacher, training = lab.plan.teacher, lab.plan.teacher_training
-        hidden = teacher.hidden // 2
-        size = replace(
-            teacher,
-            embed=teacher.embed // 2,
-            hidden=hidden,
-            layers=7,
-            bidirectional=True,
-            dropout=lab.plan.student.dropout,
-            # Gradients keep their size on the way down through f: from 4H sums, of a^2 / 3 each.
-            init_scale=(0.75 / hidden) ** 0.5,
-            parts=parts,
+        student, training = lab.plan.student, lab.plan.student_training
+        # Gradients keep their size on the way down through f: from 4H sums, of a^2 / 3 each.
+        scale = (0.75 / student.hidden) ** 0.5
+        size = replace(student, layers=7, bidirectional=True, init_scale=scale, parts=parts)
+        # At the student's rate from the first step on it never learns more than words' frequencies.
+        return size, replace(
+            training, rate=0.6 * training.rate, warmup=400, epochs=3 * training.epochs
         )
-        return size, replace(training, rate=training.rate / 4, epochs=2 * training.epochs)
 
     return shape
 
