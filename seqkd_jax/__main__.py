@@ -45,7 +45,7 @@ class Run:
     """Folder of the experiment; start again with the same one to resume."""
     plan: Annotated[Plan, Flat]
     rows: tuple[str, ...] = ("teacher", "baseline", "word-kd", "seq-kd", "seq-kd+seq-inter")
-    """Rows of the table, or: all."""
+    """Rows of Table 1, or: all of them; other systems, too: luong-dot, sutskever, deep-att, ..."""
 
 
 @dataclass(frozen=True)

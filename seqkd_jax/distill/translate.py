@@ -40,12 +40,15 @@ def length_penalty(search: Search) -> Callable[[Array], Array]:
 
 
 @functools.lru_cache(maxsize=32)
-def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hypotheses]:
+def translator(
+    model: Seq2Seq, search: Search, max_len: int, places: int | None = None
+) -> Callable[..., Hypotheses]:
     """Compiles the search: (params, src [B, S], limit [B]) -> Hypotheses [B, K, max_len], numpy.
 
+    So many of the sentences as there are ``places`` are decoded together on a device; None for all.
     For a shortlist it is called with ((params, ids [C]), src, limit, own [B, C]), of ``of_batch``;
     tokens are then places in ``ids``, and probabilities those among a sentence's own words. One
-    program for each (model, search, max_len) and shape of the sources.
+    program for each (model, search, max_len, places) and shape of the sources.
     """
 
     def on_device(params: Params, src: Array, limit: Array, own: Array | None = None) -> Hypotheses:
@@ -73,8 +76,7 @@ def translator(model: Seq2Seq, search: Search, max_len: int) -> Callable[..., Hy
             )
 
         memory, state = jax.vmap(model.encode, (None, 0))(params, src)
-        places = max(1, live_tokens(search) // src.shape[1])
-        return search_all(steps, (memory, state, limit, own), places)
+        return search_all(steps, (memory, state, limit, own), places or len(src))
 
     return pmap_rows(on_device)
 
@@ -117,7 +119,8 @@ def translate(
         limits = np.array(
             [search.limit(int(lengths[p])) if p >= 0 else 1 for p in places], np.int32
         )
-        run = translator(model, search, search.limit(src.shape[1]))
+        live = max(1, live_tokens(search) // src.shape[1])
+        run = translator(model, search, search.limit(src.shape[1]), live)
         if shortlist is None:
             found = run(params, src, limits)
         else:
