@@ -59,7 +59,7 @@ def test_a_training_step_with_a_teacher_compiles_for_eight_devices(programs, dty
 @pytest.mark.parametrize("beam_size", [1, 5])
 def test_a_search_compiles_for_eight_devices_and_none_waits_for_another(programs, beam_size):
     teacher = model("bfloat16", 256)
-    translator(teacher, Search(beam_size=beam_size), 24)
+    translator(teacher, Search(beam_size=beam_size), 24, places=ROWS // 2)
     params = jax.eval_shape(teacher.init, jax.random.key(0))
     sources = jax.ShapeDtypeStruct((DEVICES, ROWS, 16), np.int32)
     limits = jax.ShapeDtypeStruct((DEVICES, ROWS), np.int32)
