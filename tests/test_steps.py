@@ -148,8 +148,10 @@ def test_the_rate_rises_to_its_height_and_falls_to_nothing():
     np.testing.assert_allclose([rate(12), rate(20)], [0.2, 0], atol=1e-7)  # half way, and the end
     at_once = warm_cosine(0.4, steps=20)
     np.testing.assert_allclose([at_once(0), at_once(10), at_once(20)], [0.4, 0.2, 0], atol=1e-7)
-    with pytest.raises(ValueError, match="less than all 20 steps"):
-        warm_cosine(0.4, steps=20, warmup=20)
+    short = warm_cosine(0.4, steps=2, warmup=4)
+    np.testing.assert_allclose([short(1), short(2)], [0.1, 0.2], rtol=1e-6)
+    with pytest.raises(ValueError, match="warmup is -1"):
+        warm_cosine(0.4, steps=20, warmup=-1)
 
 
 def test_sgd_decays_as_the_papers_latch_does():

@@ -39,7 +39,7 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
         # Gradients keep their size on the way down through f: from 4H sums, of a^2 / 3 each.
         scale = (0.75 / student.hidden) ** 0.5
         size = replace(student, layers=7, bidirectional=True, init_scale=scale, parts=parts)
-        # At the student's own rate it never learns more than the frequencies of words.
+        # At the student's own rate and length it learnt the frequencies of words on ``grammar``.
         return size, replace(
             training, rate=training.rate / 5, warmup=400, epochs=3 * training.epochs
         )

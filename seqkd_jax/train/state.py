@@ -49,13 +49,12 @@ def clipped_adam(
 def warm_cosine(rate: float, steps: int, warmup: int = 0) -> optax.Schedule:
     """Rises from 0 to ``rate`` over ``warmup`` steps, then falls to 0 along a cosine.
 
-    ``steps`` is the number of both together. Raises ValueError unless 0 <= warmup < steps.
+    ``steps`` is the number of both together; a run that is shorter than its warm-up only rises.
+    Raises ValueError if ``warmup`` is negative.
     """
-    if not 0 <= warmup < steps:
-        raise ValueError(
-            f"warmup is {warmup}: it must be at least 0 and less than all {steps} steps."
-        )
-    fall = optax.cosine_decay_schedule(rate, steps - warmup)
+    if warmup < 0:
+        raise ValueError(f"warmup is {warmup}: a number of steps is at least 0.")
+    fall = optax.cosine_decay_schedule(rate, max(1, steps - warmup))
     if not warmup:
         return fall
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), fall], [warmup])
