@@ -65,6 +65,7 @@ class Size:
     dropout: float = 0.3  # between layers and before the output
     embed_dropout: float = 0.0  # of word embeddings; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
+    embed_scale: float | None = None  # ... and word embeddings so, if they are to start larger
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
     parts: Parts = Parts()  # what it is put together from
 

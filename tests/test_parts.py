@@ -253,6 +253,27 @@ def test_without_its_linear_part_fast_forward_is_a_plain_stack():
     assert largest_difference(run(fast, layers), run(plain, bare)) > 1e-3
 
 
+def test_what_goes_on_of_f_starts_unchanged():
+    """Whatever h is, its share of f comes on top of the half that the layer below passes on."""
+    c = dataclasses.replace(config(9, hidden=8, connections="fast-forward"), init_scale=0.1)
+    layers = init_stack(c, list(jax.random.split(jax.random.key(0), 9)), 4, 8)
+    for layer in layers[1:]:
+        np.testing.assert_array_equal(layer.inputs[:16, :16], jnp.eye(16))
+        assert abs(layer.inputs[16:]).max() <= 0.1 and abs(layer.inputs[:16, 16:]).max() <= 0.1
+    silent = [layer.replace(inputs=layer.inputs.at[16:].set(0)) for layer in layers]
+    xs, mask = jax.random.normal(jax.random.key(1), (6, 4)), jnp.ones(6, bool)
+    top = run_stack(c, tuple(silent), xs, mask, None, (False,) * 9)[0]
+    np.testing.assert_allclose(top.f[:, :16], (xs @ layers[0].inputs)[:, :16], atol=1e-6)
+
+
+def test_word_embeddings_may_start_larger_than_other_weights():
+    model = attention_lstm(dataclasses.replace(SMALL, init_scale=0.1, embed_scale=2.0))
+    p = jax.jit(model.init)(jax.random.key(0))
+    for table in (p.encoder.embedding, p.decoder.embedding):
+        assert 1 < abs(table).max() <= 2 and not table[PAD].any()
+    assert abs(p.generator.kernel).max() <= 0.1
+
+
 def test_interleaved_columns_alternate_their_directions():
     c = config(3, True, join="interleaved")
     p = params(attention_lstm(c))

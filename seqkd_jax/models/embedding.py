@@ -52,7 +52,7 @@ def init_embedding(
       characters: entries of the vocabulary of characters; 0 for word vectors.
       features: entries of each feature's vocabulary.
     """
-    scale = config.init_scale
+    scale = config.init_scale if config.embed_scale is None else config.embed_scale
     if not characters and not features:
         return uniform(key, (words, config.embed), scale).at[PAD].set(0)
     keys = jax.random.split(key, 2 + len(features))

@@ -26,11 +26,22 @@ class Level(NamedTuple):
 
 
 def init_stack(config: Config, keys: list[Array], width: int, hidden: int) -> tuple[Layer, ...]:
-    """Draws a layer for each key; the lowest reads ``width`` numbers."""
+    """Draws a layer for each key; the lowest reads ``width`` numbers.
+
+    Fast-forward connections start as the identity of the half of f that goes on: a product of
+    random matrices, one a layer, would leave little of a word at the top.
+    """
     above = 3 * hidden if config.fast_forward else hidden
     widths = [width] + [above] * (len(keys) - 1)
     cell, scale = config.parts.cell, config.init_scale
-    return tuple(init_layer(k, w, hidden, scale, cell) for k, w in zip(keys, widths, strict=True))
+    layers = [init_layer(k, w, hidden, scale, cell) for k, w in zip(keys, widths, strict=True)]
+    if config.fast_forward:
+        half = 2 * hidden
+        layers[1:] = [
+            layer.replace(inputs=layer.inputs.at[:half, :half].set(jnp.eye(half)))
+            for layer in layers[1:]
+        ]
+    return tuple(layers)
 
 
 def read_below(config: Config, below: list[Level], mask: Array | None = None) -> Array:

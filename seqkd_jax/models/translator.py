@@ -64,7 +64,7 @@ class DecoderState:
 
 
 def init_translator(config: Config, key: Array) -> Translator:
-    """Draws all parameters from U(-init_scale, init_scale)."""
+    """Draws parameters from U(-init_scale, init_scale), but for peepholes and ``init_stack``'s f."""
     hidden, scale, layers = config.hidden, config.init_scale, config.encoder_layers
     bridged = 0
     if config.parts.bridge == "state" and config.final_width != hidden:

@@ -36,12 +36,22 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
 
     def shape(lab: Lab) -> tuple[Size, Training]:
         student, training = lab.plan.student, lab.plan.student_training
-        # Gradients keep their size on the way down through f: from 4H sums, of a^2 / 3 each.
-        scale = (0.75 / student.hidden) ** 0.5
-        size = replace(student, layers=7, bidirectional=True, init_scale=scale, parts=parts)
-        # At the student's own rate and length it learnt the frequencies of words on ``grammar``.
+        size = replace(
+            student,
+            layers=7,
+            bidirectional=True,
+            init_scale=(0.75 / student.hidden) ** 0.5,  # 4H sums have the size of their parts
+            embed_scale=3**0.5,  # a variance of 1: without it, words hardly differ at the top
+            parts=parts,
+        )
+        # Small batches and a slow start: at the student's own rate and length it learnt no more than
+        # the frequencies of words on ``grammar``.
         return size, replace(
-            training, rate=training.rate / 5, warmup=400, epochs=3 * training.epochs
+            training,
+            rate=0.6 * training.rate,
+            warmup=400,
+            tokens_per_batch=training.tokens_per_batch // 2,
+            epochs=4 * training.epochs,
         )
 
     return shape
