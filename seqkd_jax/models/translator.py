@@ -64,7 +64,7 @@ class DecoderState:
 
 
 def init_translator(config: Config, key: Array) -> Translator:
-    """Draws parameters from U(-init_scale, init_scale), but for peepholes and ``init_stack``'s f."""
+    """Draws parameters from U(-init_scale, init_scale); see ``init_layer`` and ``init_stack``."""
     hidden, scale, layers = config.hidden, config.init_scale, config.encoder_layers
     bridged = 0
     if config.parts.bridge == "state" and config.final_width != hidden:

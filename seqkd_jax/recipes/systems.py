@@ -44,8 +44,8 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
             embed_scale=3**0.5,  # a variance of 1: without it, words hardly differ at the top
             parts=parts,
         )
-        # Small batches and a slow start: at the student's own rate and length it learnt no more than
-        # the frequencies of words on ``grammar``.
+        # Small batches and a slow start: with the student's own settings it learnt no more of
+        # ``grammar`` than how frequent words are.
         return size, replace(
             training,
             rate=0.6 * training.rate,
