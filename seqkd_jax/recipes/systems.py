@@ -25,10 +25,20 @@ DEEP = Parts(
 )
 # Sutskever et al. 2014: a reversed source, the encoder's last state, no attention.
 SUTSKEVER = Parts(attention="none", reverse_source=True)
+UNIT_VARIANCE = 3**0.5  # of U(-sqrt(3), sqrt(3))
 
 
 def _like_teacher(parts: Parts, **size: object) -> Callable[[Lab], tuple[Size, Training]]:
     return lambda lab: (replace(lab.plan.teacher, parts=parts, **size), lab.plan.teacher_training)
+
+
+def _sutskever(lab: Lab) -> tuple[Size, Training]:
+    # Without attention all of a sentence is in one state: that takes longer to learn.
+    teacher, training = lab.plan.teacher, lab.plan.teacher_training
+    size = replace(
+        teacher, layers=4, bidirectional=False, embed_scale=UNIT_VARIANCE, parts=SUTSKEVER
+    )
+    return size, replace(training, epochs=4 * training.epochs)
 
 
 def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
@@ -41,7 +51,7 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
             layers=7,
             bidirectional=True,
             init_scale=(0.75 / student.hidden) ** 0.5,  # 4H sums have the size of their parts
-            embed_scale=3**0.5,  # a variance of 1: without it, words hardly differ at the top
+            embed_scale=UNIT_VARIANCE,  # of words that start smaller little is left at the top
             parts=parts,
         )
         # Small batches and a slow start: with the student's own settings it learnt no more of
@@ -68,7 +78,7 @@ SHAPES: dict[str, Callable[[Lab], tuple[Size, Training]]] = {
     "skip": _like_teacher(Parts(connections="skip"), layers=3),
     "residual": _like_teacher(Parts(connections="residual"), layers=3),
     "concatenated": _like_teacher(Parts(join="concat"), bidirectional=True),
-    "sutskever": _like_teacher(SUTSKEVER, bidirectional=False, layers=4),
+    "sutskever": _sutskever,
     "deep-att": _deep("concat"),
     "deep-ed": _deep("none"),
 }
