@@ -79,11 +79,16 @@ class Training:
     optimizer: Literal["adam", "sgd", "half-epoch-sgd"] = "adam"
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
     warmup: int = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
+    clip: float = 5.0  # greatest norm of all gradients together; larger ones are scaled down
     tokens_per_batch: int = 1024  # sentences x longest side
     buckets: int = 6  # shapes of batches by length: more leave less padding, each is compiled
     microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result
     patience: int | None = None  # validations without better BLEU before it stops
     label_smoothing: float = 0.0  # of the part of the loss that sees the data
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ValueError(f"warmup is {self.warmup}: a number of steps is at least 0.")
 
 
 @dataclass(frozen=True)

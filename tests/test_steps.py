@@ -7,12 +7,14 @@ from small import MODEL, TEACHER, example, largest_difference, params
 
 from seqkd_jax.base import Total
 from seqkd_jax.losses import mix, nll, word_kd
+from seqkd_jax.plan import Training
 from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
 from seqkd_jax.train.state import (
     clipped_adam,
     decayed_sgd,
     half_epoch_sgd,
     init_state,
+    warm_adam,
     warm_cosine,
 )
 from seqkd_jax.train.steps import make_eval_step, make_train_step
@@ -150,8 +152,36 @@ def test_the_rate_rises_to_its_height_and_falls_to_nothing():
     np.testing.assert_allclose([at_once(0), at_once(10), at_once(20)], [0.4, 0.2, 0], atol=1e-7)
     short = warm_cosine(0.4, steps=2, warmup=4)
     np.testing.assert_allclose([short(1), short(2)], [0.1, 0.2], rtol=1e-6)
+    peers = optax.linear_schedule(0.0, 0.4, 4), optax.cosine_decay_schedule(0.4, 16)
+    peer = optax.join_schedules(peers, [4])
+    np.testing.assert_allclose(
+        [rate(n) for n in range(25)], [peer(n) for n in range(25)], atol=1e-6
+    )
     with pytest.raises(ValueError, match="warmup is -1"):
-        warm_cosine(0.4, steps=20, warmup=-1)
+        Training(warmup=-1)
+
+
+@pytest.mark.parametrize(
+    "make, runs", [(warm_adam, [(0.5, 8), (0.2, 3, 2)]), (half_epoch_sgd, [(8,), (1, 0.2)])]
+)
+def test_runs_of_other_lengths_and_rates_share_their_program(make, runs):
+    """What ``optax.inject_hyperparams`` moves into the state changes no update."""
+
+    def run(tx):
+        gradient, p = jnp.float32(0.3), jnp.float32(1.0)
+        state, moves, update = tx.init(p), [], jax.jit(tx.update)
+        program = update.lower(gradient, state, p).as_text()
+        for _ in range(9):
+            move, state = update(gradient, state, p)
+            moves.append(float(move))
+        return program, moves
+
+    programs = set()
+    for numbers in runs:
+        program, moves = run(optax.inject_hyperparams(make)(*numbers))
+        programs.add(program)
+        np.testing.assert_allclose(moves, run(make(*numbers))[1], rtol=1e-5, atol=1e-8)
+    assert len(programs) == 1
 
 
 def test_sgd_decays_as_the_papers_latch_does():

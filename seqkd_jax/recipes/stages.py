@@ -43,7 +43,7 @@ from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model
 from ..train.on_policy import drawn_at, sample_targets
-from ..train.state import clipped_adam, decayed_sgd, half_epoch_sgd, init_state, warm_cosine
+from ..train.state import decayed_sgd, half_epoch_sgd, init_state, warm_adam
 from ..train.steps import make_train_step
 
 Pairs = list[tuple[str, str]]
@@ -232,11 +232,15 @@ def train(
 
 
 def _optimizer(training: Training, steps: int) -> optax.GradientTransformation:
+    # The numbers are in the state, not in the program: models of one size share what is compiled.
     if training.optimizer == "adam":
-        return clipped_adam(warm_cosine(training.rate, steps, training.warmup))
+        make = optax.inject_hyperparams(warm_adam)
+        return make(training.rate, steps, training.warmup, training.clip)
     if training.optimizer == "half-epoch-sgd":
-        return half_epoch_sgd(steps // training.epochs, training.rate)
-    return decayed_sgd(training.rate)
+        per_epoch = steps // training.epochs
+        make = optax.inject_hyperparams(half_epoch_sgd)
+        return make(per_epoch, training.rate, clip=training.clip)
+    return decayed_sgd(training.rate, training.clip)
 
 
 def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:

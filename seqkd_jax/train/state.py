@@ -46,18 +46,29 @@ def clipped_adam(
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
 
-def warm_cosine(rate: float, steps: int, warmup: int = 0) -> optax.Schedule:
+def warm_cosine(
+    rate: float | Array, steps: float | Array, warmup: float | Array = 0
+) -> optax.Schedule:
     """Rises from 0 to ``rate`` over ``warmup`` steps, then falls to 0 along a cosine.
 
     ``steps`` is the number of both together; a run that is shorter than its warm-up only rises.
-    Raises ValueError if ``warmup`` is negative.
+    All three may be arrays: with ``optax.inject_hyperparams`` they lie in the optimiser's state,
+    and runs of one model share a compiled step, however long they are.
     """
-    if warmup < 0:
-        raise ValueError(f"warmup is {warmup}: a number of steps is at least 0.")
-    fall = optax.cosine_decay_schedule(rate, max(1, steps - warmup))
-    if not warmup:
-        return fall
-    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), fall], [warmup])
+
+    def schedule(step: Any) -> Array:
+        risen = step / jnp.maximum(warmup, 1)
+        fallen = jnp.clip((step - warmup) / jnp.maximum(steps - warmup, 1), 0, 1)
+        return rate * jnp.where(step < warmup, risen, (1 + jnp.cos(jnp.pi * fallen)) / 2)
+
+    return schedule
+
+
+def warm_adam(
+    rate: float | Array, steps: float | Array, warmup: float | Array = 0, clip: float | Array = 5.0
+) -> optax.GradientTransformation:
+    """Returns ``clipped_adam`` along ``warm_cosine``."""
+    return clipped_adam(warm_cosine(rate, steps, warmup), clip)
 
 
 class Latch(NamedTuple):
