@@ -297,15 +297,15 @@ def _commands(data: str | None) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (2 for what a user can put right)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = tyro.cli(
-        _commands(_value_of("--data", arguments)),
-        prog="seqkd",
-        description="Sequence-level knowledge distillation for attention LSTM translators.",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-    )
-    commands = importlib.import_module(".commands", __package__)
     try:
+        command = tyro.cli(
+            _commands(_value_of("--data", arguments)),
+            prog="seqkd",
+            description="Sequence-level knowledge distillation for attention LSTM translators.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+        commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
     except KeyboardInterrupt:
         print("seqkd: stopped; the same command resumes.", file=sys.stderr)

@@ -73,6 +73,11 @@ def test_lines_are_translated_one_by_one_and_stay_aligned(files, capsys, monkeyp
     assert shown(capsys, "translate", files / "big") == "\n".join(written) + "\n"
 
 
+def test_a_setting_that_makes_no_sense_is_refused_before_work(files, refused):
+    error = refused("train", *corpus(files), "--warmup", "-1", "--out", files / "never")
+    assert "warmup is -1" in error and not (files / "never").exists()
+
+
 def test_no_input_gives_no_output(files, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert shown(capsys, "translate", files / "big") == ""
