@@ -65,7 +65,7 @@ class Size:
     dropout: float = 0.3  # between layers and before the output
     embed_dropout: float = 0.0  # of word embeddings; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
-    embed_scale: float | None = None  # ... and word embeddings so, if they are to start larger
+    embed_scale: float | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
     parts: Parts = Parts()  # what it is put together from
 
@@ -79,7 +79,7 @@ class Training:
     optimizer: Literal["adam", "sgd", "half-epoch-sgd"] = "adam"
     rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
     warmup: int = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
-    clip: float = 5.0  # greatest norm of all gradients together; larger ones are scaled down
+    clip: float = 5.0  # greatest norm of all gradients together; inf for any
     tokens_per_batch: int = 1024  # sentences x longest side
     buckets: int = 6  # shapes of batches by length: more leave less padding, each is compiled
     microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result
@@ -89,6 +89,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.warmup < 0:
             raise ValueError(f"warmup is {self.warmup}: a number of steps is at least 0.")
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}: it must be above 0; inf clips nothing.")
 
 
 @dataclass(frozen=True)

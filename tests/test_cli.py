@@ -74,8 +74,10 @@ def test_lines_are_translated_one_by_one_and_stay_aligned(files, capsys, monkeyp
 
 
 def test_a_setting_that_makes_no_sense_is_refused_before_work(files, refused):
-    error = refused("train", *corpus(files), "--warmup", "-1", "--out", files / "never")
-    assert "warmup is -1" in error and not (files / "never").exists()
+    never = files / "never"
+    assert "warmup is -1" in refused("train", *corpus(files), "--warmup", "-1", "--out", never)
+    assert "clip is 0" in refused("train", *corpus(files), "--clip", "0", "--out", never)
+    assert not never.exists()
 
 
 def test_no_input_gives_no_output(files, capsys, monkeypatch):

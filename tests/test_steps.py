@@ -8,6 +8,7 @@ from small import MODEL, TEACHER, example, largest_difference, params
 from seqkd_jax.base import Total
 from seqkd_jax.losses import mix, nll, word_kd
 from seqkd_jax.plan import Training
+from seqkd_jax.recipes.stages import _optimizer
 from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
 from seqkd_jax.train.state import (
     clipped_adam,
@@ -157,30 +158,37 @@ def test_the_rate_rises_to_its_height_and_falls_to_nothing():
     np.testing.assert_allclose(
         [rate(n) for n in range(25)], [peer(n) for n in range(25)], atol=1e-6
     )
-    with pytest.raises(ValueError, match="warmup is -1"):
-        Training(warmup=-1)
 
 
 @pytest.mark.parametrize(
-    "make, runs", [(warm_adam, [(0.5, 8), (0.2, 3, 2)]), (half_epoch_sgd, [(8,), (1, 0.2)])]
+    "name, plain",
+    [
+        ("adam", lambda t, steps: warm_adam(t.rate, steps, t.warmup, t.clip)),
+        ("half-epoch-sgd", lambda t, steps: half_epoch_sgd(steps // 2, t.rate, clip=t.clip)),
+        ("sgd", lambda t, steps: decayed_sgd(t.rate, t.clip)),
+    ],
 )
-def test_runs_of_other_lengths_and_rates_share_their_program(make, runs):
-    """What ``optax.inject_hyperparams`` moves into the state changes no update."""
+def test_the_settings_of_a_run_reach_its_optimiser_and_not_its_program(name, plain):
+    """Updates are those of the optimiser itself, whose numbers are in the program."""
 
     def run(tx):
-        gradient, p = jnp.float32(0.3), jnp.float32(1.0)
-        state, moves, update = tx.init(p), [], jax.jit(tx.update)
-        program = update.lower(gradient, state, p).as_text()
-        for _ in range(9):
-            move, state = update(gradient, state, p)
-            moves.append(float(move))
-        return program, moves
+        state, moves, p = tx.init(jnp.ones(2)), [], jnp.ones(2)
+        extra = {"epoch": jnp.int32(0), "perplexity": jnp.float32(jnp.inf)}
+        update = jax.jit(optax.with_extra_args_support(tx).update)
+        program = update.lower(p, state, p, **extra).as_text()
+        for n in range(9):  # some are clipped
+            move, state = update(jnp.float32([n, 0.5]), state, p, **extra)
+            moves.append(move)
+        return program, np.array(moves)
 
     programs = set()
-    for numbers in runs:
-        program, moves = run(optax.inject_hyperparams(make)(*numbers))
+    for training, steps in (
+        (Training(2, name, 0.5, warmup=2, clip=2.0), 8),
+        (Training(2, name, 0.2, clip=2.0), 6),
+    ):
+        program, moves = run(_optimizer(training, steps))
         programs.add(program)
-        np.testing.assert_allclose(moves, run(make(*numbers))[1], rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(moves, run(plain(training, steps))[1], rtol=1e-5, atol=1e-8)
     assert len(programs) == 1
 
 

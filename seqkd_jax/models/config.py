@@ -42,7 +42,7 @@ class Config:
     dropout: float = 0.3  # input of every layer above the first, and h~
     embed_dropout: float = 0.0  # embeddings of both sides; the paper has none
     init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
-    embed_scale: float | None = None  # ... and word embeddings so, if they are to start larger
+    embed_scale: float | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
     dtype: str = "float32"  # of computation; parameters and logits are float32
     parts: Parts = Parts()
     inputs: Inputs = Inputs()

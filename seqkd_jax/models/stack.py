@@ -28,8 +28,8 @@ class Level(NamedTuple):
 def init_stack(config: Config, keys: list[Array], width: int, hidden: int) -> tuple[Layer, ...]:
     """Draws a layer for each key; the lowest reads ``width`` numbers.
 
-    Fast-forward connections start as the identity of the half of f that goes on: a product of
-    random matrices, one a layer, would leave little of a word at the top.
+    The half of f that goes on starts unchanged in its successor's first half: a product of random
+    matrices, one a layer, would leave little of a word at the top.
     """
     above = 3 * hidden if config.fast_forward else hidden
     widths = [width] + [above] * (len(keys) - 1)

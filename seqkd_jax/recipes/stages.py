@@ -232,14 +232,14 @@ def train(
 
 
 def _optimizer(training: Training, steps: int) -> optax.GradientTransformation:
-    # The numbers are in the state, not in the program: models of one size share what is compiled.
+    # These numbers lie in the state, as arrays: to runs of other lengths the program is the same.
+    numbers = {"rate": float(training.rate), "clip": float(training.clip)}
     if training.optimizer == "adam":
-        make = optax.inject_hyperparams(warm_adam)
-        return make(training.rate, steps, training.warmup, training.clip)
+        numbers |= {"steps": float(steps), "warmup": float(training.warmup)}
+        return optax.inject_hyperparams(warm_adam)(**numbers)
     if training.optimizer == "half-epoch-sgd":
-        per_epoch = steps // training.epochs
-        make = optax.inject_hyperparams(half_epoch_sgd)
-        return make(per_epoch, training.rate, clip=training.clip)
+        per_epoch = float(steps // training.epochs)
+        return optax.inject_hyperparams(half_epoch_sgd)(steps_per_epoch=per_epoch, **numbers)
     return decayed_sgd(training.rate, training.clip)
 
 

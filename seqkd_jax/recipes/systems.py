@@ -1,7 +1,7 @@
 """Other systems that the paper builds on or is compared with, as rows of a table.
 
 Each is the lab's teacher, or its student where there are many layers, put together from other
-parts. In a notebook:
+parts; Sutskever's, Deep-Att and Deep-ED train longer than those. In a notebook:
 
     size = dataclasses.replace(lab.plan.teacher, parts=Parts(attention="concat"))
     model = recipes.train(lab, "concat", size, lab.corpus.train, lab.plan.teacher_training)
@@ -50,7 +50,7 @@ def _deep(attention: str) -> Callable[[Lab], tuple[Size, Training]]:
             student,
             layers=7,
             bidirectional=True,
-            init_scale=(0.75 / student.hidden) ** 0.5,  # 4H sums have the size of their parts
+            init_scale=(0.75 / student.hidden) ** 0.5,  # a variance of 1 / 4H
             embed_scale=UNIT_VARIANCE,  # of words that start smaller little is left at the top
             parts=parts,
         )

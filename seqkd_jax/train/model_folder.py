@@ -22,7 +22,7 @@ from ..data import Vocabulary, load_vocabulary
 from ..data.inputs import spelling_of
 from ..data.text import atomic_write
 from ..models.attention_lstm import Config, Inputs, attention_lstm
-from ..plan import Parts, Training
+from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
 
 FORMAT = "seqkd-model-1"
@@ -78,8 +78,6 @@ def describe_model(
         before = _read(path)
         # A setting that is younger than the folder has its default there.
         before["model"] = asdict(_config(path, before))
-        if "training" in before["made_by"]:
-            before["made_by"]["training"] = asdict(Training()) | before["made_by"]["training"]
         _require_same(path, *(json.loads(json.dumps(d)) for d in (before, description)))
         return
     src_vocab.save(folder / "src.vocab.json")
