@@ -7,6 +7,7 @@ fast-forward  x = [first half of f below ; h below], f = W x, gates = f + U h + 
               a path without nonlinearity from layer to layer (Zhou et al. 2016, section 3.1)
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -38,7 +39,7 @@ def init_stack(config: Config, keys: list[Array], width: int, hidden: int) -> tu
     if config.fast_forward:
         half = 2 * hidden
         layers[1:] = [
-            layer.replace(inputs=layer.inputs.at[:half, :half].set(jnp.eye(half)))
+            replace(layer, inputs=layer.inputs.at[:half, :half].set(jnp.eye(half)))
             for layer in layers[1:]
         ]
     return tuple(layers)

@@ -40,7 +40,7 @@ def init_state(
 
 
 def clipped_adam(
-    rate: optax.ScalarOrSchedule = 1e-3, clip: float = 5.0
+    rate: optax.ScalarOrSchedule = 1e-3, clip: float | Array = 5.0
 ) -> optax.GradientTransformation:
     """Adam after clipping the global gradient norm (reference norm of Kim & Rush's code: 5)."""
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
