@@ -5,11 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import CONFIG, HIDDEN, MODEL, SRC_VOCAB, TGT_VOCAB, example, largest_difference, params
+from small import (
+    CONFIG,
+    HIDDEN,
+    MODEL,
+    SRC_VOCAB,
+    TEACHER,
+    TGT_VOCAB,
+    example,
+    largest_difference,
+    params,
+)
 
 from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.evaluate import count_parameters
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
+from seqkd_jax.models import translator
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, tabulated
 from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
 
 
@@ -161,6 +172,25 @@ def test_stepping_equals_teacher_forcing():
         for token, expected in zip([BOS, *tgt[:-1]], want, strict=True):
             hidden, state = step(p, memory, state, token)
             np.testing.assert_allclose(hidden, expected, atol=1e-6)
+
+
+def test_tables_are_made_where_they_pay(monkeypatch):
+    p, one = params(), params(TEACHER)
+    both = tabulated({"members": (p, one), "other": np.ones(3)})
+    wide, column = both["members"]
+    np.testing.assert_allclose(
+        column.encoder.embedding, one.encoder.embedding @ one.encoder.forward[0].inputs, rtol=1e-6
+    )
+    assert column.decoder.embedding.shape == (TGT_VOCAB, 28)
+    assert wide.encoder is p.encoder or largest_difference(wide.encoder, p.encoder) == 0
+    assert wide.decoder.layers[0].inputs == () and wide.decoder.layers[1].inputs.shape == (8, 32)
+    assert largest_difference(tabulated(both), both) == 0
+    few = tabulated(one, words=SRC_VOCAB)  # fewer than target words
+    assert few.encoder.forward[0].inputs == () and few.decoder.layers[0].inputs.shape == (5, 28)
+    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 28 * TGT_VOCAB - 1)
+    assert largest_difference(tabulated(one), few) == 0
+    with pytest.raises(ValueError, match="not for training"):
+        MODEL.hidden(wide, *(x[0] for x in (example().src, example().tgt)), jax.random.key(0))
 
 
 def test_padding_changes_nothing():

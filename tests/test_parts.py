@@ -11,7 +11,7 @@ from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
 from seqkd_jax.base import BOS, EOS, PAD, Example, shift_right
 from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, tabulated
 from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
 from seqkd_jax.models.stack import Level, init_stack, read_below, rise, run_stack
 from seqkd_jax.plan import Parts
@@ -82,7 +82,7 @@ SLOW = {
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SYSTEMS]
 )
 def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
-    """Stepping is differentiated by JAX alone; padding on both sides changes nothing."""
+    """Stepping is differentiated by JAX alone; padding and tables of words change nothing."""
     model = attention_lstm(SYSTEMS[name])
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, 4, 8, EOS])
     padded = jnp.pad(src, (0, 3)), jnp.pad(tgt, (0, 2))
@@ -98,9 +98,14 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     @jax.jit
     def both(p):
         of = lambda run: jax.value_and_grad(lambda p: (jnp.sin(run(p)) ** 3).sum())  # noqa: E731
-        return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p))
+        read = tabulated(p)
+        assert read.decoder.embedding.shape == (TGT_VOCAB, 4 * SYSTEMS[name].hidden)
+        tables = stepped(read), scanned(read)
+        return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p)), tables
 
-    want, got = both(params(model))
+    want, got, tables = both(params(model))
+    for table in tables:
+        np.testing.assert_allclose(table, want[0], atol=2e-6)
     np.testing.assert_allclose(got[0], want[0], atol=2e-6)
     assert largest_difference(got[1], want[1]) < 2e-5
     used = jax.tree_util.tree_flatten_with_path(got[1][1])[0]

@@ -30,6 +30,7 @@ from .encoder import place, read
 from .translator import DecoderState, init_translator
 from .translator import Translator as Translator
 from .translator import restrict as restrict
+from .translator import tabulated as tabulated
 from .translator import trained as trained
 from .translator import with_vectors as with_vectors
 
@@ -78,6 +79,8 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
         return decoder_step(config, decoder, memory, state, word)
 
     def hidden(params: Translator, src: Array, tgt: Array, key: Array | None = None) -> Array:
+        if key is not None and isinstance(params.decoder.layers[0].inputs, tuple):
+            raise ValueError("Parameters made by ``tabulated`` are not for training.")
         return teacher_forced(config, cast(params), src, tgt, key, table)[0]
 
     def project(params: Translator, hidden: Array) -> Array:

@@ -90,7 +90,7 @@ def step(
 ) -> tuple[Array, DecoderState]:
     """Reads one word, as its vector [E]: the hidden vector [H] and the new state."""
     matrices = _weights(config, decoder, memory)
-    sums = _sums(config, decoder, memory, word @ decoder.layers[0].inputs)
+    sums = _sums(config, decoder, memory, dense(word, decoder.layers[0].inputs))
     matrices |= attention_weights(config, decoder.attention, memory)
     sums |= attention_sums(config, decoder.attention, memory)
     state, hidden, _ = _advance(config, decoder, affine(matrices, sums), memory.mask, state)

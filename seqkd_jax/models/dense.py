@@ -16,8 +16,13 @@ from jax.interpreters import ad, batching, mlir
 from ..base import Array
 
 
-def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
-    """Returns x @ w, [..., N] and [N, M] -> [..., M], summed and returned in ``dtype``."""
+def dense(x: Array, w: Array | tuple[()], dtype: jnp.dtype | None = None) -> Array:
+    """Returns x @ w, [..., N] and [N, M] -> [..., M], summed and returned in ``dtype``.
+
+    Where ``w`` is (), x is the product already, read from a table (``translator.tabulated``).
+    """
+    if isinstance(w, tuple):
+        return x
     dtype = jnp.dtype(dtype or jnp.result_type(x, w))
     # Where ``shard_map`` keeps book of what differs between devices, JAX's own product does, too.
     product = _dense.bind if _differs(x) == _differs(w) else _product

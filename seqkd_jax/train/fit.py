@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..base import Array, Example, Params
 from ..data.text import atomic_write
+from ..models.attention_lstm import tabulated
 from .checkpoint import Checkpoints
 from .parallel import pmap_step, replicate, shard
 from .state import TrainState
@@ -110,7 +111,7 @@ def fit(
                 validate,
                 epochs,
                 patience,
-                replicate(teacher_params),
+                replicate(tabulated(teacher_params)),
             )
         assert progress.best_step is not None
         params = checkpoints.restore_params(progress.best_step, like.params)
