@@ -111,7 +111,7 @@ class _Measured:
     """A row, compiled and warm, and what its repeats bring."""
 
     def __init__(self, row: Row, timing: Timing):
-        self.row, self.step = row, _decoding(row) if row.beam else _training(row)
+        self.row, self.step = row, step_of(row)
         self.facts, one = _first_calls(self.step)
         self.steps = timing.steps or max(2, round(timing.seconds / one))
         self.values: list[float] = []  # amount per second, of each repeat
@@ -163,6 +163,11 @@ class _Trainer:
             before, asked = metrics, time.perf_counter()
         jax.block_until_ready(before)
         return waited
+
+
+def step_of(row: Row) -> Callable[[], Any]:
+    """What does one step of a row each time that it is called."""
+    return _decoding(row) if row.beam else _training(row)
 
 
 def _training(row: Row) -> Callable[[], Any]:

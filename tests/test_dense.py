@@ -1,4 +1,4 @@
-"""The product with a gradient of its own against jnp.matmul, whichever way it is transformed."""
+"""Product and bias with gradients of their own against JAX's, whichever way transformed."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 from small import largest_difference
 
-from seqkd_jax.models.dense import dense
+from seqkd_jax.models.dense import biased, dense
 
 
 def drawn(*shape, seed=0, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(seed), shape, dtype)
+
+
+def plus(x, b):
+    return x + b.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def loss(product):
@@ -33,6 +37,43 @@ def test_value_gradients_and_directional_derivatives(leading, sizes):
         assert largest_difference(ours(x, w), theirs(x, w)) < 2e-5
     ours, theirs = (jax.jvp(f, (x, w), (2 * x, w + 1)) for f in (dense, jnp.matmul))
     assert largest_difference(ours, theirs) < 1e-5
+
+
+@settings(max_examples=4, deadline=None)
+@given(leading=st.lists(st.integers(1, 3), max_size=3), size=st.integers(1, 4))
+def test_a_bias_in_value_gradients_and_directional_derivatives(leading, size):
+    x, b = drawn(*leading, size), drawn(size, seed=1)
+    np.testing.assert_array_equal(biased(x, b), plus(x, b))
+    for transform in (jax.grad, jax.hessian):
+        for which in (0, 1, (0, 1)):
+            ours, theirs = transform(loss(biased), which), transform(loss(plus), which)
+            assert largest_difference(ours(x, b), theirs(x, b)) < 2e-5
+    ours, theirs = (jax.jvp(f, (x, b), (2 * x, b + 1)) for f in (biased, plus))
+    assert largest_difference(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("axes", [(0, None), (1, None), (2, None), (None, 1), (1, 0), (2, 1)])
+def test_a_bias_under_vmap_along_any_axis(axes):
+    shapes = [[2, 3], [3]]
+    for shape, axis in zip(shapes, axes, strict=True):
+        if axis is not None:
+            shape.insert(axis, 4)
+    x, b = drawn(*shapes[0]), drawn(*shapes[1], seed=1)
+    ours, theirs = (jax.vmap(f, axes) for f in (biased, plus))
+    np.testing.assert_array_equal(ours(x, b), theirs(x, b))
+    inside, outside = (
+        [jax.vmap(jax.grad(loss(f), (0, 1)), axes)(x, b) for f in (biased, plus)],
+        [jax.grad(loss(jax.vmap(f, axes)), (0, 1))(x, b) for f in (biased, plus)],
+    )
+    assert largest_difference(*inside) < 1e-5
+    assert largest_difference(*outside) < 1e-5
+
+
+def test_the_gradient_of_a_bias_is_a_product_over_all_sentences():
+    x, b = drawn(6, 5, 3), drawn(3, seed=1)
+    batched = lambda x, b: jax.vmap(biased, (0, None))(x, b)  # noqa: E731
+    jaxpr = str(jax.make_jaxpr(jax.grad(loss(batched), 1))(x, b))
+    assert "dot_general" in jaxpr and "reduce_sum[axes=(0" not in jaxpr
 
 
 @pytest.mark.parametrize("axes", [(0, None), (1, None), (2, None), (None, 1), (1, 2), (2, 0)])
@@ -70,16 +111,17 @@ def test_low_precision_is_summed_in_the_dtype_that_is_asked_for():
     assert of_x.dtype == of_w.dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("own, other, shape", [(dense, jnp.matmul, (3, 5)), (biased, plus, (3,))])
 @pytest.mark.parametrize("checked", [True, False])
-def test_inside_shard_map(checked):
-    x, w = drawn(8, 3), drawn(3, 5, seed=1)
+def test_inside_shard_map(checked, own, other, shape):
+    x, w = drawn(8, 3), drawn(*shape, seed=1)
     mesh, split, same = Mesh(jax.devices(), "d"), PartitionSpec("d"), PartitionSpec()
 
     def total(x, w):
-        return jax.lax.psum(loss(dense)(x, w), "d")
+        return jax.lax.psum(loss(own)(x, w), "d")
 
     mapped = jax.shard_map(
         total, mesh=mesh, in_specs=(split, same), out_specs=same, check_vma=checked
     )
-    ours, theirs = (jax.grad(f, (0, 1))(x, w) for f in (mapped, loss(jnp.matmul)))
+    ours, theirs = (jax.grad(f, (0, 1))(x, w) for f in (mapped, loss(other)))
     assert largest_difference(ours, theirs) < 1e-5

@@ -23,7 +23,7 @@ from .config import Inputs as Inputs
 from .config import check
 from .decoder import step as decoder_step
 from .decoder import teacher_forced
-from .dense import dense
+from .dense import biased, dense
 from .embedding import embed
 from .encoder import encode as read_source
 from .encoder import place, read
@@ -85,7 +85,7 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
 
     def project(params: Translator, hidden: Array) -> Array:
         kernel = params.generator.kernel.astype(dtype)
-        return dense(hidden.astype(dtype), kernel, jnp.float32) + params.generator.bias
+        return biased(dense(hidden.astype(dtype), kernel, jnp.float32), params.generator.bias)
 
     return Seq2Seq(lambda key: init_translator(config, key), encode, step, hidden, project)
 

@@ -1,8 +1,9 @@
-"""The product of vectors with a matrix, made so that its gradient runs at full speed.
+"""The product of vectors with a matrix, and a bias, made so that gradients run at full speed.
 
 Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
 XLA for CPUs turns one side of it round in memory, takes a slow product and leaves the result on
-its side, so that the optimiser reads it across.
+its side, so that the optimiser reads it across. The gradient of a bias is a sum over rows, for
+which it takes 60 times as long as for a product with ones where there are 50,000 columns.
 """
 
 from typing import Any
@@ -74,3 +75,41 @@ _dense.def_abstract_eval(
 mlir.register_lowering(_dense, mlir.lower_fun(_product, multiple_results=False))
 ad.defbilinear(_dense, _gradient_of_x, _gradient_of_w)
 batching.primitive_batchers[_dense] = _batched
+
+
+def biased(x: Array, b: Array) -> Array:
+    """Returns x + b, [..., M] and [M] of the same type -> [..., M]."""
+    add = _biased.bind if _differs(x) == _differs(b) else _sum
+    return add(x, b)
+
+
+def _sum(x: Array, b: Array) -> Array:
+    return x + b.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _gradients_of_sum(gradient: Array, x: Any, b: Any) -> tuple[Array | None, Array | None]:
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    ones = jnp.ones(len(rows), rows.dtype)
+    of_b = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
+    return tuple(
+        g if ad.is_undefined_primal(side) else None
+        for side, g in zip((x, b), (gradient, of_b), strict=True)
+    )
+
+
+def _batched_sum(sides: tuple[Array, Array], axes: tuple) -> tuple[Array, int]:
+    (x, b), (axis, of_b) = sides, axes
+    if of_b is None:
+        x, axis = (jnp.moveaxis(x, axis, 0), 0) if axis == x.ndim - 1 else (x, axis)
+        return _biased.bind(x, b), axis
+    b = jnp.moveaxis(b, of_b, 0)
+    x = x[None] if axis is None else jnp.moveaxis(x, axis, 0)
+    return x + b.reshape(len(b), *(1,) * (x.ndim - 2), -1), 0
+
+
+_biased = Primitive("biased")
+_biased.def_impl(jax.jit(_sum))
+_biased.def_abstract_eval(lambda x, b: x.update(weak_type=False))
+mlir.register_lowering(_biased, mlir.lower_fun(_sum, multiple_results=False))
+ad.deflinear2(_biased, _gradients_of_sum)
+batching.primitive_batchers[_biased] = _batched_sum
