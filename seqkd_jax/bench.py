@@ -167,10 +167,8 @@ class _Trainer:
 
 def step_of(row: Row) -> Callable[[], Any]:
     """What does one step of a row each time that it is called."""
-    return _decoding(row) if row.beam else _training(row)
-
-
-def _training(row: Row) -> Callable[[], Any]:
+    if row.beam:
+        return _decoding(row)
     turn, (model, _) = itertools.cycle(_random_batches(row)), _model(MODELS[row.model])
     teacher = _model(MODELS["teacher"]) if row.work == "kd" else ()
     train = _Trainer(model, mix(nll, word_kd, 0.5) if teacher else nll, 1e-3, *teacher)
@@ -221,8 +219,8 @@ def _first_calls(call: Callable[[], Any]) -> tuple[Record, float]:
     """Calls twice: what the compiler took and made, and the seconds of the second call.
 
     ``compile_s`` is the first call less the second, tracing included; ``temp_mb`` the temporary
-    memory of the largest program (``compiled.memory_analysis()`` says the same); ``peak_mb`` the
-    most that the process has held so far, so only a row that is measured alone shows its own.
+    memory of the largest program; ``peak_mb`` the most that the process has held so far, so only
+    a row that is measured alone shows its own.
     """
     client = jax.local_devices()[0].client
     before = {id(program): program for program in client.live_executables()}
@@ -371,7 +369,6 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
     model = attention_lstm(Config(src_vocab.size, tgt_vocab.size, **vars(size)))
     loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     train = _Trainer(model, loss, training.rate)
-
     encoded = encode_pairs(lab.corpus.train, src_vocab, tgt_vocab, max_len=plan.max_len)
     lengths = ([len(ids) for ids in side] for side in (encoded.src, encoded.tgt))
     buckets = plan_buckets(
@@ -379,8 +376,7 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
     )
 
     def epoch() -> Iterator[Any]:
-        order = batches(encoded, buckets, seed=plan.seed, epoch=0)
-        return itertools.islice(order, timing.steps)
+        return itertools.islice(batches(encoded, buckets, seed=plan.seed, epoch=0), timing.steps)
 
     made = list(epoch())
     ids = sum(batch.src.size + batch.tgt.size for batch in made)

@@ -1,0 +1,101 @@
+"""Where the time of a row of ``seqkd bench`` goes, kernel by kernel, on this machine.
+
+    python docs/profile.py kd-student-b64
+
+Milliseconds of one step, the longest first. A kernel is what XLA made of one or several operations:
+its result, the last of them, and for matrix products [rows, inner] x [inner, out] and their rate.
+Kernels run one after the other for the most part, so that their sum is near the time of the step.
+"""
+
+import argparse
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import jax
+
+from seqkd_jax.bench import FIXED, step_of
+from seqkd_jax.commands import prepare
+from seqkd_jax.report.speed import speed_table
+
+OUTER = ("while", "call", "conditional")  # they last as long as the kernels within
+
+
+def kernels(hlo: str) -> dict[str, dict]:
+    """What each instruction of a compiled program gives, and the sizes of its product."""
+    bodies = {}
+    for text in hlo.split("\n\n"):
+        if found := re.match(r"\s*%?([\w.-]+) \(", text):
+            bodies[found[1]] = text
+    known = {}
+    for body in bodies.values():
+        for name, shape, rest in re.findall(r"%([\w.-]+) = (\w+\[[\d,]*\])\S* (.*)", body):
+            called = re.search(r"calls=%([\w.-]+)", rest)
+            operation = re.search(r'op_name="[^"]*?([^/"]+)"', rest)
+            product = _product(bodies.get(called[1], "") if called else f"{body}\n{rest}", rest)
+            known[name] = {
+                "result": shape,
+                "last operation": operation[1] if operation else "",
+                "product": product,
+            }
+    return known
+
+
+def _product(body: str, rest: str) -> tuple[int, int, int] | None:
+    """Rows, inner and out of the product in a kernel, if there is one of two matrices."""
+    dot = re.search(r"(\w+\[(\d+),(\d+)\])\S* dot\(%([\w.-]+), ", body if "calls=" in rest else "")
+    if not dot:
+        return None
+    left = re.search(rf"%{re.escape(dot[4])} = \w+\[(\d+),(\d+)\]", body)
+    inner = re.search(r"lhs_contracting_dims={(\d)}", body[dot.start() :])
+    if not left or not inner:
+        return None
+    return int(dot[2]), int(left[int(inner[1]) + 1]), int(dot[3])
+
+
+def main() -> None:
+    """Prints a table."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("row", choices=[str(row) for row in FIXED], metavar="ROW")
+    options.add_argument("--steps", type=int, default=10)
+    options.add_argument("--kernels", type=int, default=25, help="how many to show")
+    given = options.parse_args()
+    prepare()
+    client = jax.local_devices()[0].client
+    before = {id(program) for program in client.live_executables()}
+    step = step_of(next(row for row in FIXED if str(row) == given.row))
+    jax.block_until_ready([step(), step()])
+    known = {}
+    for program in client.live_executables():
+        if id(program) not in before:
+            for module in program.hlo_modules():
+                known |= kernels(module.to_string())
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(given.steps):
+                jax.block_until_ready(step())
+        trace = next(Path(folder).rglob("*.xplane.pb"))
+        planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+        events = [e for plane in planes for line in plane.lines for e in line.events]
+    spent, calls = Counter(), Counter()
+    for event in events:
+        if "hlo_op" in dict(event.stats) and not event.name.startswith(OUTER):
+            spent[event.name] += event.duration_ns / 1e6 / given.steps
+            calls[event.name] += 1 / given.steps
+    total, shown = sum(spent.values()), []
+    for name, ms in spent.most_common(given.kernels):
+        record = {"row": name, "calls": f"{calls[name]:g}", "ms": f"{ms:.1f}"}
+        record["share"] = f"{ms / total:.1%}"
+        what = dict(known.get(name, {"product": None}))
+        if product := what.pop("product"):
+            rows, inner, out = product
+            what["product"] = f"[{rows}, {inner}] x [{inner}, {out}]"
+            what["GFLOP/s"] = f"{2 * rows * inner * out * calls[name] / ms / 1e6:.0f}"
+        shown.append(record | what)
+    shown.append({"row": "all kernels", "ms": f"{total:.1f}", "share": "100%"})
+    print(speed_table(shown))
+
+
+if __name__ == "__main__":
+    main()
