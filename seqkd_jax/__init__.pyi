@@ -79,7 +79,6 @@ from .losses import word_kl as word_kl
 from .models.attention_lstm import Config as Config
 from .models.attention_lstm import alignments as alignments
 from .models.attention_lstm import attention_lstm as attention_lstm
-from .models.attention_lstm import tabulated as tabulated
 from .models.ensemble import ensemble as ensemble
 from .models.ensemble import mean_of_logits as mean_of_logits
 from .models.from_linen import from_linen as from_linen

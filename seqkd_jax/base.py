@@ -23,12 +23,21 @@ TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
+def _as_they_are(params: Params, words: int | None = None) -> Params:
+    del words
+    return params
+
+
 class Seq2Seq(NamedTuple):
     """A translation model: five pure functions about one sentence pair.
 
     Teacher and student are two of them; losses, search and distillation see nothing else.
     ``hidden`` vectors may be any pytree (an ensemble returns a tuple of arrays): only
     ``project``, the one place that is V wide, looks inside.
+
+    ``fixed`` is asked before parameters are used that will not change, those of a teacher or in a
+    search: it may lay them out to be read faster. ``words`` is how many words will be read, about;
+    None for many. Such parameters do the same in all functions; they are not trained or saved.
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -36,6 +45,7 @@ class Seq2Seq(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (params, memory, state, token []) -> (hidden, state)
     hidden: Callable[..., Any]  # (params, src [S], tgt [T], key=None) -> [T, H], teacher forced
     project: Callable[[Params, Any], Array]  # (params, hidden [H]) -> logits [V], float32
+    fixed: Callable[..., Params] = _as_they_are  # (params, words=None) -> params
 
 
 @struct.dataclass

@@ -45,7 +45,7 @@ from .data import batches, encode_pairs, plan_buckets
 from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts, translator
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
-from .models.attention_lstm import Config, attention_lstm, tabulated
+from .models.attention_lstm import Config, attention_lstm
 from .plan import Search, Timing
 from .train.parallel import pmap_step, replicate, shard
 from .train.state import clipped_adam, init_state
@@ -197,7 +197,7 @@ def _decoding(row: Row) -> Callable[[], Any]:
 @cache
 def _model(config: Config) -> tuple[Seq2Seq, Params]:
     model = attention_lstm(config)
-    return model, replicate(tabulated(model.init(jax.random.key(0))))
+    return model, replicate(model.fixed(model.init(jax.random.key(0))))
 
 
 def _random_batches(row: Row) -> list[Example]:

@@ -18,10 +18,13 @@ from small import (
 )
 
 from seqkd_jax.base import BOS, EOS, PAD
+from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluate import count_parameters
 from seqkd_jax.models import translator
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, tabulated
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
+from seqkd_jax.models.ensemble import ensemble
+from seqkd_jax.models.renumber import renumbered
 
 
 def linen_cell(layer: LSTM) -> dict:
@@ -176,21 +179,26 @@ def test_stepping_equals_teacher_forcing():
 
 def test_tables_are_made_where_they_pay(monkeypatch):
     p, one = params(), params(TEACHER)
-    both = tabulated({"members": (p, one), "other": np.ones(3)})
-    wide, column = both["members"]
+    both = ensemble([MODEL, renumbered(TEACHER, np.arange(SRC_VOCAB), np.arange(TGT_VOCAB))])
+    wide, column = both.fixed((p, one))
     np.testing.assert_allclose(
         column.encoder.embedding, one.encoder.embedding @ one.encoder.forward[0].inputs, rtol=1e-6
     )
     assert column.decoder.embedding.shape == (TGT_VOCAB, 28)
-    assert wide.encoder is p.encoder or largest_difference(wide.encoder, p.encoder) == 0
+    assert wide.encoder is p.encoder  # of two columns
     assert wide.decoder.layers[0].inputs == () and wide.decoder.layers[1].inputs.shape == (8, 32)
-    assert largest_difference(tabulated(both), both) == 0
-    few = tabulated(one, words=SRC_VOCAB)  # fewer than target words
+    assert largest_difference(both.fixed((wide, column)), (wide, column)) == 0
+    few = TEACHER.fixed(one, SRC_VOCAB)  # fewer than target words
     assert few.encoder.forward[0].inputs == () and few.decoder.layers[0].inputs.shape == (5, 28)
     monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 28 * TGT_VOCAB - 1)
-    assert largest_difference(tabulated(one), few) == 0
+    assert largest_difference(TEACHER.fixed(one), few) == 0
     with pytest.raises(ValueError, match="not for training"):
         MODEL.hidden(wide, *(x[0] for x in (example().src, example().tgt)), jax.random.key(0))
+
+
+def test_made_of_others_parameters_stay_as_they_are():
+    model = reparametrised(TEACHER, lambda p: jax.tree.map(jnp.tanh, p), TEACHER.init)
+    assert model.fixed(params(TEACHER)) is params(TEACHER)
 
 
 def test_padding_changes_nothing():

@@ -11,7 +11,7 @@ from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
 from seqkd_jax.base import BOS, EOS, PAD, Example, shift_right
 from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, tabulated
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
 from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
 from seqkd_jax.models.stack import Level, init_stack, read_below, rise, run_stack
 from seqkd_jax.plan import Parts
@@ -98,7 +98,7 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     @jax.jit
     def both(p):
         of = lambda run: jax.value_and_grad(lambda p: (jnp.sin(run(p)) ** 3).sum())  # noqa: E731
-        read = tabulated(p)
+        read = model.fixed(p)
         assert read.decoder.embedding.shape == (TGT_VOCAB, 4 * SYSTEMS[name].hidden)
         tables = stepped(read), scanned(read)
         return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p)), tables

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
 from ..data import Encoded, batches, plan_buckets
-from ..models.attention_lstm import tabulated
 from ..train.parallel import pmap_rows
 from .shards import work_through
 from .topk_shards import (
@@ -174,7 +173,7 @@ def cache_teacher(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     pairs, keys = _sorted(pairs)
-    params = tabulated(params)
+    params = model.fixed(params)
     shards = -(-len(keys) // SHARD_PAIRS)
     header = {
         "format": FORMAT,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
-from ..models.attention_lstm import Translator, restrict, tabulated
+from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
 from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
 from ..train.parallel import pmap_rows
@@ -113,7 +113,7 @@ def translate(
     """
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
-    params = tabulated(params, words=int(lengths.sum()))
+    params = model.fixed(params, int(lengths.sum()))
     tokens = WAITING * live_tokens(search) * jax.local_device_count()
     for src, places in source_batches(sources, tokens_per_batch=tokens):
         # Rows that only fill the batch end at once.

@@ -27,10 +27,9 @@ from .dense import biased, dense
 from .embedding import embed
 from .encoder import encode as read_source
 from .encoder import place, read
-from .translator import DecoderState, init_translator
+from .translator import DecoderState, init_translator, tabulated
 from .translator import Translator as Translator
 from .translator import restrict as restrict
-from .translator import tabulated as tabulated
 from .translator import trained as trained
 from .translator import with_vectors as with_vectors
 
@@ -80,14 +79,17 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
 
     def hidden(params: Translator, src: Array, tgt: Array, key: Array | None = None) -> Array:
         if key is not None and isinstance(params.decoder.layers[0].inputs, tuple):
-            raise ValueError("Parameters made by ``tabulated`` are not for training.")
+            raise ValueError("Parameters made by ``Seq2Seq.fixed`` are not for training.")
         return teacher_forced(config, cast(params), src, tgt, key, table)[0]
 
     def project(params: Translator, hidden: Array) -> Array:
         kernel = params.generator.kernel.astype(dtype)
         return biased(dense(hidden.astype(dtype), kernel, jnp.float32), params.generator.bias)
 
-    return Seq2Seq(lambda key: init_translator(config, key), encode, step, hidden, project)
+    def init(key: Array) -> Translator:
+        return init_translator(config, key)
+
+    return Seq2Seq(init, encode, step, hidden, project, tabulated)
 
 
 def alignments(

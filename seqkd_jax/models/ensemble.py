@@ -64,7 +64,10 @@ def ensemble(
         members = zip(models, params, hidden, strict=True)
         return join(jnp.stack([m.project(p, h) for m, p, h in members]))
 
+    def fixed(params: tuple, words: int | None = None) -> tuple:
+        return tuple(m.fixed(p, words) for m, p in zip(models, params, strict=True))
+
     def _split(key: Array | None) -> Sequence[Any]:
         return [None] * len(models) if key is None else list(jax.random.split(key, len(models)))
 
-    return Seq2Seq(init, encode, step, hidden, project)
+    return Seq2Seq(init, encode, step, hidden, project, fixed)

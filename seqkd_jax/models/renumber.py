@@ -32,4 +32,4 @@ def renumbered(model: Seq2Seq, src_ids: Array, tgt_ids: Array) -> Seq2Seq:
     def project(params: Params, hidden: Any) -> Array:
         return model.project(params, hidden)[tgt_ids]
 
-    return Seq2Seq(model.init, encode, step, hidden, project)
+    return Seq2Seq(model.init, encode, step, hidden, project, model.fixed)

@@ -112,18 +112,15 @@ def init_translator(config: Config, key: Array) -> Translator:
     )
 
 
-def tabulated(params: Any, words: int | None = None) -> Any:
-    """Returns parameters that do the same and are read faster, for as long as they do not change.
+def tabulated(params: Translator, words: int | None = None) -> Translator:
+    """Returns parameters that do the same and are read faster (``Seq2Seq.fixed``).
 
     The first layer's share of its gates, x @ inputs, is made once for every word: word vectors
     [V, E] become a table [V, 4H], ``inputs`` becomes (), and a step takes a row where it had a
-    product. For teachers and for searching; not to be trained or saved.
-
-        params = tabulated(params)
-        found = translate(model, params, sources)        # ``translate`` does so by itself
+    product.
 
     Args:
-      params: of an attention LSTM, or any pytree that holds such, as those of an ensemble do.
+      params: of an attention LSTM.
       words: about how many will be read: larger vocabularies stay as they are. None for no limit.
 
     Returns:
@@ -138,20 +135,15 @@ def tabulated(params: Any, words: int | None = None) -> Any:
         count, width = embedding.shape[0], first.inputs.shape[1]
         if 4 * count * width > TABLE_BYTES or count > (words or count):
             return embedding, layers
-        return jnp.matmul(embedding, first.inputs), (first.replace(inputs=()), *rest)
+        return jnp.matmul(embedding, first.inputs), (dataclasses.replace(first, inputs=()), *rest)
 
-    def one(params: Any) -> Any:
-        if not isinstance(params, Translator):
-            return params
-        encoder, decoder = params.encoder, params.decoder
-        if not encoder.backward:
-            table, column = side(encoder.embedding, encoder.forward)
-            encoder = encoder.replace(embedding=table, forward=column)
-        table, layers = side(decoder.embedding, decoder.layers)
-        decoder = decoder.replace(embedding=table, layers=layers)
-        return params.replace(encoder=encoder, decoder=decoder)
-
-    return jax.tree.map(one, params, is_leaf=lambda p: isinstance(p, Translator))
+    encoder, decoder = params.encoder, params.decoder
+    if not encoder.backward:
+        table, column = side(encoder.embedding, encoder.forward)
+        encoder = dataclasses.replace(encoder, embedding=table, forward=column)
+    table, layers = side(decoder.embedding, decoder.layers)
+    decoder = dataclasses.replace(decoder, embedding=table, layers=layers)
+    return dataclasses.replace(params, encoder=encoder, decoder=decoder)
 
 
 def restrict(params: Translator, ids: Array) -> Translator:

@@ -226,7 +226,7 @@ def train(
         epochs=training.epochs,
         patience=training.patience,
         key=run_key,
-        teacher_params=teach and teach.params,
+        teacher_params=teach and teach.model.fixed(teach.params),
     )
     return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)
 

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from ..base import Array, Example, Params
 from ..data.text import atomic_write
-from ..models.attention_lstm import tabulated
 from .checkpoint import Checkpoints
 from .parallel import pmap_step, replicate, shard
 from .state import TrainState
@@ -111,7 +110,7 @@ def fit(
                 validate,
                 epochs,
                 patience,
-                replicate(tabulated(teacher_params)),
+                replicate(teacher_params),
             )
         assert progress.best_step is not None
         params = checkpoints.restore_params(progress.best_step, like.params)
