@@ -29,7 +29,7 @@ def _as_they_are(params: Params, words: int | None = None) -> Params:
 
 
 class Seq2Seq(NamedTuple):
-    """A translation model: five pure functions about one sentence pair.
+    """A translation model: five pure functions about one sentence pair, and one of parameters.
 
     Teacher and student are two of them; losses, search and distillation see nothing else.
     ``hidden`` vectors may be any pytree (an ensemble returns a tuple of arrays): only

@@ -10,8 +10,9 @@ Fixed work: random ids from a fixed seed, S = T = 16, no padding, no dropout, fo
 FLOPs count matrix products only: 2 * rows * inner * out for each product of the model's equations,
 and twice the forward pass's for the backward pass (a product for the inputs, one for the weights).
 They are those of the equations, whatever a faster program saves: a beam counts as K rows from the
-first step on. ``gemm_share`` is the seconds that these products take by themselves, each at the
-rate measured for its own shape on one device in the same run, over the seconds of the row.
+first step on, words as products where ``Seq2Seq.fixed`` has made tables (beforehand, for searches
+and the teacher of ``kd``). ``gemm_share`` is the seconds that these products take by themselves, at
+the rate measured for each shape on one device in the same run, over the seconds of the row.
 
 Machines share their cores: only what was measured in turns within one run can be compared.
 """
@@ -169,7 +170,7 @@ def step_of(row: Row) -> Callable[[], Any]:
     """What does one step of a row each time that it is called."""
     if row.beam:
         return _decoding(row)
-    turn, (model, _) = itertools.cycle(_random_batches(row)), _model(MODELS[row.model])
+    turn, model = itertools.cycle(_random_batches(row)), attention_lstm(MODELS[row.model])
     teacher = _model(MODELS["teacher"]) if row.work == "kd" else ()
     train = _Trainer(model, mix(nll, word_kd, 0.5) if teacher else nll, 1e-3, *teacher)
     return lambda: train(shard(next(turn)))
@@ -225,13 +226,12 @@ def _first_calls(call: Callable[[], Any]) -> tuple[Record, float]:
     client = jax.local_devices()[0].client
     before = {id(program): program for program in client.live_executables()}
     first, second = _seconds(call), _seconds(call)
-    new = [program for program in client.live_executables() if id(program) not in before]
-    temporary = [program.get_compiled_memory_stats().temp_size_in_bytes for program in new]
+    new = [x.get_compiled_memory_stats() for x in client.live_executables() if id(x) not in before]
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     return {
         "compile_s": max(0.0, first - second),
         "programs": len(new),
-        "temp_mb": max(temporary, default=0) / 2**20,
+        "temp_mb": max((x.temp_size_in_bytes for x in new), default=0) / 2**20,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,
     }, second
 

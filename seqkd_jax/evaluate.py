@@ -168,12 +168,13 @@ def evaluate(
     bleu, chrf = _bleu(tokenize), CHRF()
     source_tokens = sum(len(src_vocab.encode(source)) for source in sources)
     decodings, mass = {}, math.nan
+    fixed = model.fixed(params, source_tokens)
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
             return translate_texts(
-                model, params, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
+                model, fixed, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
             )
 
         nbest = decode()

@@ -188,12 +188,16 @@ def test_tables_are_made_where_they_pay(monkeypatch):
     assert wide.encoder is p.encoder  # of two columns
     assert wide.decoder.layers[0].inputs == () and wide.decoder.layers[1].inputs.shape == (8, 32)
     assert largest_difference(both.fixed((wide, column)), (wide, column)) == 0
-    few = TEACHER.fixed(one, SRC_VOCAB)  # fewer than target words
-    assert few.encoder.forward[0].inputs == () and few.decoder.layers[0].inputs.shape == (5, 28)
+    assert TEACHER.fixed(one, TGT_VOCAB - 1) is one  # fewer than a side has
+    assert TEACHER.fixed(one, TGT_VOCAB).encoder.forward[0].inputs == ()
     monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 28 * TGT_VOCAB - 1)
-    assert largest_difference(TEACHER.fixed(one), few) == 0
-    with pytest.raises(ValueError, match="not for training"):
-        MODEL.hidden(wide, *(x[0] for x in (example().src, example().tgt)), jax.random.key(0))
+    small = TEACHER.fixed(one)  # the larger side is left
+    assert small.encoder.forward[0].inputs == () and small.decoder is not column.decoder
+    assert small.decoder.layers[0].inputs.shape == (5, 28)
+    pair = example().src[0], example().tgt[0]
+    for model, table in ((MODEL, wide), (TEACHER, small)):
+        with pytest.raises(ValueError, match="not for training"):
+            model.hidden(table, *pair, jax.random.key(0))
 
 
 def test_made_of_others_parameters_stay_as_they_are():
@@ -278,4 +282,8 @@ def test_bfloat16_computes_low_and_returns_float32_logits():
     high = MODEL.hidden(p, batch.src[0], batch.tgt[0])
     assert low.dtype == jnp.bfloat16
     assert model.project(p, low[0]).dtype == jnp.float32
+    read = model.fixed(p)
+    assert read.decoder.embedding.dtype == jnp.bfloat16
+    table = model.hidden(read, batch.src[0], batch.tgt[0])
+    np.testing.assert_allclose(*(x.astype(jnp.float32) for x in (table, low)), atol=0.02)
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.15)

@@ -82,7 +82,7 @@ SLOW = {
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SYSTEMS]
 )
 def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
-    """Stepping is differentiated by JAX alone; padding and tables of words change nothing."""
+    """Stepping has no recurrence with a gradient of its own; padding and tables change nothing."""
     model = attention_lstm(SYSTEMS[name])
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, 4, 8, EOS])
     padded = jnp.pad(src, (0, 3)), jnp.pad(tgt, (0, 2))

@@ -243,6 +243,7 @@ def translate_corpus(
         "sentences": len(lines),
     }
     shards = max(1, -(-len(lines) // SHARD_SENTENCES))
+    params = model.fixed(params)  # once, and the same programs for all shards
 
     def decode(shard: int) -> None:
         first = shard * SHARD_SENTENCES

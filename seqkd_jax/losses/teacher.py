@@ -43,8 +43,8 @@ def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Arra
         return -(jnp.exp(log_q) * log_p).sum()
     logits = logits.astype(jnp.float32)
     q = _dense(teacher_logits, "word_kd")
-    # Looked at, the maximum keeps XLA for CPUs from joining the exponential to the product that
-    # gave the logits, which is slower than both: docs/products.py.
+    # A maximum that is tested is computed by itself. Otherwise XLA for CPUs joins the exponential
+    # to the product that gave the logits, which is slower than both (docs/products.py).
     largest = q.max()
     q = jnp.exp(q - jnp.where(jnp.isfinite(largest), largest, 0))  # times its sum
     return jax.nn.logsumexp(logits) - (q * logits).sum() / q.sum()

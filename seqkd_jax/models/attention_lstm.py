@@ -50,7 +50,7 @@ class Spelling:
 
 @functools.lru_cache(maxsize=64)
 def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
-    """Builds the five pure functions of the attention LSTM; equal settings give the same ones.
+    """Builds the pure functions of the attention LSTM; equal settings give the same ones.
 
     Shapes: src [S] and tgt [T] are ids filled with PAD; hidden vectors are h~ [H]; logits [V].
     With features or characters a source token is a row of ids, src [S, C] (``data.inputs``);
@@ -78,8 +78,6 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
         return decoder_step(config, decoder, memory, state, word)
 
     def hidden(params: Translator, src: Array, tgt: Array, key: Array | None = None) -> Array:
-        if key is not None and isinstance(params.decoder.layers[0].inputs, tuple):
-            raise ValueError("Parameters made by ``Seq2Seq.fixed`` are not for training.")
         return teacher_forced(config, cast(params), src, tgt, key, table)[0]
 
     def project(params: Translator, hidden: Array) -> Array:
@@ -89,7 +87,10 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
     def init(key: Array) -> Translator:
         return init_translator(config, key)
 
-    return Seq2Seq(init, encode, step, hidden, project, tabulated)
+    def fixed(params: Translator, words: int | None = None) -> Translator:
+        return tabulated(params, words, dtype)
+
+    return Seq2Seq(init, encode, step, hidden, project, fixed)
 
 
 def alignments(

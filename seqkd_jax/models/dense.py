@@ -78,7 +78,9 @@ batching.primitive_batchers[_dense] = _batched
 
 
 def biased(x: Array, b: Array) -> Array:
-    """Returns x + b, [..., M] and [M] of the same type -> [..., M]."""
+    """Returns x + b, [..., M] and [M] -> [..., M]."""
+    dtype = jnp.result_type(x, b)
+    x, b = x.astype(dtype), b.astype(dtype)
     add = _biased.bind if _differs(x) == _differs(b) else _sum
     return add(x, b)
 
@@ -87,7 +89,7 @@ def _sum(x: Array, b: Array) -> Array:
     return x + b.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _gradients_of_sum(gradient: Array, x: Any, b: Any) -> tuple[Array | None, Array | None]:
+def _gradients_of_sum(gradient: Array, x: Any, b: Any) -> tuple[Array | None, ...]:
     rows = gradient.reshape(-1, gradient.shape[-1])
     ones = jnp.ones(len(rows), rows.dtype)
     of_b = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)

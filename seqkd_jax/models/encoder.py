@@ -38,7 +38,13 @@ def _is_word(src: Array) -> Array:
 def encode(
     config: Config, params: Translator, src: Array, key: Array | None
 ) -> tuple[Memory, DecoderState]:
-    """Reads the source; the decoder starts from the final state of each layer (``init_dec``)."""
+    """Reads the source; the decoder starts from the final state of each layer (``init_dec``).
+
+    Raises ValueError if there is a key and parameters are those of ``Seq2Seq.fixed``.
+    """
+    stacks = params.encoder.forward, params.decoder.layers
+    if key is not None and any(isinstance(stack[0].inputs, tuple) for stack in stacks):
+        raise ValueError("Parameters made by ``Seq2Seq.fixed`` are not for training.")
     context, finals, mask = read(config, params.encoder, src, key)
     memory = remember(config, params.decoder.attention, context, mask)
     carries = _bridge(config, params.decoder, finals, context.dtype)

@@ -16,7 +16,8 @@ from .config import Config
 from .embedding import Rich, init_embedding
 from .stack import init_stack
 
-TABLE_BYTES = 128 << 20  # of the largest table: the more words, the less of a step it saves
+# Of the largest table: with the vocabulary it grows, and the share of a step that it saves falls.
+TABLE_BYTES = 128 << 20
 
 
 @struct.dataclass
@@ -112,7 +113,7 @@ def init_translator(config: Config, key: Array) -> Translator:
     )
 
 
-def tabulated(params: Translator, words: int | None = None) -> Translator:
+def tabulated(params: Translator, words: int | None, dtype: jnp.dtype) -> Translator:
     """Returns parameters that do the same and are read faster (``Seq2Seq.fixed``).
 
     The first layer's share of its gates, x @ inputs, is made once for every word: word vectors
@@ -121,23 +122,30 @@ def tabulated(params: Translator, words: int | None = None) -> Translator:
 
     Args:
       params: of an attention LSTM.
-      words: about how many will be read: larger vocabularies stay as they are. None for no limit.
+      words: about how many will be read. None for many.
+      dtype: of the model.
 
     Returns:
-      The parameters; unchanged are encoders of two columns, features and characters, and what
-      would need a table of more than ``TABLE_BYTES``.
+      The parameters; all as they are if fewer words will be read than a vocabulary has. Otherwise
+      encoders of two columns, features and characters stay, and what would need a table of more
+      than ``TABLE_BYTES``.
     """
+    if not isinstance(params, Translator):
+        return params  # for the functions of the model to refuse
 
     def side(embedding: Any, layers: tuple[Layer, ...]) -> tuple[Any, tuple[Layer, ...]]:
         first, *rest = layers
         if isinstance(embedding, Rich) or isinstance(first.inputs, tuple):
             return embedding, layers
-        count, width = embedding.shape[0], first.inputs.shape[1]
-        if 4 * count * width > TABLE_BYTES or count > (words or count):
+        if len(embedding) * first.inputs.shape[1] * dtype.itemsize > TABLE_BYTES:
             return embedding, layers
-        return jnp.matmul(embedding, first.inputs), (dataclasses.replace(first, inputs=()), *rest)
+        vectors, matrix = (jnp.asarray(x, dtype) for x in (embedding, first.inputs))
+        return vectors @ matrix, (dataclasses.replace(first, inputs=()), *rest)
 
     encoder, decoder = params.encoder, params.decoder
+    sides = encoder.embedding, decoder.embedding
+    if words is not None and words < max(0 if isinstance(x, Rich) else len(x) for x in sides):
+        return params
     if not encoder.backward:
         table, column = side(encoder.embedding, encoder.forward)
         encoder = dataclasses.replace(encoder, embedding=table, forward=column)

@@ -1,10 +1,11 @@
 """Where the time of a row of ``seqkd bench`` goes, kernel by kernel, on this machine.
 
-    python docs/profile.py kd-student-b64
+    python docs/kernels.py kd-student-b64
 
 Milliseconds of one step, the longest first. A kernel is what XLA made of one or several operations:
 its result, the last of them, and for matrix products [rows, inner] x [inner, out] and their rate.
-Kernels run one after the other for the most part, so that their sum is near the time of the step.
+Some run at the same time and share the cores: then each takes longer than alone, and together they
+take longer than the step.
 """
 
 import argparse
@@ -26,25 +27,25 @@ def kernels(hlo: str) -> dict[str, dict]:
     """What each instruction of a compiled program gives, and the sizes of its product."""
     bodies = {}
     for text in hlo.split("\n\n"):
-        if found := re.match(r"\s*%?([\w.-]+) \(", text):
+        if found := re.match(r"\s*(?:ENTRY )?%?([\w.-]+) \(", text):
             bodies[found[1]] = text
     known = {}
     for body in bodies.values():
         for name, shape, rest in re.findall(r"%([\w.-]+) = (\w+\[[\d,]*\])\S* (.*)", body):
             called = re.search(r"calls=%([\w.-]+)", rest)
             operation = re.search(r'op_name="[^"]*?([^/"]+)"', rest)
-            product = _product(bodies.get(called[1], "") if called else f"{body}\n{rest}", rest)
+            inside = bodies.get(called[1], "") if called else ""
             known[name] = {
                 "result": shape,
                 "last operation": operation[1] if operation else "",
-                "product": product,
+                "product": _product(inside),
             }
     return known
 
 
-def _product(body: str, rest: str) -> tuple[int, int, int] | None:
+def _product(body: str) -> tuple[int, int, int] | None:
     """Rows, inner and out of the product in a kernel, if there is one of two matrices."""
-    dot = re.search(r"(\w+\[(\d+),(\d+)\])\S* dot\(%([\w.-]+), ", body if "calls=" in rest else "")
+    dot = re.search(r"(\w+\[(\d+),(\d+)\])\S* dot\(%([\w.-]+), ", body)
     if not dot:
         return None
     left = re.search(rf"%{re.escape(dot[4])} = \w+\[(\d+),(\d+)\]", body)
@@ -63,8 +64,8 @@ def main() -> None:
     given = options.parse_args()
     prepare()
     client = jax.local_devices()[0].client
-    before = {id(program) for program in client.live_executables()}
     step = step_of(next(row for row in FIXED if str(row) == given.row))
+    before = {id(program) for program in client.live_executables()}
     jax.block_until_ready([step(), step()])
     known = {}
     for program in client.live_executables():
