@@ -3,7 +3,8 @@
 Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
 XLA for CPUs turns one side of it round in memory, takes a slow product and leaves the result on
 its side, so that the optimiser reads it across. The gradient of a bias is a sum over rows, for
-which it takes 60 times as long as for a product with ones where there are 50,000 columns.
+which it takes some 60 times as long as for a product with ones where there are 50,000 columns
+(docs/products.py).
 """
 
 from typing import Any
