@@ -23,8 +23,8 @@ TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
-def _as_they_are(params: Params, words: int | None = None) -> Params:
-    del words
+def _as_they_are(params: Params, words: int | None = None, block: int = 1) -> Params:
+    del words, block
     return params
 
 
@@ -37,7 +37,9 @@ class Seq2Seq(NamedTuple):
 
     ``fixed`` is asked before parameters are used that will not change, those of a teacher or in a
     search: it may lay them out to be read faster. ``words`` is how many words will be read, about;
-    None for many. Such parameters do the same in all functions; they are not trained or saved.
+    None for many. Such parameters do the same in all functions; they are not trained or saved. A
+    search that looks at logits in blocks may ask for a multiple of ``block`` of them: those that
+    ``project`` then gives behind the V are -inf.
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -45,7 +47,7 @@ class Seq2Seq(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (params, memory, state, token []) -> (hidden, state)
     hidden: Callable[..., Any]  # (params, src [S], tgt [T], key=None) -> [T, H], teacher forced
     project: Callable[[Params, Any], Array]  # (params, hidden [H]) -> logits [V], float32
-    fixed: Callable[..., Params] = _as_they_are  # (params, words=None) -> params
+    fixed: Callable[..., Params] = _as_they_are  # (params, words=None, block=1) -> params
 
 
 @struct.dataclass

@@ -7,12 +7,10 @@ Fixed work: random ids from a fixed seed, S = T = 16, no padding, no dropout, fo
     decode  beam K (1: greedy), the end forbidden before the last of 16 tokens, encoder included;
             sentences per second
 
-FLOPs count matrix products only: 2 * rows * inner * out for each product of the model's equations,
-and twice the forward pass's for the backward pass (a product for the inputs, one for the weights).
-They are those of the equations, whatever a faster program saves: a beam counts as K rows from the
-first step on, words as products where ``Seq2Seq.fixed`` has made tables (beforehand, for searches
-and the teacher of ``kd``). ``gemm_share`` is the seconds that these products take by themselves, at
-the rate measured for each shape on one device in the same run, over the seconds of the row.
+FLOPs count the products of the model's equations, 2 * rows * inner * out each, words that
+``Seq2Seq.fixed`` tabulates (for searches, and kd's teacher) among them, and twice as many backwards
+as forwards. ``gemm_share`` is the seconds that they take by themselves, at the rate measured for
+each shape on one device in the same run, over the seconds of the row.
 
 Machines share their cores: only what was measured in turns within one run can be compared.
 """
@@ -48,6 +46,7 @@ from .distill.translate import translate_texts, translator
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
 from .plan import Search, Timing
+from .search import BLOCK
 from .train.parallel import pmap_step, replicate, shard
 from .train.state import clipped_adam, init_state
 from .train.steps import make_train_step
@@ -177,12 +176,13 @@ def step_of(row: Row) -> Callable[[], Any]:
 
 
 def _decoding(row: Row) -> Callable[[], Any]:
-    turn, (model, params) = itertools.cycle(_random_batches(row)), _model(MODELS[row.model])
+    config, turn = MODELS[row.model], itertools.cycle(_random_batches(row))
+    model, params = _model(config, BLOCK)
     search = Search(beam_size=row.beam, min_len=row.length - 1, max_len=row.length)
     run, limit = translator(model, search, row.length), np.full(row.batch, row.length, np.int32)
     if not row.shortlist:
         return lambda: run(params, next(turn).src, limit)
-    config, rng = MODELS[row.model], np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     # No word is brought twice: as many come together as can.
     words = rng.integers(EOS + 1, config.tgt_vocab, (config.src_vocab, row.shortlist), np.int32)
     short = Shortlist(words, np.arange(EOS + 1, dtype=np.int32), config.tgt_vocab)
@@ -196,9 +196,9 @@ def _decoding(row: Row) -> Callable[[], Any]:
 
 
 @cache
-def _model(config: Config) -> tuple[Seq2Seq, Params]:
+def _model(config: Config, block: int = 1) -> tuple[Seq2Seq, Params]:
     model = attention_lstm(config)
-    return model, replicate(model.fixed(model.init(jax.random.key(0))))
+    return model, replicate(model.fixed(model.init(jax.random.key(0)), block=block))
 
 
 def _random_batches(row: Row) -> list[Example]:

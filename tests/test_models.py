@@ -21,7 +21,7 @@ from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluate import count_parameters
 from seqkd_jax.models import translator
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
+from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, restrict
 from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.models.renumber import renumbered
@@ -200,6 +200,32 @@ def test_tables_are_made_where_they_pay(monkeypatch):
             model.hidden(table, *pair, jax.random.key(0))
 
 
+def test_a_bias_becomes_a_row_of_the_projection(monkeypatch):
+    p, hidden = params(), jax.random.normal(jax.random.key(0), (8,))
+    want = MODEL.project(p, hidden)
+    read = MODEL.fixed(p, block=8)
+    logits = MODEL.project(read, hidden)
+    np.testing.assert_allclose(logits[:TGT_VOCAB], want, atol=2e-6)
+    assert len(logits) == 16 and np.all(logits[TGT_VOCAB:] == -np.inf)
+    np.testing.assert_allclose(MODEL.project(MODEL.fixed(p), hidden), want, atol=2e-6)
+    again = MODEL.fixed(MODEL.fixed(p), block=8)
+    assert largest_difference(again.generator.kernel[:-1], read.generator.kernel[:-1]) == 0
+    np.testing.assert_array_equal(again.generator.kernel[-1], read.generator.kernel[-1])
+    ids = jnp.array([3, 12, 0])
+    some = [MODEL.project(restrict(of, ids), hidden) for of in (p, read)]
+    np.testing.assert_allclose(*some, atol=2e-6)
+    # With a member that does not know of blocks, an ensemble has V logits.
+    plain = MODEL._replace(fixed=lambda params, words=None, block=1: params)
+    both = ensemble([MODEL, plain])
+    joined = both.project(both.fixed((p, p), block=8), (hidden, hidden))
+    np.testing.assert_allclose(joined, jax.nn.log_softmax(want), atol=4e-6)
+    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 8 * TGT_VOCAB - 1)
+    assert MODEL.fixed(p, block=8).generator is p.generator
+    monkeypatch.undo()
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")  # it would round the bias
+    assert MODEL.fixed(p, block=8).generator is p.generator
+
+
 def test_made_of_others_parameters_stay_as_they_are():
     model = reparametrised(TEACHER, lambda p: jax.tree.map(jnp.tanh, p), TEACHER.init)
     assert model.fixed(params(TEACHER)) is params(TEACHER)
@@ -284,6 +310,7 @@ def test_bfloat16_computes_low_and_returns_float32_logits():
     assert model.project(p, low[0]).dtype == jnp.float32
     read = model.fixed(p)
     assert read.decoder.embedding.dtype == jnp.bfloat16
+    assert read.generator is p.generator  # its bias would be rounded
     table = model.hidden(read, batch.src[0], batch.tgt[0])
     np.testing.assert_allclose(*(x.astype(jnp.float32) for x in (table, low)), atol=0.02)
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.15)

@@ -27,8 +27,9 @@ from .dense import biased, dense
 from .embedding import embed
 from .encoder import encode as read_source
 from .encoder import place, read
-from .translator import DecoderState, init_translator, tabulated
+from .translator import DecoderState, init_translator
 from .translator import Translator as Translator
+from .translator import fixed as fixed_translator
 from .translator import restrict as restrict
 from .translator import trained as trained
 from .translator import with_vectors as with_vectors
@@ -81,14 +82,17 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
         return teacher_forced(config, cast(params), src, tgt, key, table)[0]
 
     def project(params: Translator, hidden: Array) -> Array:
-        kernel = params.generator.kernel.astype(dtype)
-        return biased(dense(hidden.astype(dtype), kernel, jnp.float32), params.generator.bias)
+        kernel, bias = params.generator.kernel.astype(dtype), params.generator.bias
+        hidden = hidden.astype(dtype)
+        if isinstance(bias, tuple):  # a row of the kernel
+            return dense(jnp.append(hidden, jnp.ones(1, dtype)), kernel, jnp.float32)
+        return biased(dense(hidden, kernel, jnp.float32), bias)
 
     def init(key: Array) -> Translator:
         return init_translator(config, key)
 
-    def fixed(params: Translator, words: int | None = None) -> Translator:
-        return tabulated(params, words, dtype)
+    def fixed(params: Translator, words: int | None = None, block: int = 1) -> Translator:
+        return fixed_translator(params, words, block, dtype)
 
     return Seq2Seq(init, encode, step, hidden, project, fixed)
 

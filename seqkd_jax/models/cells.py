@@ -19,7 +19,7 @@ from .dense import dense
 class LSTM:
     """Weights of one layer: a = x @ inputs + h @ recurrent + bias, in four blocks of H."""
 
-    inputs: Any  # [E, 4H]; () where words are read from a table (``translator.tabulated``)
+    inputs: Any  # [E, 4H]; () where words are read from a table (``Seq2Seq.fixed``)
     recurrent: Array  # [H, 4H]
     bias: Array  # [4H]
 
@@ -28,7 +28,7 @@ class LSTM:
 class PeepholeLSTM:
     """An LSTM layer whose gates also see the cell, each unit its own."""
 
-    inputs: Any  # [E, 4H]; () where words are read from a table (``translator.tabulated``)
+    inputs: Any  # [E, 4H]; () where words are read from a table (``Seq2Seq.fixed``)
     recurrent: Array  # [H, 4H]
     bias: Array  # [4H]
     peephole: Array  # [3, H]: of the input, forget and output gate

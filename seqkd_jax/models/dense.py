@@ -21,7 +21,7 @@ from ..base import Array
 def dense(x: Array, w: Array | tuple[()], dtype: jnp.dtype | None = None) -> Array:
     """Returns x @ w, [..., N] and [N, M] -> [..., M], summed and returned in ``dtype``.
 
-    Where ``w`` is (), x is the product already, read from a table (``translator.tabulated``).
+    Where ``w`` is (), x is the product already, read from a table (``Seq2Seq.fixed``).
     """
     if isinstance(w, tuple):
         return x

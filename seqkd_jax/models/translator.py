@@ -16,7 +16,7 @@ from .config import Config
 from .embedding import Rich, init_embedding
 from .stack import init_stack
 
-# Of the largest table: with the vocabulary it grows, and the share of a step that it saves falls.
+# Of the largest array made: it grows with the vocabulary, and the share of a step it saves falls.
 TABLE_BYTES = 128 << 20
 
 
@@ -24,7 +24,7 @@ TABLE_BYTES = 128 << 20
 class Encoder:
     """Word embeddings and one stack per column."""
 
-    embedding: Array | Rich  # [source vocabulary, E]; [..., 4H] in ``tabulated``
+    embedding: Array | Rich  # [source vocabulary, E]; [..., 4H] in ``fixed``
     forward: tuple[Layer, ...]
     backward: tuple[Layer, ...]  # empty for one direction
 
@@ -33,7 +33,7 @@ class Encoder:
 class Decoder:
     """Word embeddings, what layer 1 reads besides words, the stack, attention and bridge."""
 
-    embedding: Array | Rich  # [V, E]; [V, 4H] in ``tabulated``
+    embedding: Array | Rich  # [V, E]; [V, 4H] in ``fixed``
     feed: Any  # [R, 4H], for h~ of the step before, or for a context; () where nothing is read
     layers: tuple[Layer, ...]
     attention: Attention
@@ -44,8 +44,8 @@ class Decoder:
 class Generator:
     """The projection to the vocabulary."""
 
-    kernel: Array  # [H, V]
-    bias: Array  # [V]
+    kernel: Array  # [H, V]; in ``fixed`` it may be [H + 1, V]
+    bias: Array | tuple[()]  # [V]; () where it is the last row of the kernel
 
 
 @struct.dataclass
@@ -113,16 +113,17 @@ def init_translator(config: Config, key: Array) -> Translator:
     )
 
 
-def tabulated(params: Translator, words: int | None, dtype: jnp.dtype) -> Translator:
+def fixed(params: Translator, words: int | None, block: int, dtype: jnp.dtype) -> Translator:
     """Returns parameters that do the same and are read faster (``Seq2Seq.fixed``).
 
     The first layer's share of its gates, x @ inputs, is made once for every word: word vectors
     [V, E] become a table [V, 4H], ``inputs`` becomes (), and a step takes a row where it had a
-    product.
+    product. The bias of the projection may go into its matrix (``_one_matrix``).
 
     Args:
       params: of an attention LSTM.
       words: about how many will be read. None for many.
+      block: the number of logits may become a multiple of it.
       dtype: of the model.
 
     Returns:
@@ -151,7 +152,24 @@ def tabulated(params: Translator, words: int | None, dtype: jnp.dtype) -> Transl
         encoder = dataclasses.replace(encoder, embedding=table, forward=column)
     table, layers = side(decoder.embedding, decoder.layers)
     decoder = dataclasses.replace(decoder, embedding=table, layers=layers)
-    return dataclasses.replace(params, encoder=encoder, decoder=decoder)
+    return Translator(encoder, decoder, _one_matrix(params.generator, block, dtype))
+
+
+def _one_matrix(generator: Generator, block: int, dtype: jnp.dtype) -> Generator:
+    """Writes the bias as one more row of the kernel, [H + 1, V], for hidden vectors with a 1.
+
+    XLA for CPUs adds a bias in a pass of its own over all logits, and copies them once more where
+    V is no multiple of a block. Only there and in float32: others round what they multiply.
+    """
+    kernel, bias = generator.kernel, generator.bias
+    if jax.default_backend() != "cpu" or dtype != jnp.float32 or 4 * kernel.size > TABLE_BYTES:
+        return generator
+    if not isinstance(bias, tuple):
+        kernel = jnp.concatenate([kernel, bias[None]])
+    if more := -kernel.shape[1] % block:
+        unlikely = jnp.zeros((len(kernel), more)).at[-1].set(-jnp.inf)
+        kernel = jnp.concatenate([kernel, unlikely], axis=1)
+    return Generator(kernel, ())
 
 
 def restrict(params: Translator, ids: Array) -> Translator:
@@ -162,7 +180,7 @@ def restrict(params: Translator, ids: Array) -> Translator:
     return dataclasses.replace(
         params,
         decoder=dataclasses.replace(decoder, embedding=decoder.embedding[ids]),
-        generator=Generator(generator.kernel[:, ids], generator.bias[ids]),
+        generator=jax.tree.map(lambda x: x[..., ids], generator),
     )
 
 

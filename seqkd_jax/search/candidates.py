@@ -9,7 +9,7 @@ from jax import lax
 
 from ..base import EOS, Array
 
-BLOCK = 64  # tokens whose maximum stands for them in the first look at the candidates
+BLOCK = 64  # tokens whose maximum stands for them in the first look; best if V is a multiple
 WORTH = 500  # V from which on that first look pays
 
 
