@@ -1,8 +1,10 @@
 """What decides how the vocabulary side is computed: its products by themselves, on this machine.
 
 Milliseconds for B words at once, H = 500, V = 50,004 (the students of the paper's Table 2): number
-formats, the projection lying as [H, V] or [V, H], forwards and backwards, and what XLA joins to a
-product. Medians and least of repeats in turns. "sum of W" only reads the matrix.
+formats, the projection lying as [H, V] or [V, H], forwards and backwards, what XLA joins to a
+product, and what a search asks of logits (``search.candidates``): maximum and sum over each block
+of 64. Then the products of 16 steps of an LSTM: two and one in each, and W lying as [H, 4H] or
+[4H, H]. Medians and least of repeats in turns. "sum of W" only reads the matrix.
 
     python docs/products.py
 """
@@ -18,6 +20,9 @@ from jax import lax
 
 from seqkd_jax.commands import prepare
 from seqkd_jax.report.speed import speed_table
+from seqkd_jax.search import BLOCK
+
+STEPS = 16
 
 
 def _product(of_x: int, of_w: int):
@@ -41,6 +46,14 @@ def products(hidden: int, words: int) -> dict:
         largest = logits.max(1, keepdims=True)
         return jnp.exp(logits - jnp.where(jnp.isfinite(largest), largest, 0))
 
+    def in_blocks(logits):
+        whole = logits[:, : logits.shape[1] // BLOCK * BLOCK].reshape(len(logits), -1, BLOCK)
+        largest = whole.max(-1, keepdims=True)
+        return largest, jnp.exp(whole - jnp.where(jnp.isfinite(largest), largest, 0)).sum(-1)
+
+    bias = jnp.asarray(draws.standard_normal(words), jnp.float32)
+    wide = jnp.pad(jnp.concatenate([w, bias[None]]), ((0, 0), (0, -words % BLOCK)))
+
     return {
         "float32": (jnp.matmul, w),
         "float32, W [V, H]": (_product(1, 1), turned(w)),
@@ -61,6 +74,11 @@ def products(hidden: int, words: int) -> dict:
         "sum of W": (lambda x, w: w.sum(), w),
         "float32, exp(. - max)": (lambda x, w: jnp.exp((y := x @ w) - y.max(1, keepdims=True)), w),
         "the same, max looked at": (looked_at, w),
+        "float32 + bias, in blocks": (lambda x, w: in_blocks(x @ w + bias), w),
+        "bias a row of W, V whole blocks": (
+            lambda x, w: in_blocks(jnp.pad(x, ((0, 0), (0, 1)), constant_values=1) @ w),
+            wide,
+        ),
     }
 
 
@@ -80,6 +98,68 @@ def gradients(hidden: int, words: int) -> dict:
     }
 
 
+def recurrences(hidden: int) -> dict:
+    """Returns (function of x [B, H] and matrices; these) of each way through 16 steps."""
+    draws = np.random.default_rng(0).standard_normal((2, hidden, 4 * hidden)) / 50
+    of_x, of_h = (jnp.asarray(w, jnp.float32) for w in draws)
+    both = jnp.concatenate([of_x, of_h])
+
+    def cell(c, gates):
+        i, f, o, g = jnp.split(gates, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return c, jax.nn.sigmoid(o) * jnp.tanh(c)
+
+    def forwards(product):
+        """The next input is made of h, so that no product can leave the loop."""
+
+        def run(x, w):
+            def step(carry, _):
+                x, c, h = carry
+                c, h = cell(c, product(x, h, w))
+                return (h * h, c, h), None
+
+            return lax.scan(step, (x, x, x), length=STEPS)[0]
+
+        return run
+
+    def backwards(product):
+        """From the gradient of gates to those of x and h, and on to the gates before."""
+
+        def run(x, w):
+            def step(gates, _):
+                of_x, of_h = product(gates, w)
+                return jnp.tanh(jnp.concatenate([of_x, of_h, of_x * of_h, of_h], axis=1)), None
+
+            return lax.scan(step, jnp.tile(x, (1, 4)), length=STEPS)[0]
+
+        return run
+
+    def turned(h, w):
+        """One product that reads W as it lies, [4H, H], and whose result is turned round."""
+        return lax.optimization_barrier(_product(1, 1)(w, h)).T
+
+    wide = jnp.concatenate
+    return {
+        "16 steps, two products": (
+            forwards(lambda x, h, w: x @ w[0] + h @ w[1]),
+            (of_x, of_h),
+        ),
+        "16 steps, one": (forwards(lambda x, h, w: wide([x, h], axis=1) @ w), both),
+        "16 steps, two, W [4H, H]": (
+            forwards(lambda x, h, w: turned(x, w[0]) + turned(h, w[1])),
+            (of_x.T, of_h.T),
+        ),
+        "16 steps back, two products": (
+            backwards(lambda g, w: (_product(1, 1)(g, w[0]), _product(1, 1)(g, w[1]))),
+            (of_x, of_h),
+        ),
+        "16 steps back, one": (
+            backwards(lambda g, w: jnp.split(_product(1, 1)(g, w), 2, axis=1)),
+            both,
+        ),
+    }
+
+
 def main() -> None:
     """Prints a table."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -90,7 +170,8 @@ def main() -> None:
     given = options.parse_args()
     prepare()
     forward, back = (make(given.hidden, given.words) for make in (products, gradients))
-    ways = {name: (jax.jit(f), w) for name, (f, w) in (forward | back).items()}
+    every = forward | back | recurrences(given.hidden)
+    ways = {name: (jax.jit(f), w) for name, (f, w) in every.items()}
     shown = [{"row": name} for name in ways]
     for batch in given.batches:
         x = jax.random.normal(jax.random.key(0), (batch, given.hidden))
@@ -100,7 +181,7 @@ def main() -> None:
             for name, (f, w) in ways.items():
                 sides = (x, g, w) if name in back else (x, w)
                 start = time.perf_counter()
-                f(*sides).block_until_ready()
+                jax.block_until_ready(f(*sides))
                 if repeat:  # the first compiles
                     seconds[name].append(1e3 * (time.perf_counter() - start))
         for row, taken in zip(shown, seconds.values(), strict=True):
