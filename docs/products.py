@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from seqkd_jax.base import BLOCK
 from seqkd_jax.commands import prepare
 from seqkd_jax.report.speed import speed_table
-from seqkd_jax.search import BLOCK
 
 STEPS = 16
 
@@ -134,19 +134,18 @@ def recurrences(hidden: int) -> dict:
 
         return run
 
-    def turned(h, w):
+    def other_way(h, w):
         """One product that reads W as it lies, [4H, H], and whose result is turned round."""
         return lax.optimization_barrier(_product(1, 1)(w, h)).T
 
-    wide = jnp.concatenate
     return {
         "16 steps, two products": (
             forwards(lambda x, h, w: x @ w[0] + h @ w[1]),
             (of_x, of_h),
         ),
-        "16 steps, one": (forwards(lambda x, h, w: wide([x, h], axis=1) @ w), both),
+        "16 steps, one": (forwards(lambda x, h, w: jnp.concatenate([x, h], axis=1) @ w), both),
         "16 steps, two, W [4H, H]": (
-            forwards(lambda x, h, w: turned(x, w[0]) + turned(h, w[1])),
+            forwards(lambda x, h, w: other_way(x, w[0]) + other_way(h, w[1])),
             (of_x.T, of_h.T),
         ),
         "16 steps back, two products": (

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+BLOCK = 64  # logits that a search looks at together
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -23,8 +24,10 @@ TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
-def _as_they_are(params: Params, words: int | None = None, block: int = 1) -> Params:
-    del words, block
+def _as_they_are(
+    params: Params, words: int | None = None, reader: Callable | None = None
+) -> Params:
+    del words, reader
     return params
 
 
@@ -38,8 +41,9 @@ class Seq2Seq(NamedTuple):
     ``fixed`` is asked before parameters are used that will not change, those of a teacher or in a
     search: it may lay them out to be read faster. ``words`` is how many words will be read, about;
     None for many. Such parameters do the same in all functions; they are not trained or saved. A
-    search that looks at logits in blocks may ask for a multiple of ``block`` of them: those that
-    ``project`` then gives behind the V are -inf.
+    search names its ``reader``, the ``project`` that it will call. If that is the model's own, not
+    one wrapped around it, it may from then on give more logits than V, up to a multiple of
+    ``BLOCK``: those are -inf, and no search chooses them. Losses have no use for them.
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -47,7 +51,7 @@ class Seq2Seq(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (params, memory, state, token []) -> (hidden, state)
     hidden: Callable[..., Any]  # (params, src [S], tgt [T], key=None) -> [T, H], teacher forced
     project: Callable[[Params, Any], Array]  # (params, hidden [H]) -> logits [V], float32
-    fixed: Callable[..., Params] = _as_they_are  # (params, words=None, block=1) -> params
+    fixed: Callable[..., Params] = _as_they_are  # (params, words=None, reader=None) -> params
 
 
 @struct.dataclass

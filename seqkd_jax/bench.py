@@ -46,7 +46,6 @@ from .distill.translate import translate_texts, translator
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
 from .plan import Search, Timing
-from .search import BLOCK
 from .train.parallel import pmap_step, replicate, shard
 from .train.state import clipped_adam, init_state
 from .train.steps import make_train_step
@@ -177,7 +176,7 @@ def step_of(row: Row) -> Callable[[], Any]:
 
 def _decoding(row: Row) -> Callable[[], Any]:
     config, turn = MODELS[row.model], itertools.cycle(_random_batches(row))
-    model, params = _model(config, BLOCK)
+    model, params = _model(config, searched=True)
     search = Search(beam_size=row.beam, min_len=row.length - 1, max_len=row.length)
     run, limit = translator(model, search, row.length), np.full(row.batch, row.length, np.int32)
     if not row.shortlist:
@@ -196,9 +195,10 @@ def _decoding(row: Row) -> Callable[[], Any]:
 
 
 @cache
-def _model(config: Config, block: int = 1) -> tuple[Seq2Seq, Params]:
+def _model(config: Config, searched: bool = False) -> tuple[Seq2Seq, Params]:
     model = attention_lstm(config)
-    return model, replicate(model.fixed(model.init(jax.random.key(0)), block=block))
+    reader = model.project if searched else None
+    return model, replicate(model.fixed(model.init(jax.random.key(0)), reader=reader))
 
 
 def _random_batches(row: Row) -> list[Example]:

@@ -20,7 +20,6 @@ from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts
 from .losses import nll
 from .plan import GREEDY, Search
-from .search import BLOCK
 from .train.parallel import pmap_rows, pmap_total, shard
 from .train.steps import make_eval_step
 
@@ -169,7 +168,7 @@ def evaluate(
     bleu, chrf = _bleu(tokenize), CHRF()
     source_tokens = sum(len(src_vocab.encode(source)) for source in sources)
     decodings, mass = {}, math.nan
-    fixed = model.fixed(params, source_tokens, BLOCK)
+    fixed = model.fixed(params, source_tokens, model.project)
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 

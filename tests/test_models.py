@@ -17,7 +17,7 @@ from small import (
     params,
 )
 
-from seqkd_jax.base import BOS, EOS, PAD
+from seqkd_jax.base import BLOCK, BOS, EOS, PAD
 from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluate import count_parameters
 from seqkd_jax.models import translator
@@ -201,29 +201,41 @@ def test_tables_are_made_where_they_pay(monkeypatch):
 
 
 def test_a_bias_becomes_a_row_of_the_projection(monkeypatch):
-    p, hidden = params(), jax.random.normal(jax.random.key(0), (8,))
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    p, hidden = jax.tree.map(np.asarray, params()), jax.random.normal(jax.random.key(0), (2, 8))
     want = MODEL.project(p, hidden)
-    read = MODEL.fixed(p, block=8)
-    logits = MODEL.project(read, hidden)
-    np.testing.assert_allclose(logits[:TGT_VOCAB], want, atol=2e-6)
-    assert len(logits) == 16 and np.all(logits[TGT_VOCAB:] == -np.inf)
-    np.testing.assert_allclose(MODEL.project(MODEL.fixed(p), hidden), want, atol=2e-6)
-    again = MODEL.fixed(MODEL.fixed(p), block=8)
-    assert largest_difference(again.generator.kernel[:-1], read.generator.kernel[:-1]) == 0
-    np.testing.assert_array_equal(again.generator.kernel[-1], read.generator.kernel[-1])
-    ids = jnp.array([3, 12, 0])
-    some = [MODEL.project(restrict(of, ids), hidden) for of in (p, read)]
-    np.testing.assert_allclose(*some, atol=2e-6)
-    # With a member that does not know of blocks, an ensemble has V logits.
-    plain = MODEL._replace(fixed=lambda params, words=None, block=1: params)
-    both = ensemble([MODEL, plain])
-    joined = both.project(both.fixed((p, p), block=8), (hidden, hidden))
-    np.testing.assert_allclose(joined, jax.nn.log_softmax(want), atol=4e-6)
-    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 8 * TGT_VOCAB - 1)
-    assert MODEL.fixed(p, block=8).generator is p.generator
-    monkeypatch.undo()
+    taught, searched = MODEL.fixed(p), MODEL.fixed(p, reader=MODEL.project)
+    for read, width in ((taught, TGT_VOCAB), (searched, BLOCK)):
+        assert read.generator.kernel.shape == (9, width) and read.generator.bias == ()
+        logits = MODEL.project(read, hidden)
+        np.testing.assert_allclose(logits[:, :TGT_VOCAB], want, atol=2e-6)
+        assert np.all(logits[:, TGT_VOCAB:] == -np.inf)
+        some = MODEL.project(restrict(read, jnp.array([3, 12, 0])), hidden)
+        np.testing.assert_allclose(some, want[:, [3, 12, 0]], atol=2e-6)
+    again = MODEL.fixed(taught, reader=MODEL.project)  # asked twice, as by a command and a search
+    np.testing.assert_array_equal(again.generator.kernel, searched.generator.kernel)
+    assert MODEL.fixed(again).generator is again.generator
+    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 9 * TGT_VOCAB - 1)
+    assert MODEL.fixed(p).generator is p.generator
+    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 9 * TGT_VOCAB)
+    assert MODEL.fixed(p).generator is not p.generator
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")  # it would round the bias
-    assert MODEL.fixed(p, block=8).generator is p.generator
+    assert MODEL.fixed(p).generator is p.generator
+
+
+def test_whoever_looks_at_logits_before_the_search_sees_those_of_the_vocabulary():
+    p, hidden = params(), jnp.zeros(8)
+    wrapped = MODEL._replace(project=lambda p, h: 2 * MODEL.project(p, h))
+    other = renumbered(MODEL, np.arange(SRC_VOCAB), np.arange(TGT_VOCAB))
+    for model in (wrapped, other):
+        assert model.project(model.fixed(p, reader=model.project), hidden).shape == (TGT_VOCAB,)
+    both = ensemble([MODEL, MODEL], join=lambda logits: logits[0] - 0.5 * logits[1])
+    joined = both.project(both.fixed((p, p), reader=both.project), (hidden, hidden))
+    np.testing.assert_allclose(joined, 0.5 * MODEL.project(p, hidden), atol=2e-6)
+    wide = attention_lstm(dataclasses.replace(CONFIG, tgt_vocab=TGT_VOCAB + 1))
+    mixed = ensemble([MODEL, wide])
+    with pytest.raises(ValueError, match="shape"):
+        mixed.project((p, params(wide)), (hidden, hidden))
 
 
 def test_made_of_others_parameters_stay_as_they_are():

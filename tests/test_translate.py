@@ -8,13 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small import MODEL, SRC_VOCAB, TEACHER, params
+from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, params
 
-from seqkd_jax.base import EOS
+from seqkd_jax.base import BLOCK, EOS
 from seqkd_jax.data import build_words, encode_pairs
 from seqkd_jax.distill import translate as file
 from seqkd_jax.distill.translate import sentence, translate, translate_corpus, translate_texts
 from seqkd_jax.evaluate import compare, corpus_bleu, evaluate, log_probs, perplexity, validation
+from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.plan import GREEDY, Search
 
@@ -43,6 +44,27 @@ def test_a_translation_does_not_depend_on_its_company(search):
         width = min(a.tokens.shape[1], b.tokens.shape[1])
         np.testing.assert_array_equal(a.tokens[:, :width], b.tokens[:, :width])
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("search", [SHORT, BEAM], ids=["greedy", "beam"])
+def test_logits_in_whole_blocks_are_searched_alike(search, monkeypatch):
+    """With enough words that the search looks at blocks, of which V would fill 8 and a half."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    config = dataclasses.replace(CONFIG, tgt_vocab=8 * BLOCK + 31)
+    model, asked = attention_lstm(config), []
+
+    def fixed(p, words=None, reader=None):
+        asked.append(reader)
+        read = model.fixed(p, None, reader)
+        assert read.generator.kernel.shape[1] == 9 * BLOCK
+        return read
+
+    whole = translate(model._replace(fixed=fixed), params(model), sources(), search)
+    assert asked == [model.project]
+    plain = model._replace(fixed=lambda p, words=None, reader=None: p)
+    for got, want in zip(whole, translate(plain, params(model), sources(), search), strict=True):
+        np.testing.assert_array_equal(got.tokens, want.tokens)
+        np.testing.assert_allclose(got.scores, want.scores, atol=2e-5)
 
 
 def test_scores_are_the_models_own_log_probabilities():

@@ -21,7 +21,7 @@ from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
 from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
-from ..search import BLOCK, BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
+from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
 from ..train.parallel import pmap_rows
 from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
 from .shards import work_through
@@ -113,7 +113,7 @@ def translate(
     """
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
-    params = model.fixed(params, int(lengths.sum()), BLOCK)
+    params = model.fixed(params, int(lengths.sum()), model.project)
     tokens = WAITING * live_tokens(search) * jax.local_device_count()
     for src, places in source_batches(sources, tokens_per_batch=tokens):
         # Rows that only fill the batch end at once.
@@ -243,7 +243,8 @@ def translate_corpus(
         "sentences": len(lines),
     }
     shards = max(1, -(-len(lines) // SHARD_SENTENCES))
-    params = model.fixed(params, block=BLOCK)  # once, and the same programs for all shards
+    # Once, and the same programs for all shards.
+    params = model.fixed(params, reader=model.project)
 
     def decode(shard: int) -> None:
         first = shard * SHARD_SENTENCES

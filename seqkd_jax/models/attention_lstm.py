@@ -10,13 +10,14 @@ between layers, an encoder of two columns, a decoder that attends below its stac
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..base import Array, Hinted, Seq2Seq, shift_right
+from ..base import BLOCK, Array, Hinted, Seq2Seq, shift_right
 from .attention import Memory
 from .config import Config as Config
 from .config import Inputs as Inputs
@@ -85,14 +86,17 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
         kernel, bias = params.generator.kernel.astype(dtype), params.generator.bias
         hidden = hidden.astype(dtype)
         if isinstance(bias, tuple):  # a row of the kernel
-            return dense(jnp.append(hidden, jnp.ones(1, dtype)), kernel, jnp.float32)
+            one = jnp.ones((*hidden.shape[:-1], 1), dtype)
+            return dense(jnp.concatenate([hidden, one], axis=-1), kernel, jnp.float32)
         return biased(dense(hidden, kernel, jnp.float32), bias)
 
     def init(key: Array) -> Translator:
         return init_translator(config, key)
 
-    def fixed(params: Translator, words: int | None = None, block: int = 1) -> Translator:
-        return fixed_translator(params, words, block, dtype)
+    def fixed(
+        params: Translator, words: int | None = None, reader: Callable | None = None
+    ) -> Translator:
+        return fixed_translator(params, words, dtype, block=BLOCK if reader is project else 1)
 
     return Seq2Seq(init, encode, step, hidden, project, fixed)
 

@@ -62,12 +62,11 @@ def ensemble(
 
     def project(params: tuple, hidden: tuple) -> Array:
         members = zip(models, params, hidden, strict=True)
-        logits = [m.project(p, h) for m, p, h in members]
-        width = min(map(len, logits))  # of ``fixed`` parameters some may give more than V
-        return join(jnp.stack([one[:width] for one in logits]))
+        return join(jnp.stack([m.project(p, h) for m, p, h in members]))
 
-    def fixed(params: tuple, words: int | None = None, block: int = 1) -> tuple:
-        return tuple(m.fixed(p, words, block) for m, p in zip(models, params, strict=True))
+    def fixed(params: tuple, words: int | None = None, reader: Callable | None = None) -> tuple:
+        del reader  # no member's own
+        return tuple(m.fixed(p, words) for m, p in zip(models, params, strict=True))
 
     def _split(key: Array | None) -> Sequence[Any]:
         return [None] * len(models) if key is None else list(jax.random.split(key, len(models)))

@@ -1,6 +1,7 @@
 """The parameters of an attention LSTM: what there is, and how it starts."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from .config import Config
 from .embedding import Rich, init_embedding
 from .stack import init_stack
 
-# Of the largest array made: it grows with the vocabulary, and the share of a step it saves falls.
+# Of the largest array that is made beside the parameters; a table's share of a step is then small.
 TABLE_BYTES = 128 << 20
 
 
@@ -113,7 +114,7 @@ def init_translator(config: Config, key: Array) -> Translator:
     )
 
 
-def fixed(params: Translator, words: int | None, block: int, dtype: jnp.dtype) -> Translator:
+def fixed(params: Translator, words: int | None, dtype: jnp.dtype, *, block: int) -> Translator:
     """Returns parameters that do the same and are read faster (``Seq2Seq.fixed``).
 
     The first layer's share of its gates, x @ inputs, is made once for every word: word vectors
@@ -123,13 +124,14 @@ def fixed(params: Translator, words: int | None, block: int, dtype: jnp.dtype) -
     Args:
       params: of an attention LSTM.
       words: about how many will be read. None for many.
-      block: the number of logits may become a multiple of it.
       dtype: of the model.
+      block: V may be filled up to a multiple of it.
 
     Returns:
       The parameters; all as they are if fewer words will be read than a vocabulary has. Otherwise
-      encoders of two columns, features and characters stay, and what would need a table of more
-      than ``TABLE_BYTES``.
+      encoders of two columns, features and characters stay; so does the projection on other
+      backends than CPUs and in other types than float32, and what would need more than
+      ``TABLE_BYTES``.
     """
     if not isinstance(params, Translator):
         return params  # for the functions of the model to refuse
@@ -156,20 +158,27 @@ def fixed(params: Translator, words: int | None, block: int, dtype: jnp.dtype) -
 
 
 def _one_matrix(generator: Generator, block: int, dtype: jnp.dtype) -> Generator:
-    """Writes the bias as one more row of the kernel, [H + 1, V], for hidden vectors with a 1.
+    """Writes the bias as one more row of the kernel, for hidden vectors with a 1 at their end.
 
-    XLA for CPUs adds a bias in a pass of its own over all logits, and copies them once more where
-    V is no multiple of a block. Only there and in float32: others round what they multiply.
+    XLA for CPUs adds a bias in a pass of its own over all logits, and a search that reads them in
+    blocks copies them unless V is a multiple of ``block``; columns of -inf make it one. Done on
+    CPUs and in float32 alone: others round what they multiply, the bias with it.
     """
-    kernel, bias = generator.kernel, generator.bias
-    if jax.default_backend() != "cpu" or dtype != jnp.float32 or 4 * kernel.size > TABLE_BYTES:
+    rows, words = generator.kernel.shape
+    joined = isinstance(generator.bias, tuple)
+    more = -words % block
+    large = 4 * (rows + 1) * (words + more) > TABLE_BYTES
+    if jax.default_backend() != "cpu" or dtype != jnp.float32 or large or (joined and not more):
         return generator
+    return Generator(_joined(generator.kernel, generator.bias, more), ())
+
+
+@functools.partial(jax.jit, static_argnames="more")
+def _joined(kernel: Array, bias: Array | tuple[()], more: int) -> Array:
     if not isinstance(bias, tuple):
         kernel = jnp.concatenate([kernel, bias[None]])
-    if more := -kernel.shape[1] % block:
-        unlikely = jnp.zeros((len(kernel), more)).at[-1].set(-jnp.inf)
-        kernel = jnp.concatenate([kernel, unlikely], axis=1)
-    return Generator(kernel, ())
+    unlikely = jnp.zeros((len(kernel), more), kernel.dtype).at[-1].set(-jnp.inf)
+    return jnp.concatenate([kernel, unlikely], axis=1)
 
 
 def restrict(params: Translator, ids: Array) -> Translator:

@@ -21,7 +21,6 @@ from .beam import gnmt as gnmt
 from .beam import mean_per_token as mean_per_token
 from .beam import no_penalty as no_penalty
 from .beam import search_all as search_all
-from .candidates import BLOCK as BLOCK
 from .candidates import Allowed as Allowed
 from .candidates import top_candidates as top_candidates
 from .sampling import Warp as Warp

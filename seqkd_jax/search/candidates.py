@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..base import EOS, Array
+from ..base import BLOCK, EOS, Array
 
-BLOCK = 64  # tokens whose maximum stands for them in the first look; best if V is a multiple
 WORTH = 500  # V from which on that first look pays
 
 
@@ -56,7 +55,7 @@ def top_candidates(
         best, place = lax.top_k(total, count)
         return best, place // vocabulary, place % vocabulary
 
-    # The last block is a short one: filling all rows up would copy the logits once more.
+    # The last block may be a short one: filling all rows up would copy the logits once more.
     number = vocabulary // BLOCK
     whole = logits[:, : number * BLOCK].reshape(hypotheses, number, BLOCK)
     rest = logits[:, number * BLOCK :]
