@@ -1,5 +1,7 @@
+import ctypes
 import dataclasses
 import json
+import subprocess
 import sys
 
 import jax
@@ -159,3 +161,35 @@ def test_real_text_is_trained_on_and_decoded(monkeypatch):
     assert train["padding"] == 0.25 and 0 < train["input"] < 1
     assert greedy["row"] == "decode-grammar-student-k1" and greedy["unit"] == "sentences/s"
     assert beam["median"] > 0 and beam["programs"] >= 1
+
+
+LARGE_BLOCKS = """
+import ctypes, resource, threading
+from seqkd_jax import commands
+commands.prepare()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+def once():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(128 << 20)
+    libc.memset(block, 1, 128 << 20)
+    libc.free(block)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+faults = []
+for _ in range(2):
+    thread = threading.Thread(target=once)
+    thread.start()
+    thread.join()
+print(*faults)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone")
+def test_commands_keep_the_large_blocks_that_threads_free():
+    run = [sys.executable, "-c", LARGE_BLOCKS]
+    first, second = map(int, subprocess.check_output(run, text=True).split())
+    assert first >= 64  # huge pages at least
+    assert second < first / 8
