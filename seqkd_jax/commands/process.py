@@ -9,8 +9,7 @@ from pathlib import Path
 import jax
 import pooch
 
-KEEP_BELOW = 1 << 30  # bytes: freed blocks up to this size stay with the process
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 # Without it XLA for CPUs copies all moments of Adam before it overwrites them.
 XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis=true"
 
@@ -28,10 +27,10 @@ def prepare() -> None:
     if jax.__version_info__ < (0, 11) and XLA_FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{XLA_FLAG} {flags}"
     warnings.showwarning = lambda message, *_: print(f"seqkd: {message}", file=sys.stderr)
-    # glibc hands large freed blocks back to the system, and every step would fault them in again.
-    # So it does above 64 MB in the heaps that threads have for themselves: let them share one.
+    # glibc hands large freed blocks back to the system, and every step would fault them in again;
+    # above 64 MB so do the heaps that threads have for themselves. One heap for all keeps them.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
-        mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
