@@ -16,17 +16,15 @@ Machines share their cores: only what was measured in turns within one run can b
 """
 
 import itertools
-import json
 import os
 import resource
-import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -45,6 +43,7 @@ from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts, translator
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
+from .peer import turns_of
 from .plan import Search, Timing
 from .train.parallel import pmap_step, replicate, shard
 from .train.state import clipped_adam, init_state
@@ -60,7 +59,6 @@ PAPER_LENGTH = 25  # words of a source, and tokens decoded for it, in ``measure_
 TURNS = 4  # batches that take turns
 GEMM_FLOPS = 5e8  # of one timing of a product: small ones are repeated up to it,
 GEMM_REPEATS = 256  # but no more often than this
-PEER = ("mode", "model", "batch", "beam", "value")  # of a peer's JSON line
 MODELS = {
     name: Config(*vocabularies, embed=width, hidden=width, layers=layers, dropout=0.0)
     for name, vocabularies, layers, width in (
@@ -295,31 +293,22 @@ def measure_against(command: str, timing: Timing) -> list[Record]:
     """Measures own repeats and a peer's in turns: the ratio of medians, and of the pairs.
 
     The peer's command prints a JSON line with mode (train, kd, decode), model, batch, beam (null
-    in training) and value, in the units of this file. Its first run tells which row to measure,
-    and is not counted. Raises ValueError if there is no such line or row.
+    in training) and value, in the units of this file. It stays or is started for each turn, as
+    ``turns_of`` says. Its first turn tells which row to measure, and is not counted. Raises
+    ValueError if there is no such line or row.
     """
-    line = _peer(command)
-    work, model, beam = line["mode"], line["model"], line["beam"] or 1
-    _chosen([f"{row.work}-{row.model}" for row in FIXED], [f"{work}-{model}"])
-    row = Row(work, model, line["batch"], beam if work == "decode" else 0)
-    measured, peer = _Measured(row, timing), []
-    for _ in tqdm(range(timing.repeats), desc=str(row), disable=None):
-        measured.turn()
-        peer.append(float(_peer(command)["value"]))
+    with closing(turns_of(command)) as turns:
+        line, peer = next(turns), []
+        work, model, beam = line["mode"], line["model"], line["beam"] or 1
+        _chosen([f"{row.work}-{row.model}" for row in FIXED], [f"{work}-{model}"])
+        row = Row(work, model, line["batch"], beam if work == "decode" else 0)
+        measured = _Measured(row, timing)
+        for _ in tqdm(range(timing.repeats), desc=str(row), disable=None):
+            measured.turn()
+            peer.append(float(next(turns)["value"]))
     record = {"row": str(row), "peer": line.get("system", command)}
     record |= _ratio(measured.values, peer) | {"peer_median": statistics.median(peer)}
     return [record | measured.record() | {"peer_repeats": peer, "peer_line": line}]
-
-
-def _peer(command: str) -> Record:
-    done = subprocess.run(shlex.split(command), capture_output=True, text=True)
-    for text in done.stdout.splitlines():
-        if text.startswith("{") and all(f'"{name}"' in text for name in PEER):
-            return json.loads(text)
-    raise ValueError(
-        f"{command}: printed no JSON line with {', '.join(PEER)} (exit status {done.returncode}). "
-        f"Its last words: {done.stderr[-500:].strip() or 'none'}"
-    )
 
 
 def measure_table2(timing: Timing) -> list[Record]:

@@ -21,6 +21,15 @@ from seqkd_jax.report.speed import keep_speed, speed_tables
 QUICK = Timing(repeats=2, steps=1)
 COLUMNS = ["row", "unit", "median", "min", "max", "repeats", "gflops", "gemm_share"]
 COLUMNS += ["compile_s", "programs", "temp_mb", "peak_mb"]
+STAYING = """
+import json, sys
+with open({starts!r}, "a") as notes:
+    notes.write("started")
+    for turn, _ in enumerate(sys.stdin, 1):
+        line = dict(mode="decode", model="student", batch=2, beam=3, value=turn)
+        print(json.dumps(line), flush=True)
+    notes.write(", and ended with its input")
+"""
 PEER = "import json; print('warming up'); print(json.dumps({}))"
 
 
@@ -97,6 +106,16 @@ def test_a_peer_is_measured_beside_its_own_row(tiny):
     assert set(COLUMNS) < set(row)
 
 
+def test_a_peer_that_stays_is_started_once(tiny, tmp_path):
+    """It counts the lines that it is given, and notes each start."""
+    script, starts = tmp_path / "peer.py", tmp_path / "starts"
+    script.write_text(STAYING.format(starts=str(starts)))
+    (row,) = bench.measure_against(f"{sys.executable} {script}", Timing(repeats=3, steps=1))
+    assert row["peer_line"]["value"] == 1 and row["peer_repeats"] == [2, 3, 4]
+    np.testing.assert_allclose(row["ratio"], row["median"] / 3)
+    assert starts.read_text() == "started, and ended with its input"
+
+
 def test_a_file_of_measurements_is_added_to(tmp_path):
     path = tmp_path / "new" / "speed.json"
     rows = [{"row": "a", "peer": peer, "median": 1.5, "repeats": [1.5]} for peer in ("x", "y")]
@@ -123,12 +142,13 @@ def test_a_file_of_measurements_is_added_to(tmp_path):
         keep_speed(path, "against", rows)
 
 
-def test_a_peer_that_cannot_be_compared_is_refused(tiny):
-    with pytest.raises(ValueError, match="exit status 3.*Its last words: broken"):
+def test_a_peer_that_cannot_be_compared_is_refused(tiny, capfd):
+    with pytest.raises(ValueError, match=r"value \(exit status 3\); what it said is above"):
         bench.measure_against(
             f"{sys.executable} -c \"import sys; print('broken', file=sys.stderr); sys.exit(3)\"",
             QUICK,
         )
+    assert "broken" in capfd.readouterr().err
     with pytest.raises(ValueError, match="'kd-big'; the rows are: train-student, kd-student"):
         bench.measure_against(peer(mode="kd", model="big", batch=64, beam=0, value=1), QUICK)
 

@@ -23,6 +23,7 @@ FLOORS = {
     "compress": 3,
     "evaluate": 3,
     "report": 4,
+    "peer": 4,
     "recipes": 5,
     "bench": 5,
     "commands": 6,

@@ -1,8 +1,8 @@
 """A student's word-level distillation step in plain PyTorch, tuned: a peer for ``seqkd bench``.
 
-    seqkd bench --against 'python docs/peers/torch_kd.py'
+    seqkd bench --against 'python docs/peers/torch_kd.py --turns'
 
-Prints one JSON line. The work is that of the row ``kd-student-b64``: a student of 1 x 128 learns
+Prints one JSON line, as the others here do. The work is that of the row ``kd-student-b64``: a student of 1 x 128 learns
 0.5 nll + 0.5 cross-entropy to a teacher of 2 x 512, whose forward pass is part of the step; 64
 sentences of 16 + 16 tokens without padding, Adam 1e-3, clipping at 5. It wants only torch.
 
@@ -12,17 +12,14 @@ loop is scripted; Adam is fused; glibc keeps freed memory.
 """
 
 import argparse
-import ctypes
-import json
-import statistics
-import time
+import itertools
 
+import benchlib as bl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH, LENGTH, SRC_VOCAB, TGT_VOCAB, BOS, EOS = 64, 16, 6000, 7859, 2, 3
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 class Decoder(nn.Module):
@@ -84,15 +81,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.2, help="of one repeat, about")
+    parser.add_argument("--steps", type=int, default=0, help="per repeat; 0: 1.2 seconds of them")
     parser.add_argument("--script", action=argparse.BooleanOptionalAction, default=True)
+    bl.turns(parser)
+    parser.set_defaults(mode="kd", model="student", batch=BATCH, beam=None, malloc="tuned", out="")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 1 << 30)
+    bl.keep_freed_memory()
 
     student, teacher = Model(1, 128, args.script), Model(2, 512, args.script).eval()
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, fused=True)
@@ -101,8 +97,10 @@ def main() -> None:
     tgt[:, -1] = EOS
     words = torch.cat([torch.full((4, 1, BATCH), BOS), tgt[:, :-1]], 1)
 
-    def step(turn: int) -> float:
-        n = turn % 4
+    turn = itertools.cycle(range(4))
+
+    def step() -> float:
+        n = next(turn)
         gold = tgt[n].flatten()
         with torch.no_grad():
             wanted = torch.softmax(teacher(src[n], words[n]), 1).mul_(0.5)
@@ -115,29 +113,8 @@ def main() -> None:
         optimizer.step()
         return loss.item()
 
-    for turn in range(3):
-        step(turn)
-    started = time.perf_counter()
-    step(0)
-    steps = max(3, round(args.seconds / (time.perf_counter() - started)))
-    values = []
-    for _ in range(args.repeats):
-        started = time.perf_counter()
-        for turn in range(steps):
-            step(turn)
-        values.append(BATCH * LENGTH * steps / (time.perf_counter() - started))
-    line = {
-        "system": "pytorch",
-        "version": torch.__version__,
-        "mode": "kd",
-        "model": "student",
-        "batch": BATCH,
-        "beam": None,
-        "value": statistics.median(values),
-        "unit": "target tokens/s",
-        "repeats": values,
-    }
-    print(json.dumps(line))
+    for rates, circumstances in bl.measure(step, args):
+        bl.report("pytorch", torch.__version__, args, rates, circumstances)
 
 
 if __name__ == "__main__":
