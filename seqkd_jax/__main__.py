@@ -258,7 +258,8 @@ class Bench:
     """Rows, or parts of their names: student, decode-teacher, k5; all if left out."""
     timing: Annotated[Timing, Flat] = Timing()
     against: tuple[str, ...] = ()
-    """Peers' commands; the JSON line of each names the row that both then measure in turns."""
+    """Peers' commands; the JSON line of each names the row that both then measure in turns.
+    A command may stay, and print one for each line it reads (docs/peers/README.md)."""
     real: bool = False
     """Measure an epoch and a decoded test set of grammar, and of multi30k if SEQKD_DATA is set."""
     table2: bool = False

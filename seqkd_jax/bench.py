@@ -290,7 +290,7 @@ def _products(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def measure_against(command: str, timing: Timing) -> list[Record]:
-    """Measures own repeats and a peer's in turns: the ratio of medians, and of the pairs.
+    """Measures own repeats and a peer's in turns: the ratio of medians, and quartiles of the pairs.
 
     The peer's command prints a JSON line with mode (train, kd, decode), model, batch, beam (null
     in training) and value, in the units of this file. It stays or is started for each turn, as
@@ -403,7 +403,7 @@ def _speed(row: str, unit: str, values: Sequence[float]) -> Record:
 
 
 def _ratio(own: Sequence[float], other: Sequence[float]) -> Record:
-    """The ratio of medians, and the least and greatest of pairs measured one after the other."""
-    pairs = [a / b for a, b in zip(own, other, strict=True)]
+    """The ratio of medians, and the quartiles of pairs measured one after the other."""
+    lower, upper = np.quantile([a / b for a, b in zip(own, other, strict=True)], [0.25, 0.75])
     ratio = statistics.median(own) / statistics.median(other)
-    return {"ratio": ratio, "ratio_min": min(pairs), "ratio_max": max(pairs)}
+    return {"ratio": ratio, "lower_quartile": float(lower), "upper_quartile": float(upper)}

@@ -2,9 +2,10 @@
 
     seqkd bench --against 'python docs/peers/torch_kd.py --turns'
 
-Prints one JSON line, as the others here do. The work is that of the row ``kd-student-b64``: a student of 1 x 128 learns
-0.5 nll + 0.5 cross-entropy to a teacher of 2 x 512, whose forward pass is part of the step; 64
-sentences of 16 + 16 tokens without padding, Adam 1e-3, clipping at 5. It wants only torch.
+Prints a JSON line, as the others here do. The work is that of the row ``kd-student-b64``: a
+student of 1 x 128 learns 0.5 nll + 0.5 cross-entropy to a teacher of 2 x 512, whose forward pass
+is part of the step; 64 sentences of 16 + 16 tokens without padding, Adam 1e-3, clipping at 5. It
+wants only torch.
 
 What was done for speed: oneDNN's fused LSTM encodes; one product for each decoder layer and step;
 the words' share of the first layer's gates, the projection and the loss are outside the loop; the

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from ..data.text import PathLike, atomic_write
 
 TEXT = ("row", "peer", "unit")  # columns of words
-RATIOS = ("ratio", "ratio_min", "ratio_max")
+RATIOS = ("ratio", "lower_quartile", "upper_quartile")
 COMPARED = {  # columns of a README, for each kind of measurement; all for others
     "against": ("row", "peer", *RATIOS, "median", "peer_median", "unit", "gemm_share"),
     "table2": ("row", *RATIOS, "paper_ratio", "median", "unit", "gemm_share"),
