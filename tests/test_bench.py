@@ -215,3 +215,42 @@ def test_commands_keep_the_large_blocks_that_threads_free():
     first, second = map(int, subprocess.check_output(run, text=True).split())
     assert first >= 64  # huge pages at least
     assert second < first / 8
+
+
+LEFTOVERS = """
+import ctypes, random, sys
+import jax
+from seqkd_jax import commands
+commands.prepare()
+commands.prepare()
+from seqkd_jax.commands.heap import COMPILED, LOWERED, _Counts
+libc = ctypes.PyDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.mallinfo2.restype = _Counts
+
+def free():
+    counts = libc.mallinfo2()
+    shown.append(counts.fordblks - counts.keepcost)
+
+shown = []
+blocks = [libc.malloc(random.randrange(100, 40_000)) for _ in range(5000)]
+for block in blocks[::2]:
+    libc.free(block)
+free()
+turns = (COMPILED, 0.2), (COMPILED, 2.0), (LOWERED, 0.01), (LOWERED, 0.1), (COMPILED, 0.2)
+for event, seconds in turns:
+    jax.monitoring.record_event_duration_secs(event, seconds)
+    free()
+block = libc.malloc(20_000)  # there is more: the end of the heap
+print(*shown)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc's allocator alone")
+def test_what_a_compiler_leaves_is_set_aside_until_the_next_has_its_turn():
+    run = [sys.executable, "-c", LEFTOVERS]
+    found = list(map(int, subprocess.check_output(run, text=True).split()))
+    before, quick, large, small_comes, large_comes, again = found
+    assert before > 40e6 and abs(quick - before) < before / 10  # a small program leaves little
+    assert large < before / 10 and small_comes < before / 10
+    assert abs(large_comes - before) < before / 10 and again < before / 10
