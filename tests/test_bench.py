@@ -218,7 +218,7 @@ def test_commands_keep_the_large_blocks_that_threads_free():
 
 
 LEFTOVERS = """
-import ctypes, random, sys
+import ctypes, random
 import jax
 from seqkd_jax import commands
 commands.prepare()
@@ -241,7 +241,6 @@ turns = (COMPILED, 0.2), (COMPILED, 2.0), (LOWERED, 0.01), (LOWERED, 0.1), (COMP
 for event, seconds in turns:
     jax.monitoring.record_event_duration_secs(event, seconds)
     free()
-block = libc.malloc(20_000)  # there is more: the end of the heap
 print(*shown)
 """
 
