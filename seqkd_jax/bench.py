@@ -10,7 +10,8 @@ Fixed work: random ids from a fixed seed, S = T = 16, no padding, no dropout, fo
 FLOPs count the products of the model's equations, 2 * rows * inner * out each, words that
 ``Seq2Seq.fixed`` tabulates (for searches, and kd's teacher) among them, and twice as many backwards
 as forwards. ``gemm_share`` is the seconds that they take by themselves, at the rate measured for
-each shape on one device in the same run, over the seconds of the row.
+each shape on the CPU in the same run, over the seconds of the row; elsewhere a call takes longer
+than its products, and there is none.
 
 Machines share their cores: only what was measured in turns within one run can be compared.
 """
@@ -113,19 +114,23 @@ class _Measured:
         self.steps = timing.steps or max(2, round(timing.seconds / one))
         self.values: list[float] = []  # amount per second, of each repeat
         self.gemms: list[float] = []  # seconds of a step's products, beside it
-        gemm_seconds(row)  # compiles them
+        self.on_cpu = jax.default_backend() == "cpu"
+        if self.on_cpu:
+            gemm_seconds(row)  # compiles them
 
     def turn(self) -> None:
         jax.block_until_ready([self.step(), self.step()])  # after another's turn caches are cold
         taken = _seconds(lambda: [self.step() for _ in range(self.steps)])
         self.values.append(self.steps * self.row.amount / taken)
-        self.gemms.append(gemm_seconds(self.row))
+        if self.on_cpu:
+            self.gemms.append(gemm_seconds(self.row))
 
     def record(self) -> Record:
         seconds = self.row.amount / statistics.median(self.values)
         unit = "sentences/s" if self.row.beam else "target tokens/s"
         work = {"gflops": flops(self.row) / seconds / 1e9}
-        work["gemm_share"] = statistics.median(self.gemms) / seconds
+        if self.gemms:
+            work["gemm_share"] = statistics.median(self.gemms) / seconds
         return _speed(str(self.row), unit, self.values) | work | self.facts
 
 

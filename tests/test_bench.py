@@ -1,6 +1,7 @@
 import ctypes
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -211,8 +212,7 @@ print(*faults)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone")
 def test_commands_keep_the_large_blocks_that_threads_free():
-    run = [sys.executable, "-c", LARGE_BLOCKS]
-    first, second = map(int, subprocess.check_output(run, text=True).split())
+    first, second = numbers(LARGE_BLOCKS, "cpu")
     assert first >= 64  # huge pages at least
     assert second < first / 8
 
@@ -247,9 +247,18 @@ print(*shown)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc's allocator alone")
 def test_what_a_compiler_leaves_is_set_aside_until_the_next_has_its_turn():
-    run = [sys.executable, "-c", LEFTOVERS]
-    found = list(map(int, subprocess.check_output(run, text=True).split()))
-    before, quick, large, small_comes, large_comes, again = found
+    before, quick, large, small_comes, large_comes, again = numbers(LEFTOVERS, "cpu")
     assert before > 40e6 and abs(quick - before) < before / 10  # a small program leaves little
     assert large < before / 10 and small_comes < before / 10
     assert abs(large_comes - before) < before / 10 and again < before / 10
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc's allocator alone")
+def test_the_heap_is_left_alone_where_an_accelerator_may_compute():
+    before, _, large, *_ = numbers(LEFTOVERS, "cuda,cpu")
+    assert before > 40e6 and abs(large - before) < before / 10
+
+
+def numbers(script, platforms):
+    run, env = [sys.executable, "-c", script], dict(os.environ, JAX_PLATFORMS=platforms)
+    return list(map(int, subprocess.check_output(run, env=env, text=True).split()))

@@ -84,11 +84,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="per repeat; 0: 1.2 seconds of them")
     parser.add_argument("--script", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; there products in TF32")
     bl.turns(parser)
     parser.set_defaults(mode="kd", model="student", batch=BATCH, beam=None, malloc="tuned", out="")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    torch.set_default_device(args.device)
+    if args.device == "cuda":
+        torch.set_float32_matmul_precision("high")
     bl.keep_freed_memory()
 
     student, teacher = Model(1, 128, args.script), Model(2, 512, args.script).eval()
