@@ -9,7 +9,7 @@ cache miss after the other. While programs run they are set aside, by being allo
 next program is compiled they are given back.
 
 Where an accelerator may compute nothing is changed. Its arrays are elsewhere, and its compiler's
-threads would wait for each other: on 16 cores a program took four times as long.
+threads would wait for each other: on 16 cores a step that compiles in 9 s was not ready after 35.
 """
 
 import ctypes
