@@ -17,8 +17,8 @@ XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis=true"
 def prepare() -> None:
     """Settings of the process that every command wants; before anything is computed.
 
-    Compiled programs stay in the user's cache, freed memory in the process (``keep_heap``); XLA
-    copies less.
+    Compiled programs stay in the user's cache and, on CPUs, freed memory in the process
+    (``keep_heap``); XLA copies less.
     """
     cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
