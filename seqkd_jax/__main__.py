@@ -5,21 +5,38 @@ Nothing heavy is imported before a command is known, so ``seqkd --help`` answers
 
 import importlib
 import sys
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from .errors import UsageError
 from .plan import PLANS, Plan, Search, Size, Timing, Training
+from .ranges import (
+    NONEMPTY,
+    Bits,
+    Checked,
+    Count,
+    Counts,
+    Entries,
+    Fractions,
+    Names,
+    Positive,
+    Seed,
+    Share,
+)
 
 Files = tuple[Path, ...]  # source and target, or one .tsv file
+REPORT = (
+    "seqkd: this is a bug of seqkd_jax, not a mistake of yours. Please report it with the command "
+    "and the lines above: https://github.com/seqkd-jax/seqkd_jax/issues"
+)
 Flat = tyro.conf.arg(name="")  # nested settings without a prefix of their own
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Checked):
     """What to train on: a corpus that has a name, or any pair of files (plain or .gz)."""
 
     data: str | None = None
@@ -37,19 +54,25 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Checked):
     """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
 
     corpus: Annotated[Corpus, Flat]
     out: Path
     """Folder of the experiment; start again with the same one to resume."""
     plan: Annotated[Plan, Flat]
-    rows: tuple[str, ...] = ("teacher", "baseline", "word-kd", "seq-kd", "seq-kd+seq-inter")
+    rows: Names = (
+        "teacher",
+        "baseline",
+        "word-kd",
+        "seq-kd",
+        "seq-kd+seq-inter",
+    )
     """Rows of Table 1, or: all of them; other systems, too: luong-dot, sutskever, deep-att, ..."""
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Checked):
     """Train one model: a teacher, a baseline, a student on distilled text, or with Word-KD."""
 
     corpus: Annotated[Corpus, Flat]
@@ -59,7 +82,7 @@ class Train:
     training: Annotated[Training, Flat] = Training()
     teacher: Path | None = None
     """Folder of a trained model that teaches; its vocabularies are taken over."""
-    alpha: float = 0.5
+    alpha: Share = 0.5
     """Weight of the teacher's word-level KD against the data; 0 for its vocabularies alone."""
     teacher_cache: Path | None = None
     """Folder that the cache command wrote for these pairs: the teacher need not run."""
@@ -67,7 +90,7 @@ class Train:
     """Folder of a trained model that goes on (fine-tuning); it brings shape and vocabularies."""
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
     """Kind of vocabulary, where no teacher or start brings one."""
-    vocabulary_size: int | None = 8000
+    vocabulary_size: Entries | None = 8000
     """Entries of each vocabulary."""
     shared_vocabulary: bool = False
     """One vocabulary for both sides."""
@@ -79,15 +102,15 @@ class Train:
     """Lower-case all text."""
     tokenize: str = "13a"
     """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
-    seed: int = 1
+    seed: Seed = 1
     """Of parameters, dropout and data order."""
 
 
 @dataclass(frozen=True)
-class Translate:
+class Translate(Checked):
     """Translate text, line by line, from standard input to standard output or between files."""
 
-    models: tyro.conf.Positional[tuple[Path, ...]]
+    models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; several form an ensemble."""
     source: Path | None = None
     """File to translate; standard input if left out."""
@@ -105,7 +128,7 @@ class Translate:
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distill(Checked):
     """Let a teacher translate a corpus, and write the text that a student trains on."""
 
     model: tyro.conf.Positional[Path]
@@ -124,7 +147,7 @@ class Distill:
 
 
 @dataclass(frozen=True)
-class Cache:
+class Cache(Checked):
     """Write a teacher's most probable words at each position of given pairs, for Word-KD."""
 
     model: tyro.conf.Positional[Path]
@@ -135,14 +158,14 @@ class Cache:
     """Their translations: those that a student will be trained on."""
     out: Path
     """Folder of the cache; start again to resume."""
-    k: int = 16
+    k: Count = 16
     """Words kept of each distribution; the mass of all others is kept as one number."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """That distributions are softened by; the student is trained at the same one."""
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Checked):
     """Print a model's log-probability (natural, end of sentence counted) of each given pair."""
 
     model: tyro.conf.Positional[Path]
@@ -154,7 +177,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Extract:
+class Extract(Checked):
     """Write a model's states and attention, for each token of sentence pairs, to an .npz file.
 
     encoder [source tokens, M]; decoder_c, decoder_h [target tokens, layers, H]; hidden [target
@@ -173,16 +196,16 @@ class Extract:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Checked):
     """Compare trained models on a test set: BLEU, chrF, perplexity, p(t=y^), size, speed."""
 
-    models: tyro.conf.Positional[tuple[Path, ...]]
+    models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; differences are to the first."""
     source: Path
     """Source sentences."""
     reference: Path
     """Their true translations."""
-    beams: tuple[int, ...] = (1, 5)
+    beams: Counts = (1, 5)
     """Beam sizes; 1 is greedy."""
     tokenize: str = "13a"
     """sacreBLEU's tokeniser; none for text that is tokenised."""
@@ -191,7 +214,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Prune:
+class Prune(Checked):
     """Prune a trained model and train what is left: most weights become 0, and stay 0."""
 
     model: tyro.conf.Positional[Path]
@@ -199,7 +222,7 @@ class Prune:
     corpus: Annotated[Corpus, Flat]
     out: Path
     """Folder of the pruned model; start again with the same one to resume."""
-    ratio: tuple[float, ...] = (0.8,)
+    ratio: Fractions = (0.8,)
     """Share of the weights that goes; several, rising, for rounds with training between."""
     scheme: Literal["blind", "uniform", "distribution"] = "blind"
     """One threshold for all, the same share of each layer, or a threshold by its deviation."""
@@ -210,12 +233,12 @@ class Prune:
     training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
     tokenize: str = "13a"
     """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
-    seed: int = 1
+    seed: Seed = 1
     """Of dropout and data order."""
 
 
 @dataclass(frozen=True)
-class Compress:
+class Compress(Checked):
     """Write a trained, best a pruned, model as a compressed file (Deep Compression)."""
 
     model: tyro.conf.Positional[Path]
@@ -223,17 +246,17 @@ class Compress:
     corpus: Annotated[Corpus, Flat]
     out: Path
     """Folder of the compressed model, which translate, evaluate and the others load."""
-    bits: int = 5
+    bits: Bits = 5
     """Of each weight's code: 2^bits values for each array."""
     training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
     tokenize: str = "13a"
     """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
-    seed: int = 1
+    seed: Seed = 1
     """Of dropout and data order, where there is text to train the values on."""
 
 
 @dataclass(frozen=True)
-class Table3:
+class Table3(Checked):
     """Prune the Seq-KD student of an experiment as in the paper's Table 3; sizes and BLEU."""
 
     corpus: Annotated[Corpus, Flat]
@@ -243,7 +266,7 @@ class Table3:
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Checked):
     """The main job in minutes on a CPU: distil a student on a generated corpus, print the table."""
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
@@ -251,7 +274,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Checked):
     """Measure this library's speed on fixed work; or on real text, or beside a peer."""
 
     rows: tuple[str, ...] = ()
@@ -311,11 +334,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("seqkd: stopped; the same command resumes.", file=sys.stderr)
         return 130
-    except (ValueError, FloatingPointError, OSError) as error:
-        if not _for_the_user(error):
-            raise
+    except (UsageError, OSError) as error:
         print(f"seqkd: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        error.add_note(REPORT)
+        raise
     return 0
 
 
@@ -326,14 +350,6 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if argument.startswith(flag + "="):
             return argument.removeprefix(flag + "=")
     return None
-
-
-def _for_the_user(error: BaseException) -> bool:
-    """Whether this library raised the error on purpose, or the file system did."""
-    if isinstance(error, OSError):
-        return True
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    return Path(raised_in).is_relative_to(Path(__file__).parent)
 
 
 if __name__ == "__main__":

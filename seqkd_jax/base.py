@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from .errors import UsageError
+
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 BLOCK = 64  # logits that a search looks at together
 
@@ -127,12 +129,12 @@ def shift_right(tgt: Array) -> Array:
 def top_k(logits: Array, k: int, temperature: float = 1.0) -> TopK:
     """The ``k`` most probable tokens of softmax(logits [V] / temperature), exactly.
 
-    No gradient flows back. Raises ValueError unless 1 <= k <= V and temperature > 0.
+    No gradient flows back. Raises UsageError unless 1 <= k <= V and temperature > 0.
     """
     if not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"k is {k}; of {logits.shape[-1]} tokens give between 1 and all.")
+        raise UsageError(f"k is {k}; of {logits.shape[-1]} tokens give between 1 and all.")
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be greater than 0.")
+        raise UsageError(f"temperature is {temperature}; it must be greater than 0.")
     logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
     log_probs = jax.nn.log_softmax(logits / temperature)
     largest, ids = jax.lax.top_k(log_probs, k)

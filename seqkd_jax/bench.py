@@ -42,6 +42,7 @@ from .base import EOS, PAD, Example, Params, Seq2Seq
 from .data import batches, encode_pairs, plan_buckets
 from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts, translator
+from .errors import UsageError
 from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
 from .peer import turns_of
@@ -398,7 +399,7 @@ def _chosen(known: Sequence[Any], names: Sequence[str]) -> list[Any]:
     for name, found in chosen.items():
         if not found:
             listed = ", ".join(dict.fromkeys(map(str, known)))
-            raise ValueError(f"There is no row {name!r}; the rows are: {listed}.")
+            raise UsageError(f"There is no row {name!r}; the rows are: {listed}.")
     return [x for x in known if not names or any(x in found for found in chosen.values())]
 
 

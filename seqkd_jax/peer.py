@@ -7,6 +7,8 @@ from contextlib import suppress
 from subprocess import PIPE, Popen
 from typing import Any
 
+from .errors import UsageError
+
 LINE = ("mode", "model", "batch", "beam", "value")  # what a peer's JSON line has at least
 
 
@@ -18,7 +20,7 @@ def turns_of(command: str) -> Generator[dict[str, Any], None, None]:
     generator to end it. What it says on standard error is shown.
 
     Raises:
-      ValueError: it ended without such a line.
+      UsageError: it ended without such a line.
     """
     process: Any = Popen(shlex.split(command), bufsize=0, stdin=PIPE, stdout=PIPE)
     answered = False
@@ -27,7 +29,7 @@ def turns_of(command: str) -> Generator[dict[str, Any], None, None]:
             answered = True
             yield line
     if not answered:
-        raise ValueError(
+        raise UsageError(
             f"{command}: printed no JSON line with {', '.join(LINE)} (exit status "
             f"{process.returncode}); what it said is above."
         )

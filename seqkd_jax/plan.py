@@ -6,20 +6,47 @@ Imports nothing heavy, so that ``seqkd --help`` answers at once.
 from dataclasses import dataclass
 from typing import Literal
 
+from .errors import UsageError
+from .ranges import (
+    Bits,
+    Checked,
+    Count,
+    Counts,
+    Depth,
+    Entries,
+    Fraction,
+    Fractions,
+    Limit,
+    Natural,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    Width,
+)
+
 
 @dataclass(frozen=True)
-class Search:
+class Search(Checked):
     """How to search for a translation. The defaults are the paper's beam for Seq-KD."""
 
-    beam_size: int = 5  # K; 1 is greedy
-    n_best: int = 1  # hypotheses returned, at most K
+    beam_size: Count = 5  # K; 1 is greedy
+    n_best: Count = 1  # hypotheses returned, at most K
     length_rule: Literal["none", "mean", "gnmt"] = "none"  # what divides the log-probability
-    alpha: float = 0.6  # of the gnmt rule
-    min_len: int = 0  # words before the end may come
-    max_ratio: float = 2.0  # at most max_ratio x source tokens + max_extra tokens
-    max_extra: int = 10  # see max_ratio
-    max_len: int = 200  # and never more tokens than this, the end of the sentence counted
+    alpha: NonNegative = 0.6  # of the gnmt rule
+    min_len: Natural = 0  # words before the end may come
+    max_ratio: NonNegative = 2.0  # at most max_ratio x source tokens + max_extra tokens
+    max_extra: Natural = 10  # see max_ratio
+    max_len: Count = 200  # and never more tokens than this, the end of the sentence counted
     stop_at_first: bool = False  # the first one to end while it is the best of its beam wins
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_best > self.beam_size:
+            raise UsageError(
+                f"n_best is {self.n_best} and beam_size {self.beam_size}: a beam has no more "
+                "hypotheses than its size; make n_best smaller or the beam larger."
+            )
 
     def limit(self, source_tokens: int) -> int:
         """The longest translation, in tokens with EOS, of a source of so many tokens."""
@@ -30,7 +57,7 @@ GREEDY = Search(beam_size=1)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Checked):
     """What an encoder-decoder is put together from. The defaults are the paper's.
 
     Sources: Luong et al. 2015 (attention), Zhou et al. 2016 (peephole, fast-forward, interleaved,
@@ -39,79 +66,73 @@ class Parts:
 
     attention: Literal["none", "dot", "general", "concat", "location"] = "general"  # its score
     alignment: Literal["global", "local-m", "local-p"] = "global"  # words that it may look at
-    window: int = 10  # of local alignments: so many words to either side
+    window: Count = 10  # of local alignments: so many words to either side
     attends: Literal["output", "input"] = "output"  # above the decoder's stack, or below it
     input_feeding: bool = True  # the attentional vector is read by the next step
-    lower_attention: int = 0  # a second attention below decoder layer number so much, 2 or more
+    lower_attention: Natural = 0  # a second attention below decoder layer number so much, 2 or more
     cell: Literal["lstm", "peephole"] = "lstm"  # peephole: gates see the cell
     connections: Literal["plain", "skip", "residual", "fast-forward"] = "plain"  # between layers
     join: Literal["sum", "concat", "interleaved"] = "sum"  # of a bidirectional encoder's halves
     bridge: Literal["state", "zero"] = "state"  # what the decoder's layers start from
-    encoder_layers: int | None = None  # where they differ from the decoder's
-    encoder_hidden: int | None = None  # width of its layers, where it differs
+    encoder_layers: Depth | None = None  # where they differ from the decoder's
+    encoder_hidden: Width | None = None  # width of its layers, where it differs
     reverse_source: bool = False  # the encoder reads the last word first
     start_symbols: bool = False  # the encoder also reads <s> and </s>
-    max_source: int = 100  # of location: the longest source that its weights know
+    max_source: Count = 100  # of location: the longest source that its weights know
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(Checked):
     """The shape of a model but for its vocabularies."""
 
-    embed: int = 256  # width of word embeddings
-    hidden: int = 256  # width of LSTM layers
-    layers: int = 1  # of encoder and decoder each
+    embed: Width = 256  # width of word embeddings
+    hidden: Width = 256  # width of LSTM layers
+    layers: Depth = 1  # of encoder and decoder each
     bidirectional: bool = False  # a second encoder reads right to left
-    dropout: float = 0.3  # between layers and before the output
-    embed_dropout: float = 0.0  # of word embeddings; the paper has none
-    init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
-    embed_scale: float | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
+    dropout: Fraction = 0.3  # between layers and before the output
+    embed_dropout: Fraction = 0.0  # of word embeddings; the paper has none
+    init_scale: Positive = 0.1  # parameters start in U(-init_scale, init_scale)
+    embed_scale: Positive | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
     dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
     parts: Parts = Parts()  # what it is put together from
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """How a model is trained."""
 
-    epochs: int = 20  # passes over the pairs, with a validation after each
+    epochs: Count = 20  # passes over the pairs, with a validation after each
     # sgd decays as the paper's does, half-epoch-sgd as that of Sutskever et al. 2014 (rate 0.7)
     optimizer: Literal["adam", "sgd", "half-epoch-sgd"] = "adam"
-    rate: float = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
-    warmup: int = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
-    clip: float = 5.0  # greatest norm of all gradients together; inf for any
-    tokens_per_batch: int = 1024  # sentences x longest side
-    buckets: int = 6  # shapes of batches by length: more leave less padding, each is compiled
-    microbatches: int = 1  # a batch is worked off in so many parts: less memory, same result
-    patience: int | None = None  # validations without better BLEU before it stops
-    label_smoothing: float = 0.0  # of the part of the loss that sees the data
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup is {self.warmup}: a number of steps is at least 0.")
-        if not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}: it must be above 0; inf clips nothing.")
+    rate: Positive = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
+    warmup: Natural = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
+    clip: Limit = 5.0  # greatest norm of all gradients together; inf for any
+    tokens_per_batch: Count = 1024  # sentences x longest side
+    buckets: Count = 6  # shapes of batches by length: more leave less padding, each is compiled
+    microbatches: Count = 1  # a batch is worked off in so many parts: less memory, same result
+    patience: Count | None = None  # validations without better BLEU before it stops
+    label_smoothing: Fraction = 0.0  # of the part of the loss that sees the data
 
 
 @dataclass(frozen=True)
-class OnPolicy:
+class OnPolicy(Checked):
     """How often a student is trained on its own translations, as the teacher judges them."""
 
-    share: float = 1.0  # of batches, the others keep the targets of the corpus
-    temperature: float = 1.0  # the student's own are sampled with; 0 for its greedy ones
+    share: Share = 1.0  # of batches, the others keep the targets of the corpus
+    temperature: NonNegative = 1.0  # the student's own are sampled with; 0 for its greedy ones
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timing(Checked):
     """How speed is measured: the rows in turns, so that all see the same machine."""
 
-    repeats: int = 5  # of each row
-    seconds: float = 1.2  # of one repeat, about, and never fewer than two steps
-    steps: int | None = None  # of one repeat, in place of seconds; of real text, the most steps
+    repeats: Count = 5  # of each row
+    seconds: Positive = 1.2  # of one repeat, about, and never fewer than two steps
+    steps: Count | None = None  # of one repeat, in place of seconds; of real text, the most steps
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Checked):
     """All settings of a lab. The defaults suit a corpus of a few ten thousand sentences."""
 
     teacher: Size = Size(embed=256, hidden=512, bidirectional=True)
@@ -120,23 +141,29 @@ class Plan:
     student_training: Training = Training()
     fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, shared weights, on-policy
     pruning: Training = Training(epochs=6, rate=1e-3)  # of what a pruning leaves
-    prune_ratios: tuple[float, ...] = (0.5, 0.7, 0.8, 0.85, 0.9)  # of Table 3, in rounds
+    prune_ratios: Fractions = (
+        0.5,
+        0.7,
+        0.8,
+        0.85,
+        0.9,
+    )  # of Table 3, in rounds
     prune_by: Literal["magnitude", "obd"] = "magnitude"  # or Optimal Brain Damage
-    bits: int = 5  # of each weight's code, in Table 3
+    bits: Bits = 5  # of each weight's code, in Table 3
     on_policy: OnPolicy = OnPolicy()
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
-    vocabulary_size: int | None = 8000  # entries of each vocabulary; None for all words
+    vocabulary_size: Entries | None = 8000  # entries of each vocabulary; None for all words
     shared_vocabulary: bool = False  # one vocabulary for both sides
     features: bool = False  # source tokens are word-|-value-|-value; of words only
     characters: Literal["none", "source", "target", "both"] = "none"  # words are spelt; of words
     lower: bool = False  # put all text in lower case
-    max_len: int = 60  # longer training pairs are left out, counted and reported
-    alpha: float = 0.5  # weight of Word-KD against the data
-    kd_beam: int = 5  # K of Seq-KD
-    inter_beam: int = 35  # K of Seq-Inter
-    beams: tuple[int, ...] = (1, 5)  # that rows are evaluated with
+    max_len: Count = 60  # longer training pairs are left out, counted and reported
+    alpha: Share = 0.5  # weight of Word-KD against the data
+    kd_beam: Count = 5  # K of Seq-KD
+    inter_beam: Count = 35  # K of Seq-Inter
+    beams: Counts = (1, 5)  # that rows are evaluated with
     tokenize: str = "none"  # of sacreBLEU: "none" for tokenised text, else "13a"
-    seed: int = 1  # of parameters, dropout and data order
+    seed: Seed = 1  # of parameters, dropout and data order
 
 
 PLANS = {

@@ -11,6 +11,9 @@ import seqkd_jax
 
 ROOT = Path(seqkd_jax.__file__).parent
 FLOORS = {
+    "errors": 0,
+    "ranges": 0,
+    "files": 0,
     "base": 0,
     "plan": 0,
     "models": 1,

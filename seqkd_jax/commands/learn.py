@@ -8,8 +8,9 @@ from .. import __main__ as arguments
 from .. import recipes
 from ..compress.prune import every_array, no_embedding
 from ..data import Corpus, corpus_from_files, load_corpus
-from ..data.text import PathLike
 from ..distill.teacher_cache import open_teacher_cache
+from ..errors import UsageError
+from ..files import PathLike
 from ..plan import PLANS, Plan, Size
 from ..report.compressed import compressed_table
 from ..report.table import table
@@ -40,10 +41,10 @@ def train(command: arguments.Train) -> None:
     teacher = load_model(command.teacher) if command.teacher else None
     start = load_model(command.start) if command.start else None
     if command.teacher_cache and not teacher:
-        raise ValueError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
+        raise UsageError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
     cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
     if start and command.size != Size():
-        raise ValueError("--start brings the shape of the model: leave its settings out.")
+        raise UsageError("--start brings the shape of the model: leave its settings out.")
     plan = Plan(
         vocabulary=command.vocabulary,
         vocabulary_size=command.vocabulary_size,
@@ -126,11 +127,11 @@ def table3(command: arguments.Table3) -> None:
 
 def _corpus(given: arguments.Corpus) -> Corpus:
     if given.data and given.train:
-        raise ValueError("Give either --data NAME or --train SOURCE TARGET, not both.")
+        raise UsageError("Give either --data NAME or --train SOURCE TARGET, not both.")
     if given.data:
         return load_corpus(given.data, given.pair, given.form)
     if not given.train or not given.valid:
-        raise ValueError(
+        raise UsageError(
             "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
             "--valid SOURCE TARGET."
         )
@@ -145,4 +146,4 @@ def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:
         case (source, target):
             return source, target
     names = " ".join(map(str, paths))
-    raise ValueError(f"{names}: give two files, source and target, or one .tsv file with both.")
+    raise UsageError(f"{names}: give two files, source and target, or one .tsv file with both.")

@@ -8,6 +8,7 @@ from ..distill import select
 from ..distill.chrf import chrf
 from ..distill.teacher_cache import cache_teacher
 from ..distill.translate import translate_corpus
+from ..errors import UsageError
 from ..train.model_folder import load_model
 from .process import prepare
 
@@ -22,7 +23,7 @@ def distill(command: arguments.Distill) -> None:
     """Decodes a corpus with a teacher and writes the text that a student trains on."""
     prepare()
     if command.mbr and command.reference:
-        raise ValueError("Give --reference or --mbr: a hypothesis is close to one of them.")
+        raise UsageError("Give --reference or --mbr: a hypothesis is close to one of them.")
     sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)

@@ -13,12 +13,14 @@ from tqdm import tqdm
 from .. import __main__ as arguments
 from ..data import check_same, encode_pairs
 from ..data.inputs import spelling_of
-from ..data.text import atomic_write, decode_lines, read_lines, read_pairs, write_lines
+from ..data.text import decode_lines, read_lines, read_pairs, write_lines
 from ..distill.nbest import NBest
 from ..distill.shortlist import Shortlist, fit_shortlist
 from ..distill.translate import translate_texts
 from ..distill.unknown import check_replaceable, read_dictionary, without_unknown
+from ..errors import UsageError
 from ..evaluate import log_probs
+from ..files import atomic_write
 from ..models.attention_lstm import states
 from ..models.ensemble import ensemble
 from ..train.model_folder import Trained, load_model
@@ -30,7 +32,7 @@ def translate(command: arguments.Translate) -> None:
     prepare()
     trained = _ensemble([load_model(folder) for folder in command.models])
     if command.dictionary and not command.replace_unk:
-        raise ValueError("--dictionary is for unknown words: give --replace-unk as well.")
+        raise UsageError("--dictionary is for unknown words: give --replace-unk as well.")
     dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
     if command.replace_unk:
         check_replaceable(trained)
@@ -128,7 +130,7 @@ def fitted_shortlist(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Shor
 
 def _ensemble(members: Sequence[Trained]) -> Trained:
     if not members:
-        raise ValueError("Name at least one folder of a trained model.")
+        raise UsageError("Name at least one folder of a trained model.")
     first = members[0]
     for other in members[1:]:
         check_same(first.src_vocab, other.src_vocab)

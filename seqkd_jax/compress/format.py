@@ -24,7 +24,8 @@ import jax
 import numpy as np
 
 from ..base import Params
-from ..data.text import PathLike, atomic_write
+from ..errors import UsageError
+from ..files import PathLike, atomic_write
 from . import huffman
 from .deep import Shared
 
@@ -92,17 +93,17 @@ def read_compressed(path: PathLike, like: Params) -> Params:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no such file, of another version, damaged, or of another model.
+      UsageError: it is no such file, of another version, damaged, or of another model.
     """
     path = Path(path)
     first, _, body = path.read_bytes().partition(b"\n")
     magic, *about = first.split(b" ")
     if magic != MAGIC:
-        raise ValueError(
+        raise UsageError(
             f"{path}: no compressed model that this version reads ({MAGIC.decode()} expected)."
         )
     if len(about) != 2 or hashlib.sha256(body).hexdigest().encode() != about[0]:
-        raise ValueError(f"{path}: damaged (its checksum does not match); compress again.")
+        raise UsageError(f"{path}: damaged (its checksum does not match); compress again.")
     size = int(about[1])
     listed, _, tables = zlib.decompress(body[:size]).partition(b"\n")
     reader, arrays = _Reader(tables, body[size:]), {}
@@ -113,7 +114,7 @@ def read_compressed(path: PathLike, like: Params) -> Params:
     have = {name: array.shape for name, array in arrays.items()}
     for name in sorted(want.keys() | have.keys()):
         if want.get(name) != have.get(name):
-            raise ValueError(
+            raise UsageError(
                 f"{path}: {name} is {have.get(name)} in the file and {want.get(name)} in this "
                 "model: the file holds another model."
             )

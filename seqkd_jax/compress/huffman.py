@@ -8,6 +8,8 @@ import heapq
 
 import numpy as np
 
+from ..errors import UsageError
+
 LONGEST = 24  # bits of a code word: so many can be read at any bit of a stream through 4 bytes
 
 
@@ -52,11 +54,11 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     """The first ``count`` symbols of a stream, uint8.
 
     Raises:
-      ValueError: the stream is too short, or holds a word of no symbol.
+      UsageError: the stream is too short, or holds a word of no symbol.
     """
     used = np.flatnonzero(lengths)
     if not len(used) or not count:
-        raise ValueError("a stream without code words.")
+        raise UsageError("a stream without code words.")
     order = used[np.argsort(lengths[used], kind="stable")].astype(np.uint8)
     sorted_lengths = lengths[order].astype(np.int64)
     left = _words(lengths)[order] << (LONGEST - sorted_lengths)  # words as they are read, rising
@@ -72,7 +74,7 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     except IndexError:
         place = len(sizes) + 1
     if place > 8 * len(data):
-        raise ValueError(f"a stream of {len(data)} bytes ends before its {count} symbols.")
+        raise UsageError(f"a stream of {len(data)} bytes ends before its {count} symbols.")
     return order[word_at[starts]]
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import Array, Params
+from ..errors import UsageError
 
 
 class Factors(NamedTuple):
@@ -72,15 +73,15 @@ def predicted(
       rows: which; ``choose_rows`` if left out.
 
     Raises:
-      ValueError: the kernel is of another size, or ``keep`` is not above 0 and at most 1.
+      UsageError: the kernel is of another size, or ``keep`` is not above 0 and at most 1.
 
     Source: Denil et al. 2013, section 3.2.
     """
     n = np.shape(w)[0]
     if np.shape(kernel) != (n, n):
-        raise ValueError(f"kernel: {np.shape(kernel)} for {n} rows of the matrix.")
+        raise UsageError(f"kernel: {np.shape(kernel)} for {n} rows of the matrix.")
     if not 0 < keep <= 1:
-        raise ValueError(f"keep {keep}: the share of rows that stays is above 0 and at most 1.")
+        raise UsageError(f"keep {keep}: the share of rows that stays is above 0 and at most 1.")
     kernel = np.asarray(kernel, np.float64)
     if rows is None:
         rows = choose_rows(kernel, max(1, round(keep * n)))
@@ -108,7 +109,7 @@ def factorize(params: Params, how: Callable[[str, Array], Factors | None]) -> Pa
     """Puts ``how(name, array)`` in the place of each array, where that is not None.
 
     Raises:
-      ValueError: the product is not of the array's shape.
+      UsageError: the product is not of the array's shape.
     """
 
     def one(path: Any, w: Array) -> Any:
@@ -118,7 +119,7 @@ def factorize(params: Params, how: Callable[[str, Array], Factors | None]) -> Pa
             return w
         shape = (*np.shape(factors.left)[:1], *np.shape(factors.right)[1:])
         if shape != np.shape(w):
-            raise ValueError(f"params{name}: the product is {shape}, the array {np.shape(w)}.")
+            raise UsageError(f"params{name}: the product is {shape}, the array {np.shape(w)}.")
         return factors
 
     return jax.tree_util.tree_map_with_path(one, params)

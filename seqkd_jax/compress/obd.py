@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import PAD, Array, Example, Params, Seq2Seq
+from ..errors import UsageError
 from ..losses import nll
 from ..search import sample
 
@@ -48,7 +49,7 @@ def fisher_diagonal(
       key: to draw targets with.
 
     Raises:
-      ValueError: there is no sentence in ``batches``.
+      UsageError: there is no sentence in ``batches``.
     """
     sums = jax.tree.map(lambda w: jnp.zeros(jnp.shape(w), jnp.float32), params)
     add, count = _adder(model, key is not None), 0.0
@@ -56,7 +57,7 @@ def fisher_diagonal(
         sums = add(sums, params, batch, key)
         count += float(batch.weight.sum())
     if not count:
-        raise ValueError("batches: there is no sentence to take gradients of.")
+        raise UsageError("batches: there is no sentence to take gradients of.")
     return jax.tree.map(lambda s: s / count, sums)
 
 

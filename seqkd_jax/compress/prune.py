@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from ..base import Params
+from ..errors import UsageError
 
 Predicate = Callable[[str], bool]  # of an array's name, as ``jax.tree_util.keystr`` gives it
 
@@ -63,7 +64,7 @@ def class_blind(
       prunable: says by its name whether an array is pruned at all.
 
     Raises:
-      ValueError: the ratio makes no sense, nothing is prunable, or a saliency is not a number.
+      UsageError: the ratio makes no sense, nothing is prunable, or a saliency is not a number.
 
     Source: See, Luong & Manning 2016, section 3.2.
     """
@@ -137,11 +138,11 @@ def prune_gradually(
       mask: of an earlier pruning.
 
     Raises:
-      ValueError: the ratios do not rise.
+      UsageError: the ratios do not rise.
     """
     ratios = list(ratios)
     if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
-        raise ValueError(f"ratios {ratios}: they must rise from round to round.")
+        raise UsageError(f"ratios {ratios}: they must rise from round to round.")
     for ratio in ratios:
         mask = choose(params, ratio, mask)
         params = retrain(apply_mask(params, mask), mask, ratio)
@@ -166,12 +167,12 @@ def masked(tx: optax.GradientTransformation, mask: Params) -> optax.GradientTran
     def init(params: Params) -> Masked:
         for name, (m, w) in _paired(mask, params).items():
             if np.shape(m) != np.shape(w):
-                raise ValueError(f"mask{name} is {np.shape(m)}, the weights are {np.shape(w)}.")
+                raise UsageError(f"mask{name} is {np.shape(m)}, the weights are {np.shape(w)}.")
         return Masked(jax.tree.map(lambda m: jnp.array(m, bool), mask), inner.init(params))
 
     def update(updates, state: Any, params=None, **extra):
         if params is None:
-            raise ValueError("masked: update needs the parameters.")
+            raise UsageError("masked: update needs the parameters.")
         seen = jax.tree.map(lambda g, m: jnp.where(m, g, 0), updates, state.mask)
         moves, inner_state = inner.update(seen, state.inner, params, **extra)
         # What is added to a pruned weight leaves 0 of it.
@@ -189,7 +190,7 @@ def _named(tree: Params) -> dict[str, Any]:
 def _paired(a: Params, b: Params) -> dict[str, tuple[Any, Any]]:
     a, b = _named(a), _named(b)
     if a.keys() != b.keys():
-        raise ValueError(f"mask: it has no place, or too many, for {sorted(a.keys() ^ b.keys())}.")
+        raise UsageError(f"mask: it has no place, or too many, for {sorted(a.keys() ^ b.keys())}.")
     return {name: (a[name], b[name]) for name in a}
 
 
@@ -198,7 +199,7 @@ def _arrays(
 ) -> dict[str, np.ndarray]:
     """The flat saliencies of each prunable array; -1 where ``mask`` took a weight before."""
     if not 0 <= ratio <= 1:
-        raise ValueError(f"ratio {ratio}: the share that is pruned lies between 0 and 1.")
+        raise UsageError(f"ratio {ratio}: the share that is pruned lies between 0 and 1.")
     scores = jax.tree.map(np.abs, params) if saliency is None else saliency
     kept = jax.tree.map(lambda w: np.True_, params) if mask is None else mask
     arrays = {}
@@ -207,10 +208,10 @@ def _arrays(
             continue
         score = np.asarray(score, np.float32)
         if not np.all(score >= 0):
-            raise ValueError(f"params{name}: a saliency is negative or not a number.")
+            raise UsageError(f"params{name}: a saliency is negative or not a number.")
         arrays[name] = np.where(keep, score, np.float32(-1)).ravel()
     if not arrays:
-        raise ValueError("There is nothing to prune: no array is prunable.")
+        raise UsageError("There is nothing to prune: no array is prunable.")
     return arrays
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..base import Example, Hinted
-from .text import PathLike, read_lines
+from ..errors import UsageError
+from ..files import PathLike
+from .text import read_lines
 
 Links = list[tuple[int, int]]  # (source word, target word)
 
@@ -19,12 +21,12 @@ def read_alignments(path: PathLike, pairs: Sequence[tuple[str, str]]) -> list[Li
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file has another number of lines, or a link is malformed or points beyond
+      UsageError: the file has another number of lines, or a link is malformed or points beyond
         its sentence; the message names the line.
     """
     lines = read_lines(path)
     if len(lines) != len(pairs):
-        raise ValueError(f"{path}: {len(lines)} lines for {len(pairs)} pairs; each needs one.")
+        raise UsageError(f"{path}: {len(lines)} lines for {len(pairs)} pairs; each needs one.")
     return [
         [_link(f"{path}:{number}", text, *pair) for text in line.split()]
         for number, (line, pair) in enumerate(zip(lines, pairs, strict=True), 1)
@@ -34,10 +36,10 @@ def read_alignments(path: PathLike, pairs: Sequence[tuple[str, str]]) -> list[Li
 def _link(where: str, text: str, source: str, target: str) -> tuple[int, int]:
     i, separator, j = text.partition("-")
     if not (separator and i.isdecimal() and j.isdecimal()):
-        raise ValueError(f"{where}: {text!r} is no link; write SOURCE-TARGET, both from 0.")
+        raise UsageError(f"{where}: {text!r} is no link; write SOURCE-TARGET, both from 0.")
     words = len(source.split()), len(target.split())
     if int(i) >= words[0] or int(j) >= words[1]:
-        raise ValueError(
+        raise UsageError(
             f"{where}: {text} points beyond the sentence of {words[0]} source and {words[1]} "
             "target words; align the text as it is trained on."
         )
@@ -60,7 +62,7 @@ def with_alignments(batches: Iterator[Example], links: Sequence[Links]) -> Itera
     """Puts the alignments of its pairs beside each batch, in ``taught``, [B, T, S].
 
     Raises:
-      ValueError: a pair is shorter than its links, so it was not made of words.
+      UsageError: a pair is shorter than its links, so it was not made of words.
     """
     for batch in batches:
         (rows, src_len), tgt_len = batch.src.shape[:2], batch.tgt.shape[1]
@@ -71,7 +73,7 @@ def with_alignments(batches: Iterator[Example], links: Sequence[Links]) -> Itera
             try:
                 matrices[row] = alignment_matrix(links[index], tgt_len, src_len)
             except IndexError:
-                raise ValueError(
+                raise UsageError(
                     f"pair {index}: its alignment has more words than tokens; guided alignment "
                     "needs vocabularies of words."
                 ) from None

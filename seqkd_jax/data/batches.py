@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base import PAD, Example
+from ..errors import UsageError
 from .encode import Encoded
 
 ROWS = 8  # B is a multiple of it, so that 2, 4 or 8 devices share a batch evenly
@@ -48,13 +49,13 @@ def plan_buckets(
       buckets: most shapes.
 
     Raises:
-      ValueError: there are no pairs, or a number makes no sense.
+      UsageError: there are no pairs, or a number makes no sense.
     """
     src, tgt = np.asarray(src_lengths, np.int64), np.asarray(tgt_lengths, np.int64)
     if src.shape != tgt.shape or not src.size:
-        raise ValueError(f"lengths: {src.size} sources and {tgt.size} targets; no pairs to batch.")
+        raise UsageError(f"lengths: {src.size} sources and {tgt.size} targets; no pairs to batch.")
     if min(src.min(), tgt.min()) < 1 or tokens_per_batch < 1 or buckets < 1:
-        raise ValueError("lengths, tokens_per_batch and buckets must be at least 1.")
+        raise UsageError("lengths, tokens_per_batch and buckets must be at least 1.")
     longer, place = np.unique(np.maximum(src, tgt), return_inverse=True)
     sums = np.bincount(place, src + tgt).astype(np.int64)
     counts = np.bincount(place)
@@ -130,10 +131,10 @@ def batches(
       start: the first batch to give; resuming there equals having skipped so many.
 
     Raises:
-      ValueError: a pair fits no bucket, or ``start`` is negative.
+      UsageError: a pair fits no bucket, or ``start`` is negative.
     """
     if start < 0:
-        raise ValueError(f"start={start}: must be at least 0.")
+        raise UsageError(f"start={start}: must be at least 0.")
     order = _order(encoded, buckets, seed, epoch)
     return (_example(encoded, bucket, places) for bucket, places in order[start:])
 
@@ -160,11 +161,11 @@ def source_batches(
       that fill the batch; both int32.
 
     Raises:
-      ValueError: a source is empty.
+      UsageError: a source is empty.
     """
     sizes = np.array([len(source) for source in sources], np.int64)
     if not sizes.all():
-        raise ValueError(f"sources: number {int(sizes.argmin())} is empty.")
+        raise UsageError(f"sources: number {int(sizes.argmin())} is empty.")
     order = np.argsort(-sizes, kind="stable").astype(np.int32)
     return _source_batches(sources, order, tokens_per_batch, lengths)
 
@@ -190,7 +191,7 @@ def _order(
     fits = np.array([(src <= b.src_len) & (tgt <= b.tgt_len) for b in buckets])
     if not fits.any(0).all():
         place = int(fits.any(0).argmin())
-        raise ValueError(
+        raise UsageError(
             f"buckets: none holds pair {int(encoded.index[place])} of {src[place]} source and "
             f"{tgt[place]} target tokens; plan them for these pairs."
         )

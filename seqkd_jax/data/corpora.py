@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .text import PathLike, read_bytes, read_lines, read_pairs, sha256
+from ..errors import UsageError
+from ..files import PathLike, sha256
+from .text import read_bytes, read_lines, read_pairs
 
 Pairs = list[tuple[str, str]]
 Files = PathLike | tuple[PathLike, PathLike]  # one .tsv file, or source and target
@@ -70,7 +72,7 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
         scores) or ``"raw"``.
 
     Raises:
-      ValueError: no such corpus, language or form; or a file is not the published one.
+      UsageError: no such corpus, language or form; or a file is not the published one.
       FileNotFoundError: SEQKD_DATA is set and a file is not there.
       ConnectionError: the download failed.
     """
@@ -79,7 +81,7 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
         "grammar": _grammar,
     }
     if name not in known:
-        raise ValueError(
+        raise UsageError(
             f"name={name!r}: the corpora with a name are {', '.join(known)}; "
             "for your own files see corpus_from_files."
         )
@@ -105,7 +107,7 @@ def corpus_from_files(
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: ``read_pairs`` refuses a file, or ``pair`` is not two names.
+      UsageError: ``read_pairs`` refuses a file, or ``pair`` is not two names.
     """
     src, tgt = _languages(pair)
 
@@ -120,7 +122,7 @@ def corpus_from_files(
 def _languages(pair: str) -> tuple[str, str]:
     sides = pair.split("-")
     if len(sides) != 2 or not all(sides):
-        raise ValueError(f'pair={pair!r}: give two languages, source first, as in "en-de".')
+        raise UsageError(f'pair={pair!r}: give two languages, source first, as in "en-de".')
     return sides[0], sides[1]
 
 
@@ -128,9 +130,9 @@ def _multi30k(pair: str, form: Form) -> Corpus:
     src, tgt = _languages(pair)
     if src == tgt or not {src, tgt} <= set(MULTI30K_LANGUAGES):
         known = ", ".join(MULTI30K_LANGUAGES)
-        raise ValueError(f"pair={pair!r}: multi30k has {known}; give two different ones.")
+        raise UsageError(f"pair={pair!r}: multi30k has {known}; give two different ones.")
     if form not in MULTI30K_SUFFIX:
-        raise ValueError(f'form={form!r}: multi30k has "tok" and "raw".')
+        raise UsageError(f'form={form!r}: multi30k has "tok" and "raw".')
 
     def read(split: str) -> Pairs:
         sides = [_multi30k_lines(f"{form}/{split}{MULTI30K_SUFFIX[form]}.{s}") for s in (src, tgt)]
@@ -143,7 +145,7 @@ def _multi30k_lines(name: str) -> list[str]:
     folder = os.environ.get("SEQKD_DATA")
     path = _local(Path(folder), name) if folder else _download(name)
     if hashlib.sha256(read_bytes(path)).hexdigest() != _known_sha256()[name]:
-        raise ValueError(
+        raise UsageError(
             f"{path}: not the published file (its sha256 is {sha256(path)}); fetch it again."
         )
     return read_lines(path)

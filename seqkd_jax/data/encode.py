@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..base import BOS, EOS, UNK
+from ..errors import UsageError
 from .vocab import Vocabulary
 
 EXAMPLES = 5  # line numbers named in a report
@@ -62,7 +63,7 @@ def encode_pairs(
       weights: of each pair in training; None for 1.
 
     Raises:
-      ValueError: a vocabulary gives ids that it does not have, or special ones; there is not one
+      UsageError: a vocabulary gives ids that it does not have, or special ones; there is not one
         weight greater than 0 for each pair.
     """
     given = None if weights is None else _weights(weights, len(pairs))
@@ -94,11 +95,11 @@ def encode_pairs(
 def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
     given = np.asarray(weights, np.float32)
     if given.shape != (pairs,):
-        raise ValueError(f"{given.size} weights for {pairs} pairs; each needs one.")
+        raise UsageError(f"{given.size} weights for {pairs} pairs; each needs one.")
     good = np.isfinite(given) & (given > 0)
     if not good.all():
         line = int(good.argmin())
-        raise ValueError(
+        raise UsageError(
             f"The weight of line {line + 1} is {given[line]}; a pair that counts has one greater "
             "than 0, and one that does not is left out of the corpus."
         )
@@ -110,7 +111,7 @@ def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
     ids = [token[0] if isinstance(token, tuple) else token for token in tokens]
     # On a device an id out of range silently reads another row.
     if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
-        raise ValueError(
+        raise UsageError(
             f"{side} of line {place + 1}: its ids must be UNK or from 4 to {vocab.size - 1}; "
             "the vocabulary is broken."
         )

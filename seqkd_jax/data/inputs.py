@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from ..base import PAD, UNK
+from ..errors import UsageError
+from ..files import PathLike, atomic_write
 from ..models.attention_lstm import Inputs, Spelling
 from . import vocab
-from .text import PathLike, atomic_write, read_bytes
+from .text import read_bytes
 from .vocab import SPECIAL, Vocabulary, WordVocabulary, build_words
 
 SEPARATOR = "-|-"
@@ -59,14 +61,14 @@ class InputVocabulary:
     def encode(self, text: str) -> list[tuple[int, ...]]:
         """The rows of ids of a text's tokens, without BOS and EOS.
 
-        Raises ValueError for a token with another number of features.
+        Raises UsageError for a token with another number of features.
         """
         return [self._row(token) for token in text.split() if token not in SPECIAL[2:]]
 
     def _row(self, token: str) -> tuple[int, ...]:
         word, *values = token.split(SEPARATOR)
         if len(values) != len(self.features):
-            raise ValueError(
+            raise UsageError(
                 f"the token {token!r} has {len(values)} features, and {len(self.features)} are "
                 f"expected: write word{SEPARATOR}value for each of them."
             )
@@ -123,16 +125,16 @@ def build_inputs(
       lower: whether words are put in lower case.
 
     Raises:
-      ValueError: there is no text, or a token has another number of features.
+      UsageError: there is no text, or a token has another number of features.
     """
     tokens = [token.split(SEPARATOR) for line in lines for token in line.split()]
     if not tokens:
-        raise ValueError("lines: no words to build a vocabulary of.")
+        raise UsageError("lines: no words to build a vocabulary of.")
     count = len(tokens[0])
     for number, line in enumerate(lines, 1):
         for token in line.split():
             if len(token.split(SEPARATOR)) != count:
-                raise ValueError(
+                raise UsageError(
                     f"line {number}: {token!r} has {len(token.split(SEPARATOR)) - 1} features, and "
                     f"the first token of the text has {count - 1}; all need as many."
                 )
@@ -173,7 +175,7 @@ def inputs_of(inputs: Inputs, src_vocab: Any, tgt_vocab: Any) -> Inputs:
     Features and characters of the source are read where its vocabulary is an ``InputVocabulary``.
     Target words are spelt where ``inputs.tgt_characters`` is not 0; it becomes their number.
 
-    Raises ValueError if target words are to be spelt and the vocabulary has pieces.
+    Raises UsageError if target words are to be spelt and the vocabulary has pieces.
     """
     rich = isinstance(src_vocab, InputVocabulary)
     return replace(
@@ -193,7 +195,7 @@ def spelling_of(inputs: Inputs, tgt_vocab: Any) -> Spelling | None:
 
 def _letters(vocab: Any) -> tuple[str, ...]:
     if not isinstance(vocab, WordVocabulary):
-        raise ValueError("Only whole words are spelt: give the target side a vocabulary of words.")
+        raise UsageError("Only whole words are spelt: give the target side a vocabulary of words.")
     return character_vocabulary(vocab.words[len(SPECIAL) :])
 
 
@@ -202,7 +204,7 @@ def load_vocabulary(path: PathLike) -> Vocabulary:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, or is none of ours.
+      UsageError: the file is damaged, or is none of ours.
     """
     start = read_bytes(path)[:200]
     return load_inputs(path) if FORMAT.encode() in start else vocab.load_vocabulary(path)
@@ -219,7 +221,7 @@ def load_inputs(path: PathLike) -> InputVocabulary:
             data["max_word"],
         )
         if loaded.digest != data["digest"]:
-            raise ValueError("its content does not match its digest")
+            raise UsageError("its content does not match its digest")
         return loaded
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged vocabulary: {error}. Restore the file.") from None
+        raise UsageError(f"{path}: damaged vocabulary: {error}. Restore the file.") from None

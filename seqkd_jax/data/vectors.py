@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .text import PathLike, read_lines
+from ..errors import UsageError
+from ..files import PathLike
+from .text import read_lines
 from .vocab import WordVocabulary
 
 
@@ -20,14 +22,14 @@ def read_vectors(path: PathLike, vocab: WordVocabulary) -> tuple[np.ndarray, np.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a line or an array has the wrong shape, or no word was found.
+      UsageError: a line or an array has the wrong shape, or no word was found.
     """
     path = Path(path)
     words, vectors = _read_npz(path, vocab) if path.suffix == ".npz" else _read_text(path)
     place = {word: n for n, word in enumerate(words)}  # of a word that comes twice the last counts
     found = [(n, place[w]) for n, w in enumerate(vocab.words) if w in place]
     if not found:
-        raise ValueError(f"{path}: holds none of the {vocab.size} words; lower-cased or not?")
+        raise UsageError(f"{path}: holds none of the {vocab.size} words; lower-cased or not?")
     ids, rows = (np.array(side, np.int32) for side in zip(*found, strict=True))
     return ids, np.asarray(vectors, np.float32)[rows]
 
@@ -41,9 +43,9 @@ def _read_npz(path: Path, vocab: WordVocabulary) -> tuple[list[str], np.ndarray]
         elif "word_vecs" in data:
             words, vectors = list(vocab.words), data["word_vecs"]
         else:
-            raise ValueError(f"{path}: needs the arrays words and vectors, or word_vecs.")
+            raise UsageError(f"{path}: needs the arrays words and vectors, or word_vecs.")
     if vectors.ndim != 2 or len(vectors) != len(words):
-        raise ValueError(f"{path}: {len(words)} words and vectors of shape {vectors.shape}.")
+        raise UsageError(f"{path}: {len(words)} words and vectors of shape {vectors.shape}.")
     return words, vectors
 
 
@@ -55,8 +57,8 @@ def _read_text(path: Path) -> tuple[list[str], list[list[float]]]:
         try:
             vectors.append([float(x) for x in line[1:]])
         except ValueError:
-            raise ValueError(f"{path}:{number}: not a word and numbers.") from None
+            raise UsageError(f"{path}:{number}: not a word and numbers.") from None
         if not line or len(vectors[-1]) != len(vectors[0]) or not vectors[-1]:
-            raise ValueError(f"{path}:{number}: not as many numbers as the first line has.")
+            raise UsageError(f"{path}:{number}: not as many numbers as the first line has.")
         words.append(line[0])
     return words, vectors

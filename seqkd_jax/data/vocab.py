@@ -21,7 +21,8 @@ import numpy as np
 import sentencepiece
 
 from ..base import BOS, EOS, PAD, UNK
-from .text import PathLike, atomic_write
+from ..errors import UsageError
+from ..files import PathLike, atomic_write
 
 FORMAT = "seqkd-vocabulary-1"
 SPECIAL = ("<blank>", "<unk>", "<s>", "</s>")  # by id
@@ -162,14 +163,14 @@ def build_words(
       lower: whether text is put in lower case.
 
     Raises:
-      ValueError: there is no text, or no room for a word.
+      UsageError: there is no text, or no room for a word.
     """
     if size is not None and size <= len(SPECIAL):
-        raise ValueError(f"size={size}: must be more than the {len(SPECIAL)} special words.")
+        raise UsageError(f"size={size}: must be more than the {len(SPECIAL)} special words.")
     counts = Counter(word for line in lines for word in _words(line, lower))
     counts.pop(SPECIAL[UNK], None)
     if not counts:
-        raise ValueError("lines: no words to build a vocabulary of.")
+        raise UsageError("lines: no words to build a vocabulary of.")
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     words = [word for word in ranked if counts[word] >= min_count]
     return WordVocabulary((*SPECIAL, *words)[:size], lower)
@@ -194,17 +195,17 @@ def train_pieces(
       lower: whether text is put in lower case.
 
     Raises:
-      ValueError: there is no text, or ``size`` is smaller than the number of its characters.
+      UsageError: there is no text, or ``size`` is smaller than the number of its characters.
     """
     if kind not in ("bpe", "unigram"):
-        raise ValueError(f'kind={kind!r}: must be "bpe" or "unigram".')
+        raise UsageError(f'kind={kind!r}: must be "bpe" or "unigram".')
     clean = (" ".join(_words(line, lower)).replace(RESERVED, " ") for line in lines)
     text = [line for line in clean if line.strip()]
     if not text:
-        raise ValueError("lines: no text to train a vocabulary on.")
+        raise UsageError("lines: no text to train a vocabulary on.")
     needed = len(SPECIAL) + len(set().union({" "}, *text))
     if size < needed:
-        raise ValueError(f"size={size}: special pieces and single characters alone are {needed}.")
+        raise UsageError(f"size={size}: special pieces and single characters alone are {needed}.")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text),
@@ -230,30 +231,30 @@ def load_vocabulary(path: PathLike) -> Vocabulary:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, or is none of ours.
+      UsageError: the file is damaged, or is none of ours.
     """
     try:
         data = json.loads(Path(path).read_bytes())
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError(f"not a vocabulary of this library ({FORMAT} expected)")
+            raise UsageError(f"not a vocabulary of this library ({FORMAT} expected)")
         kind, lower = data["kind"], data["lower"]
         content = data["words"] if kind == "words" else data["model"]
         if data["digest"] != _digest(kind, lower, content):
-            raise ValueError("its content does not match its digest")
+            raise UsageError("its content does not match its digest")
         vocab = (
             WordVocabulary(tuple(content), lower)
             if kind == "words"
             else PieceVocabulary(base64.b64decode(content, validate=True), kind, lower)
         )
         if tuple(vocab.tokens(range(len(SPECIAL)))) != SPECIAL:
-            raise ValueError(f"its first entries must be {' '.join(SPECIAL)}")
+            raise UsageError(f"its first entries must be {' '.join(SPECIAL)}")
         return vocab
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file.") from None
     except KeyError as error:
-        raise ValueError(f"{path}: damaged vocabulary: {error} is missing.") from None
+        raise UsageError(f"{path}: damaged vocabulary: {error} is missing.") from None
     except (ValueError, TypeError, RuntimeError, RecursionError) as error:
-        raise ValueError(
+        raise UsageError(
             f"{path}: damaged vocabulary: {error}. Restore the file that the models were trained "
             "with; a new one would number the words differently."
         ) from None
@@ -263,7 +264,7 @@ def check_same(student: Vocabulary, teacher: Vocabulary) -> None:
     """Refuses a student and a teacher whose target vocabularies are not the same one.
 
     Raises:
-      ValueError: the vocabularies differ; the message says where.
+      UsageError: the vocabularies differ; the message says where.
     """
     if student.digest == teacher.digest:
         return
@@ -279,7 +280,7 @@ def check_same(student: Vocabulary, teacher: Vocabulary) -> None:
                 f"both have {student.size} entries, but id {first} is {mine!r} for the student "
                 f"and {yours!r} for the teacher"
             )
-    raise ValueError(
+    raise UsageError(
         f"student and teacher have different vocabularies: {where}. Word-level distillation "
         "compares distributions over the same ids: train the student with the teacher's "
         "vocabulary, or number it anew if only the order differs (data.renumbering). "
@@ -295,7 +296,7 @@ def renumbering(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:
     ``distill.teacher_cache``.
 
     Raises:
-      ValueError: the vocabularies have different pieces; the message says where.
+      UsageError: the vocabularies have different pieces; the message says where.
     """
     mine, theirs = (v.tokens(range(v.size)) for v in (student, teacher))
     place = {token: n for n, token in enumerate(theirs)}
@@ -318,7 +319,7 @@ def _checked(ids: Iterable[int], size: int) -> list[int]:
     ids = [int(n) for n in ids]
     wrong = [n for n in ids if not 0 <= n < size]
     if wrong:
-        raise ValueError(f"ids: {wrong[0]} is not in a vocabulary of {size}.")
+        raise UsageError(f"ids: {wrong[0]} is not in a vocabulary of {size}.")
     return ids
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ..errors import UsageError
 from .select import Selected
 
 Filter = Callable[[Selected], np.ndarray]  # -> [pairs] bool: which stay
@@ -48,10 +49,10 @@ def keep(selected: Selected, filters: Mapping[str, Filter]) -> tuple[Selected, d
 def length_ratio(most: float) -> Filter:
     """Lets pairs pass whose longer side has at most ``most`` times the words of the other.
 
-    An empty side never passes. Raises ValueError if ``most`` is below 1.
+    An empty side never passes. Raises UsageError if ``most`` is below 1.
     """
     if not most >= 1:
-        raise ValueError(f"most is {most}; the longer side is at least 1 times the shorter.")
+        raise UsageError(f"most is {most}; the longer side is at least 1 times the shorter.")
 
     def passes(selected: Selected) -> np.ndarray:
         sides = [[len(text.split()) for text in pair] for pair in selected.pairs]
@@ -69,7 +70,7 @@ def mean_log_prob(least: float) -> Filter:
 
     def passes(selected: Selected) -> np.ndarray:
         if len(selected.ranks) and np.isnan(selected.log_probs[selected.ranks >= 0]).any():
-            raise ValueError("The n-best lists have no log_prob, so none can be asked for.")
+            raise UsageError("The n-best lists have no log_prob, so none can be asked for.")
         return ~(selected.log_probs < least)
 
     return passes
@@ -80,7 +81,7 @@ def similar(least: float) -> Filter:
 
     def passes(selected: Selected) -> np.ndarray:
         if selected.similarities is None:
-            raise ValueError("Seq-KD compares with nothing: similar() is for seq_inter and mbr.")
+            raise UsageError("Seq-KD compares with nothing: similar() is for seq_inter and mbr.")
         return (selected.ranks < 0) | (selected.similarities >= least)
 
     return passes

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.text import atomic_write, read_lines
+from ..data.text import read_lines
+from ..errors import UsageError
+from ..files import atomic_write
 
 FORMAT = "seqkd-nbest-1"
 PER_SHARD = ("format", "first", "count")  # header fields that tell shards apart
@@ -66,7 +68,7 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged or not an n-best file; the message names file and line.
+      UsageError: it is damaged or not an n-best file; the message names file and line.
     """
     path = Path(path)
     lines = _lines(path)
@@ -77,15 +79,15 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 1 + skipped)]
     first = header.get("first", nbest[0].index if nbest else 0)
     if not isinstance(first, int):
-        raise ValueError(f"{path}:1: the first sentence is {first!r}, not a number; {AGAIN}.")
+        raise UsageError(f"{path}:1: the first sentence is {first!r}, not a number; {AGAIN}.")
     for n, item in enumerate(nbest):
         if item.index != first + n:
-            raise ValueError(
+            raise UsageError(
                 f"{path}:{n + 1 + skipped}: sentence {item.index} stands where {first + n} "
                 "belongs; each comes once, in order."
             )
     if header and header.get("count") != len(nbest):
-        raise ValueError(
+        raise UsageError(
             f"{path}: {len(nbest)} sentences, and the header says {header.get('count')}; {AGAIN}."
         )
     return header, nbest
@@ -95,14 +97,14 @@ def complete_shards(folder: str | Path, header: dict[str, Any]) -> set[int]:
     """The numbers of the shards that are there, all made as ``header`` says.
 
     Raises:
-      ValueError: a shard is damaged, or was made by another teacher or search, or of other text.
+      UsageError: a shard is damaged, or was made by another teacher or search, or of other text.
     """
     found = set()
     for path in sorted(Path(folder).glob("shard-*.jsonl.gz")):
         theirs = {k: v for k, v in _header(path).items() if k not in PER_SHARD}
         for name in sorted(header.keys() | theirs.keys()):
             if header.get(name) != theirs.get(name):
-                raise ValueError(
+                raise UsageError(
                     f"{path}: made with another {name}: {theirs.get(name)} there, "
                     f"{header.get(name)} now. Choose another folder, or delete this one."
                 )
@@ -118,7 +120,7 @@ def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
 
     Raises:
       FileNotFoundError: there is nothing to read.
-      ValueError: a shard is missing or damaged, or comes from another teacher.
+      UsageError: a shard is missing or damaged, or comes from another teacher.
     """
     path = Path(path)
     if not path.is_dir():
@@ -129,18 +131,18 @@ def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     of = _numbers(paths[0])[1]
     wanted = [shard_path(path, n, of) for n in range(of)]
     if strange := sorted(set(paths) - set(wanted)):
-        raise ValueError(f"{strange[0]}: not of one job with {paths[0].name}; delete one of them.")
+        raise UsageError(f"{strange[0]}: not of one job with {paths[0].name}; delete one of them.")
     if missing := [n for n, shard in enumerate(wanted) if shard not in paths]:
-        raise ValueError(f"{path}: shards {missing[:10]} of {of} are missing; run the job again.")
+        raise UsageError(f"{path}: shards {missing[:10]} of {of} are missing; run the job again.")
     common: dict[str, Any] | None = None
     merged: list[NBest] = []
     for shard in paths:
         header, nbest = read_shard(shard)
         header = {k: v for k, v in header.items() if k not in PER_SHARD}
         if common is not None and header != common:
-            raise ValueError(f"{shard}: made by another teacher or search than its neighbours.")
+            raise UsageError(f"{shard}: made by another teacher or search than its neighbours.")
         if nbest and nbest[0].index != len(merged):
-            raise ValueError(
+            raise UsageError(
                 f"{shard}: begins with sentence {nbest[0].index}; {len(merged)} comes next."
             )
         common = header
@@ -157,7 +159,7 @@ def _record(nbest: NBest) -> dict[str, Any]:
     }
     for name, values in columns.items():
         if len(values) not in (0, len(nbest.texts)):
-            raise ValueError(
+            raise UsageError(
                 f"nbest: sentence {nbest.index} has {len(nbest.texts)} texts and {len(values)} of "
                 f"{name}; give one for each text, or none."
             )
@@ -174,7 +176,7 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
     try:
         rows = record["hypotheses"]
         if not isinstance(rows, list) or not all(isinstance(row["text"], str) for row in rows):
-            raise ValueError("the hypotheses are not a list with texts")
+            raise UsageError("the hypotheses are not a list with texts")
         return NBest(
             index=int(record["index"]),
             texts=tuple(row["text"] for row in rows),
@@ -183,13 +185,13 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
             log_probs=_column(rows, "log_prob", float),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}:{line}: not an n-best list ({error!r}); {AGAIN}.") from None
+        raise UsageError(f"{path}:{line}: not an n-best list ({error!r}); {AGAIN}.") from None
 
 
 def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
     values = [row[name] for row in rows if name in row]
     if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
-        raise ValueError(f"{name} is given for some hypotheses only")
+        raise UsageError(f"{name} is given for some hypotheses only")
     return tuple(map(kind, values))
 
 
@@ -197,9 +199,9 @@ def _parse(path: Path, line: int, text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}:{line}: not JSON ({error}); {AGAIN}.") from None
+        raise UsageError(f"{path}:{line}: not JSON ({error}); {AGAIN}.") from None
     if not isinstance(parsed, dict):
-        raise ValueError(f"{path}:{line}: not a JSON object; {AGAIN}.")
+        raise UsageError(f"{path}:{line}: not a JSON object; {AGAIN}.")
     return parsed
 
 
@@ -207,12 +209,12 @@ def _lines(path: Path) -> list[str]:
     try:
         return read_lines(path)
     except ValueError as error:
-        raise ValueError(f"{error} If it is a shard, {AGAIN}.") from None
+        raise UsageError(f"{error} If it is a shard, {AGAIN}.") from None
 
 
 def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     if header.get("format") != FORMAT:
-        raise ValueError(
+        raise UsageError(
             f"{path}:1: not an n-best file; its lines need index and hypotheses, or the first "
             f"the format {FORMAT}. Convert it, or {AGAIN}."
         )
@@ -225,12 +227,12 @@ def _header(path: Path) -> dict[str, Any]:
         with gzip.open(path, "rb") as file:
             line = file.readline(1 << 20)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged ({error}); {AGAIN}.") from None
+        raise UsageError(f"{path}: damaged ({error}); {AGAIN}.") from None
     return _checked(path, _parse(path, 1, line.decode("utf-8", "replace")))
 
 
 def _numbers(path: Path) -> tuple[int, int]:
     match = re.fullmatch(r"shard-(\d+)-of-(\d+)\.jsonl\.gz", path.name)
     if match is None:
-        raise ValueError(f"{path}: not the name of a shard.")
+        raise UsageError(f"{path}: not the name of a shard.")
     return int(match[1]), int(match[2])

@@ -16,6 +16,7 @@ from jax.core import Tracer
 
 from ..base import EOS, PAD, UNK, Array, Seq2Seq, shift_right
 from ..data import Vocabulary
+from ..errors import UsageError
 from .nbest import NBest
 
 
@@ -68,10 +69,10 @@ def nbest_teacher(
       smoothing: the share of each next word's probability that all V words have alike.
 
     Raises:
-      ValueError: lists do not belong to the sources, or a list's probabilities are not numbers.
+      UsageError: lists do not belong to the sources, or a list's probabilities are not numbers.
     """
     if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing is {smoothing}; it must be at least 0 and less than 1.")
+        raise UsageError(f"smoothing is {smoothing}; it must be at least 0 and less than 1.")
     size = tgt_vocab.size
     lists = _lists(sources, nbest, tgt_vocab)
     same_hash = int(np.unique(lists.hashes, return_counts=True)[1].max())
@@ -86,7 +87,7 @@ def nbest_teacher(
         same = (params.sources[rows] == wide[None, :widest]).all(1)
         known = same.any() & (wide[widest:] == PAD).all()
         if not isinstance(known, Tracer) and not known:
-            raise ValueError(f"The n-best lists have none for the source {np.asarray(src)}.")
+            raise UsageError(f"The n-best lists have none for the source {np.asarray(src)}.")
         row = rows[same.argmax()]
         log_probs = jnp.where(known, params.log_probs[row], jnp.nan)
         start = Choice(log_probs, jnp.full(log_probs.shape, -1, jnp.int32))
@@ -129,14 +130,14 @@ def nbest_teacher(
 
 def _lists(sources: Sequence, nbest: Sequence[NBest], vocab: Vocabulary) -> Lists:
     if len(sources) != len(nbest):
-        raise ValueError(f"{len(nbest)} n-best lists for {len(sources)} sources; each needs one.")
+        raise UsageError(f"{len(nbest)} n-best lists for {len(sources)} sources; each needs one.")
     known: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
     for source, n in zip(sources, nbest, strict=True):
         ids = tuple(map(int, source))
         if ids and ids not in known and n.texts:
             known[ids] = _distribution(n, vocab)
     if not known:
-        raise ValueError("There is no source with an n-best list.")
+        raise UsageError("There is no source with an n-best list.")
     longest = max(len(words) for found in known.values() for words in found)
     shape = len(known), max(map(len, known.values())), longest
     tokens, log_probs = np.full(shape, PAD, np.int32), np.full(shape[:2], -np.inf, np.float32)
@@ -156,7 +157,7 @@ def _distribution(n: NBest, vocab: Vocabulary) -> dict[tuple[int, ...], float]:
     """The log-probability of each hypothesis, most probable first."""
     given = np.array(n.log_probs or n.scores or [0.0] * len(n.texts), np.float64)
     if np.isnan(given).any() or not np.isfinite(given.max()):
-        raise ValueError(f"n-best list of sentence {n.index}: log-probabilities are {given}.")
+        raise UsageError(f"n-best list of sentence {n.index}: log-probabilities are {given}.")
     given -= np.logaddexp.reduce(given)
     found: dict[tuple[int, ...], float] = {}
     for rank, text in enumerate(n.texts):

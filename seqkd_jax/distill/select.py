@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..base import EOS, PAD, Array
 from ..bleu import geometric, sentence_bleu
+from ..errors import UsageError
 from .nbest import NBest
 
 Pairs = Sequence[tuple[str, str]]
@@ -49,7 +50,7 @@ def seq_kd(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
     An empty best translation is passed over for the next; where all are empty the target stays.
 
     Raises:
-      ValueError: the lists do not belong to these pairs.
+      UsageError: the lists do not belong to these pairs.
     """
     _check(pairs, nbest)
     ranks = [next((r for r, text in enumerate(n.texts) if text.strip()), -1) for n in nbest]
@@ -70,13 +71,13 @@ def weighted_seq_kd(pairs: Pairs, nbest: Sequence[NBest], most: int | None = Non
       most: K, hypotheses of a list that are used; None for all.
 
     Raises:
-      ValueError: the lists do not belong to these pairs, or have no log-probabilities.
+      UsageError: the lists do not belong to these pairs, or have no log-probabilities.
 
     Source: Kim & Rush 2016, section 3.2, L_SEQ-KD before it is reduced to the mode.
     """
     _check(pairs, nbest)
     if most is not None and most < 1:
-        raise ValueError(f"most is {most}; at least 1 hypothesis of each list must be used.")
+        raise UsageError(f"most is {most}; at least 1 hypothesis of each list must be used.")
     sources, ranks, weights = [], [], []
     for place, n in enumerate(nbest):
         given = probabilities(n, most).astype(np.float32)
@@ -93,11 +94,11 @@ def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
     Empty hypotheses have none; if all are empty the result is all 0.
 
     Raises:
-      ValueError: the list has no log-probabilities.
+      UsageError: the list has no log-probabilities.
     """
     said = _said(nbest)[:most]
     if said.any() and not nbest.log_probs:
-        raise ValueError(
+        raise UsageError(
             f"The n-best list of sentence {nbest.index} has no log_prob; the teacher's "
             "probabilities are needed here. Of samples of the teacher, give each the same."
         )
@@ -129,7 +130,7 @@ def seq_inter(
       similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device; or ``OfTexts``.
 
     Raises:
-      ValueError: the lists do not belong to these pairs.
+      UsageError: the lists do not belong to these pairs.
     """
     _check(pairs, nbest)
     return _highest(pairs, nbest, similarities(pairs, nbest, similarity))
@@ -153,7 +154,7 @@ def mbr(
       similarity: as in ``seq_inter``.
 
     Raises:
-      ValueError: the lists do not belong to these pairs, or have no log-probabilities.
+      UsageError: the lists do not belong to these pairs, or have no log-probabilities.
 
     Source: Kumar & Byrne 2004, section 2; Wang et al. 2024 for its use in distillation.
     """
@@ -281,7 +282,7 @@ def _tokens(nbest: NBest, rank: int) -> int:
 
 def _check(pairs: Pairs, nbest: Sequence[NBest]) -> None:
     if len(pairs) != len(nbest):
-        raise ValueError(f"{len(nbest)} n-best lists for {len(pairs)} pairs; each needs one.")
+        raise UsageError(f"{len(nbest)} n-best lists for {len(pairs)} pairs; each needs one.")
     for place, n in enumerate(nbest):
         if n.index != place:
-            raise ValueError(f"n-best list number {place} belongs to sentence {n.index}.")
+            raise UsageError(f"n-best list number {place} belongs to sentence {n.index}.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base import EOS
 from ..data import Encoded
+from ..errors import UsageError
 
 SMALLEST = 256  # words of a batch: from here sizes double, so that few programs are compiled
 
@@ -65,12 +66,12 @@ def fit_shortlist(
       iterations: of expectation maximisation.
       most_pairs: more are thinned out evenly.
 
-    Raises ValueError if there are no pairs.
+    Raises UsageError if there are no pairs.
 
     Source: Jean et al. 2015, section 3.2 (candidate lists from an alignment model).
     """
     if not pairs.src:
-        raise ValueError("A shortlist is fitted on sentence pairs, and there are none.")
+        raise UsageError("A shortlist is fitted on sentence pairs, and there are none.")
     stride = -(-len(pairs.src) // most_pairs)
     src, tgt = pairs.src[::stride], pairs.tgt[::stride]
     of, to, table = lexical_table(src, tgt, iterations)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
 from ..data import Encoded, batches, plan_buckets
+from ..errors import UsageError
 from ..train.parallel import pmap_rows
 from .shards import work_through
 from .topk_shards import (
@@ -89,7 +90,7 @@ class TeacherCache:
         """Gives batches [B, ...] with ``taught``: a ``TopK`` of [B, T, k] from the cache.
 
         Raises:
-          ValueError: a pair is not in the cache; the message names its line.
+          UsageError: a pair is not in the cache; the message names its line.
         """
         for batch in given:
             yield replace(batch, taught=self._of_batch(batch))
@@ -98,7 +99,7 @@ class TeacherCache:
         """Checks that every pair is in the cache, before work begins.
 
         Raises:
-          ValueError: one is not; the message names its line.
+          UsageError: one is not; the message names its line.
         """
         self._places(pairs.src, pairs.tgt, pairs.index)
 
@@ -130,7 +131,7 @@ class TeacherCache:
         wanted = _keys(src, tgt)
         places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         if (missing := np.flatnonzero(self.keys[places] != wanted)).size:
-            raise ValueError(
+            raise UsageError(
                 f"{self.folder}: the pair of line {int(index[missing[0]]) + 1} is not in this "
                 "cache: it was made of other text, or with other vocabularies. Make one of the "
                 "pairs that the student is trained on (seqkd cache)."
@@ -168,7 +169,7 @@ def cache_teacher(
       progress: label of the progress bar; None for no bar.
 
     Raises:
-      ValueError: there are no pairs, k is not between 1 and V, or the folder holds another cache.
+      UsageError: there are no pairs, k is not between 1 and V, or the folder holds another cache.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
 
     Raises:
       FileNotFoundError: there is none in the folder.
-      ValueError: a file is damaged or missing; the message names it.
+      UsageError: a file is damaged or missing; the message names it.
     """
     folder = Path(folder)
     paths = shard_paths(folder)
@@ -227,7 +228,7 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
     common = {name: value for name, value in header.items() if name not in PER_SHARD}
     done = complete_shards(folder, common)
     if missing := [n for n in range(common["shards"]) if n not in done]:
-        raise ValueError(f"{folder}: shards {missing[:10]} are missing; run the job again.")
+        raise UsageError(f"{folder}: shards {missing[:10]} are missing; run the job again.")
     read = [read_shard(path) for path in paths]
     shards = tuple(shard for _, shard in read)
     sizes = [len(shard.keys) for shard in shards]
@@ -265,7 +266,7 @@ def _unpadded(ids: np.ndarray) -> np.ndarray:
 def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
     """Each different pair once, in the order of its name; with the names."""
     if not pairs.src:
-        raise ValueError("A cache is made of sentence pairs, and there are none.")
+        raise UsageError("A cache is made of sentence pairs, and there are none.")
     keys, places = np.unique(_keys(pairs.src, pairs.tgt), return_index=True)
     # The places serve as names of rows: what is made depends on nothing but the content.
     src, tgt = [pairs.src[n] for n in places], [pairs.tgt[n] for n in places]

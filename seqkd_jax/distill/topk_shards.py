@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.text import atomic_write
+from ..errors import UsageError
+from ..files import atomic_write
 
 FORMAT = "seqkd-topk-1"
 KEY_BYTES = 16
@@ -66,12 +67,12 @@ def write_shard(path: Path, header: dict[str, Any], shard: Shard) -> None:
 def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
     """Maps a shard into memory, and checks every byte.
 
-    Raises ValueError if it is damaged.
+    Raises UsageError if it is damaged.
     """
     header, offset = read_header(path)
     data = np.memmap(path, np.uint8, "r")[offset:]
     if _digest(header, data.data) != header["sha256"]:
-        raise ValueError(f"{path}: damaged (its content does not match its digest); {AGAIN}.")
+        raise UsageError(f"{path}: damaged (its content does not match its digest); {AGAIN}.")
     arrays = []
     for kind, shape in _kinds(header):
         size = np.dtype(kind).itemsize * int(np.prod(shape))
@@ -83,36 +84,36 @@ def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a shard, and where its arrays begin.
 
-    Raises ValueError if it is damaged, or the file has not the size that it says.
+    Raises UsageError if it is damaged, or the file has not the size that it says.
     """
     with path.open("rb") as file:
         line = file.readline(1 << 16)
     try:
         header = json.loads(line)
         if header["format"] != FORMAT:
-            raise ValueError(f"the format {FORMAT} expected")
+            raise UsageError(f"the format {FORMAT} expected")
         kinds = _kinds(header)
         size = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in kinds)
         if path.stat().st_size != len(line) + size or not isinstance(header["nats"], float):
-            raise ValueError("its size is not what its header says")
+            raise UsageError("its size is not what its header says")
         if path.name != shard_name(header["shard"], header["shards"]):
-            raise ValueError("it is another shard than its name says")
+            raise UsageError("it is another shard than its name says")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged ({error}); {AGAIN}.") from None
+        raise UsageError(f"{path}: damaged ({error}); {AGAIN}.") from None
     return header, len(line)
 
 
 def complete_shards(folder: Path, header: dict[str, Any]) -> set[int]:
     """The numbers of the shards that are there, all made as ``header`` says.
 
-    Raises ValueError if one is damaged, or made of another teacher, corpus or k.
+    Raises UsageError if one is damaged, or made of another teacher, corpus or k.
     """
     found = set()
     for path in shard_paths(folder):
         theirs, _ = read_header(path)
         for name, value in header.items():
             if theirs.get(name) != value:
-                raise ValueError(
+                raise UsageError(
                     f"{path}: made with another {name}: {theirs.get(name)} there, {value} now. "
                     "Choose another folder, or delete this one."
                 )

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
+from ..errors import UsageError
 from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
 from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
@@ -143,7 +144,7 @@ def _restrict(params: Params, ids: Array) -> Params:
 
     def one(params: Any) -> Translator:
         if not isinstance(params, Translator):
-            raise ValueError("A shortlist needs an attention LSTM or an ensemble of them.")
+            raise UsageError("A shortlist needs an attention LSTM or an ensemble of them.")
         return restrict(params, ids)
 
     return jax.tree.map(one, params, is_leaf=lambda p: isinstance(p, Translator))
@@ -229,7 +230,7 @@ def translate_corpus(
       progress: label of the progress bar; None for no bar.
 
     Raises:
-      ValueError: the folder holds lists of another teacher, corpus or search.
+      UsageError: the folder holds lists of another teacher, corpus or search.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

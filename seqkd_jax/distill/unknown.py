@@ -16,6 +16,7 @@ from ..base import UNK
 from ..data import batches, encode_pairs, plan_buckets
 from ..data.text import read_lines
 from ..data.vocab import WordVocabulary
+from ..errors import UsageError
 from ..models.attention_lstm import Config, Translator, alignments
 from ..train.model_folder import Trained
 from ..train.parallel import pmap_rows
@@ -53,30 +54,30 @@ def read_dictionary(path: str | Path) -> dict[str, str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a line has another form, or a word is there twice; the message names the line.
+      UsageError: a line has another form, or a word is there twice; the message names the line.
     """
     dictionary: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         parts = [part.strip() for part in line.split(SEPARATOR)]
         if len(parts) != 2 or not all(parts) or len(parts[0].split()) > 1:
-            raise ValueError(
+            raise UsageError(
                 f"{path}:{number}: {line!r} is not of the form: source word{SEPARATOR}translation"
             )
         if dictionary.setdefault(parts[0], parts[1]) != parts[1]:
-            raise ValueError(f"{path}:{number}: {parts[0]!r} has another translation further up.")
+            raise UsageError(f"{path}:{number}: {parts[0]!r} has another translation further up.")
     return dictionary
 
 
 def check_replaceable(trained: Trained) -> None:
-    """Raises ValueError unless the model says ``<unk>`` for words and has attention to see."""
+    """Raises UsageError unless the model says ``<unk>`` for words and has attention to see."""
     vocabularies = trained.src_vocab, trained.tgt_vocab
     if not all(isinstance(vocab, WordVocabulary) for vocab in vocabularies):
-        raise ValueError(
+        raise UsageError(
             "Only models whose vocabularies are lists of words say <unk> for a word; "
             "pieces can spell every word, so there is nothing to replace."
         )
     if not isinstance(trained.params, Translator):
-        raise ValueError("Unknown words are replaced with one attention LSTM, not with others.")
+        raise UsageError("Unknown words are replaced with one attention LSTM, not with others.")
 
 
 def without_unknown(
@@ -96,7 +97,7 @@ def without_unknown(
       max_source: where ``translate_texts`` cut the sources.
 
     Raises:
-      ValueError: see ``check_replaceable``.
+      UsageError: see ``check_replaceable``.
     """
     check_replaceable(trained)
     assert isinstance(trained.src_vocab, WordVocabulary)

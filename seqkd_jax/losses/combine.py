@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ..base import Array, TokenLoss
+from ..errors import UsageError
 from .teacher import Taught, soften
 
 Weight = float | Array | Callable[[Array], Array]
@@ -32,11 +33,11 @@ def with_temperature(loss: Loss, temperature: float) -> Loss:
 
     The factor keeps the size of the gradient when the temperature changes (Hinton et al. 2015,
     section 2). A teacher given by ``TopK`` must have been made at this temperature
-    (``top_k(logits, k, temperature)``), else the loss raises ValueError. Raises ValueError unless
+    (``top_k(logits, k, temperature)``), else the loss raises ValueError. Raises UsageError unless
     temperature > 0.
     """
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be greater than 0.")
+        raise UsageError(f"temperature is {temperature}; it must be greater than 0.")
 
     def at_temperature(part: TokenLoss) -> TokenLoss:
         def softened(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import Array, Hinted, TokenLoss
+from ..errors import UsageError
 from .combine import Loss, lift
 
 
@@ -20,7 +21,7 @@ def squared_distance(hidden: Array, target: Array, teacher_hidden: Array | None 
     """Half the squared distance of two vectors (Romero et al. 2015, equation 3)."""
     del target
     if teacher_hidden is None:
-        raise ValueError("squared_distance compares with a teacher, and there is none.")
+        raise UsageError("squared_distance compares with a teacher, and there is none.")
     difference = hidden.astype(jnp.float32) - lax.stop_gradient(teacher_hidden).astype(jnp.float32)
     return 0.5 * (difference**2).sum()
 
@@ -41,19 +42,19 @@ def of_logits(loss: Loss) -> Loss:
 def of_hidden(loss: Loss = squared_distance) -> Loss:
     """Lets ``loss`` compare the student's projected hidden state [H] with the teacher's.
 
-    Raises ValueError if one of them gives no hidden state, or another width.
+    Raises UsageError if one of them gives no hidden state, or another width.
     """
 
     def look(part: TokenLoss) -> TokenLoss:
         def of_part(given: Hinted, target: Array, teacher=None) -> Array:
             mine = _hinted(given).hidden
             if not isinstance(teacher, Hinted):
-                raise ValueError(
+                raise UsageError(
                     "of_hidden compares with the teacher's hidden states, and there are none: "
                     "pass make_train_step(..., teacher=hinting(teacher))."
                 )
             if mine.shape != teacher.hidden.shape:
-                raise ValueError(
+                raise UsageError(
                     f"The student's hint is {mine.shape[-1]} wide, the teacher's hidden state "
                     f"{teacher.hidden.shape[-1]}: make the student with "
                     f"hinted(student, width={teacher.hidden.shape[-1]})."
@@ -67,7 +68,7 @@ def of_hidden(loss: Loss = squared_distance) -> Loss:
 
 def _hinted(given: Hinted | Array) -> Hinted:
     if not isinstance(given, Hinted):
-        raise ValueError(
+        raise UsageError(
             "of_logits and of_hidden are for a student with a hint: "
             "make_train_step(hinted(student, width), ...)."
         )

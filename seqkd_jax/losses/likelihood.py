@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import Array, TokenLoss
+from ..errors import UsageError
 
 
 def nll(logits: Array, target: Array, teacher_logits: Array | None = None) -> Array:
@@ -29,10 +30,10 @@ def nll(logits: Array, target: Array, teacher_logits: Array | None = None) -> Ar
 def smoothed_nll(epsilon: float) -> TokenLoss:
     """Label smoothing: cross-entropy to (1 - epsilon) one-hot + epsilon uniform over V.
 
-    Source: Szegedy et al. 2016, section 7. Raises ValueError if epsilon is outside [0, 1].
+    Source: Szegedy et al. 2016, section 7. Raises UsageError if epsilon is outside [0, 1].
     """
     if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is {epsilon}; label smoothing needs a number from 0 to 1.")
+        raise UsageError(f"epsilon is {epsilon}; label smoothing needs a number from 0 to 1.")
 
     def loss(logits: Array, target: Array, teacher_logits: Array | None = None) -> Array:
         logits = logits.astype(jnp.float32)

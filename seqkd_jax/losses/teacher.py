@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import Array, TokenLoss, TopK
+from ..errors import UsageError
 
 Taught = Array | TopK | None
 
@@ -35,7 +36,7 @@ def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Arra
       teacher_logits: [V], or a ``TopK``; no gradient flows into them.
 
     Raises:
-      ValueError: without a teacher, or with a ``TopK`` of another temperature.
+      UsageError: without a teacher, or with a ``TopK`` of another temperature.
     """
     del target
     if isinstance(teacher_logits, TopK):
@@ -75,7 +76,7 @@ def jensen_shannon(beta: float = 0.5) -> TokenLoss:
     ValueError unless 0 < beta < 1.
     """
     if not 0 < beta < 1:
-        raise ValueError(
+        raise UsageError(
             f"beta is {beta}; it must lie between 0 and 1, where the loss is always 0. "
             "The limits are word_kl and reverse_kl."
         )
@@ -92,7 +93,7 @@ def jensen_shannon(beta: float = 0.5) -> TokenLoss:
 def skew_kl(alpha: float = 0.1) -> TokenLoss:
     """KL(q || alpha q + (1 - alpha) p): at most -log alpha; ``word_kl`` for alpha = 0.
 
-    Source: Ko et al. 2024 (DistiLLM), equation 4. Raises ValueError unless 0 <= alpha < 1.
+    Source: Ko et al. 2024 (DistiLLM), equation 4. Raises UsageError unless 0 <= alpha < 1.
     """
     _check_skew(alpha)
 
@@ -107,7 +108,7 @@ def skew_kl(alpha: float = 0.1) -> TokenLoss:
 def skew_reverse_kl(alpha: float = 0.1) -> TokenLoss:
     """KL(p || alpha p + (1 - alpha) q): at most -log alpha; ``reverse_kl`` for alpha = 0.
 
-    Source: Ko et al. 2024 (DistiLLM), section 3.1. Raises ValueError unless 0 <= alpha < 1.
+    Source: Ko et al. 2024 (DistiLLM), section 3.1. Raises UsageError unless 0 <= alpha < 1.
     """
     _check_skew(alpha)
 
@@ -129,7 +130,7 @@ def total_variation(logits: Array, target: Array, teacher_logits: Taught = None)
 def l2_logits(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
     """Half the squared distance of centred logits, summed over V (Ba & Caruana 2014, eq. 1).
 
-    Logits are defined up to a constant, so the mean of each is taken out first. Raises ValueError
+    Logits are defined up to a constant, so the mean of each is taken out first. Raises UsageError
     without a teacher, or with a ``TopK``: all logits are needed.
     """
     del target
@@ -140,7 +141,7 @@ def l2_logits(logits: Array, target: Array, teacher_logits: Taught = None) -> Ar
 def soften(teacher: Taught, temperature: float) -> Taught:
     """The teacher's side at a temperature: logits are divided, a ``TopK`` must have been already.
 
-    Raises ValueError if a ``TopK`` is of another temperature.
+    Raises UsageError if a ``TopK`` is of another temperature.
     """
     if isinstance(teacher, TopK):
         _check_temperature(teacher, temperature)
@@ -176,14 +177,14 @@ def _mixture(log_a: Array, log_b: Array, share: float) -> Array:
 
 def _check_skew(alpha: float) -> None:
     if not 0 <= alpha < 1:
-        raise ValueError(
+        raise UsageError(
             f"alpha is {alpha}; it must be at least 0 and less than 1, where the loss is always 0."
         )
 
 
 def _check_temperature(teacher: TopK, temperature: float) -> None:
     if teacher.temperature != temperature:
-        raise ValueError(
+        raise UsageError(
             f"The teacher's top-k distributions are of temperature {teacher.temperature:g}, and "
             f"the loss asks for {temperature:g}: the mass of the rest is known at their own only. "
             f"Make them with temperature={temperature:g}, or give the loss theirs."
@@ -192,12 +193,12 @@ def _check_temperature(teacher: TopK, temperature: float) -> None:
 
 def _dense(teacher: Taught, name: str) -> Array:
     if teacher is None:
-        raise ValueError(
+        raise UsageError(
             f"{name} compares with a teacher, and there is none: "
             "pass make_train_step(..., teacher=...) and the teacher's parameters."
         )
     if isinstance(teacher, TopK):
-        raise ValueError(
+        raise UsageError(
             f"{name} needs all logits of the teacher, and there are its {len(teacher.ids)} most "
             "probable tokens only: let the teacher itself run beside the student."
         )

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ..base import Array
+from ..errors import UsageError
 from .cells import Affine, Sums, Weights, uniform
 from .config import Config
 from .dense import dense
@@ -73,11 +74,11 @@ def init_attention(config: Config, key: Array) -> Attention:
 def remember(config: Config, params: Attention, context: Array, mask: Array) -> Memory:
     """Prepares encoder outputs ``context`` [S, M] for attention; padding is masked for good.
 
-    Raises ValueError if the score is by location and S is more than its weights know.
+    Raises UsageError if the score is by location and S is more than its weights know.
     """
     parts = config.parts
     if parts.attention == "location" and len(mask) > parts.max_source:
-        raise ValueError(
+        raise UsageError(
             f"A source of {len(mask)} positions, and attention by location knows "
             f"{parts.max_source}: train with a larger max_source, or cut sources."
         )

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import BLOCK, Array, Hinted, Seq2Seq, shift_right
+from ..errors import UsageError
 from .attention import Memory
 from .config import Config as Config
 from .config import Inputs as Inputs
@@ -58,13 +59,13 @@ def attention_lstm(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
     With features or characters a source token is a row of ids, src [S, C] (``data.inputs``);
     ``spelling`` gives the characters of target words, where those stand in for word vectors.
     Dropout happens exactly when a key is passed (sites of Zaremba et al. 2014, and h~).
-    Parameters are a ``Translator``. Raises ValueError for parts that do not fit together.
+    Parameters are a ``Translator``. Raises UsageError for parts that do not fit together.
 
     Source: Luong et al. 2015, section 3; Kim & Rush 2016, section 4.
     """
     check(config)
     if (spelling is not None) != bool(config.inputs.tgt_characters):
-        raise ValueError("tgt_characters and a spelling of the target words go together.")
+        raise UsageError("tgt_characters and a spelling of the target words go together.")
     table = None if spelling is None else spelling.table
     dtype = jnp.dtype(config.dtype)
 
@@ -110,7 +111,7 @@ def alignments(
 ) -> Array:
     """Returns the attention weights [T, S] while ``tgt`` is predicted from ``src`` (float32).
 
-    ``spelling`` is the model's. Columns are the words as they stand in ``src``. Raises ValueError
+    ``spelling`` is the model's. Columns are the words as they stand in ``src``. Raises UsageError
     without an attention.
     """
     _require_attention(config)
@@ -124,7 +125,7 @@ def attending(config: Config, spelling: Spelling | None = None) -> Seq2Seq:
     """Returns the model, its parameters unchanged, with ``project`` giving ``Hinted``.
 
     Beside the logits [V] stand the attention weights [S], for losses that guide them
-    (``losses.alignment``). To search, use the model without them. Raises ValueError without an
+    (``losses.alignment``). To search, use the model without them. Raises UsageError without an
     attention.
 
     Source: Chen et al. 2016 (guided alignment training), section 3.
@@ -179,4 +180,4 @@ def states(
 
 def _require_attention(config: Config) -> None:
     if config.parts.attention == "none":
-        raise ValueError('This model has attention="none": there are no weights to look at.')
+        raise UsageError('This model has attention="none": there are no weights to look at.')

@@ -1,24 +1,27 @@
 """The shape of an attention LSTM: what its parts are made from."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ..errors import UsageError
 from ..plan import Parts
+from ..ranges import Checked, Count, Depth, Entries, Fraction, Natural, Positive, Width
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Checked):
     """What tokens are made of besides words: numbers that come from the vocabularies, and shapes.
 
     The defaults are seq2seq-attn's. ``data.inputs.inputs_of`` fills in the first three.
     """
 
-    features: tuple[int, ...] = ()  # entries of the vocabulary of each feature of a source word
-    src_characters: int = 0  # entries of the vocabulary of characters; 0 for word vectors
-    tgt_characters: int = 0  # of the target side
-    char_embed: int = 25  # width of a character's vector
-    kernels: tuple[tuple[int, int], ...] = ((6, 1000),)  # width and number of convolutions
-    highway: int = 2  # layers above them
-    feature_exponent: float = 0.7  # a feature of N values has a vector of N ** 0.7 numbers
+    features: tuple[Count, ...] = ()  # entries of the vocabulary of each feature of a source word
+    src_characters: Natural = 0  # entries of the vocabulary of characters; 0 for word vectors
+    tgt_characters: Natural = 0  # of the target side
+    char_embed: Width = 25  # width of a character's vector
+    kernels: tuple[tuple[Count, Width], ...] = ((6, 1000),)  # width and number of convolutions
+    highway: Natural = 2  # layers above them
+    feature_exponent: Fraction = 0.7  # a feature of N values has a vector of N ** 0.7 numbers
 
     def feature_width(self, values: int) -> int:
         """The width of the vector of a feature with so many values."""
@@ -26,24 +29,26 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """The shape of one attention LSTM.
 
     The defaults are the paper's: one direction, plain stacks, dropout between layers and on the
     attentional vector, all parameters drawn from U(-0.1, 0.1).
     """
 
-    src_vocab: int  # source vocabulary size, special tokens included
-    tgt_vocab: int  # V
-    embed: int = 500  # E
-    hidden: int = 500  # H
-    layers: int = 2  # of the decoder, and of the encoder unless ``parts`` says else
+    src_vocab: Entries  # source vocabulary size, special tokens included
+    tgt_vocab: Entries  # V
+    embed: Width = 500  # E
+    hidden: Width = 500  # H
+    layers: Depth = 2  # of the decoder, and of the encoder unless ``parts`` says else
     bidirectional: bool = False  # a second encoder reads right to left
-    dropout: float = 0.3  # input of every layer above the first, and h~
-    embed_dropout: float = 0.0  # embeddings of both sides; the paper has none
-    init_scale: float = 0.1  # parameters start in U(-init_scale, init_scale)
-    embed_scale: float | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
-    dtype: str = "float32"  # of computation; parameters and logits are float32
+    dropout: Fraction = 0.3  # input of every layer above the first, and h~
+    embed_dropout: Fraction = 0.0  # embeddings of both sides; the paper has none
+    init_scale: Positive = 0.1  # parameters start in U(-init_scale, init_scale)
+    embed_scale: Positive | None = None  # of embeddings; None: as all others
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # of computation; parameters and logits are float32
+    )
     parts: Parts = Parts()
     inputs: Inputs = Inputs()
 
@@ -116,30 +121,30 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Raises ValueError for parts that do not fit together; the message says what would."""
+    """Raises UsageError for parts that do not fit together; the message says what would."""
     parts = config.parts
     widths = config.hidden, config.context_width
     if min(config.layers, config.encoder_layers, config.embed, *widths) < 1:
-        raise ValueError("embed, hidden and layers must be at least 1.")
+        raise UsageError("embed, hidden and layers must be at least 1.")
     if parts.join == "interleaved" and not config.bidirectional:
-        raise ValueError('join="interleaved" needs bidirectional=True: it has two columns.')
+        raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
     if parts.attention == "dot" and widths[0] != widths[1]:
-        raise ValueError(
+        raise UsageError(
             f'attention="dot" multiplies decoder outputs of width {widths[0]} with encoder outputs '
             f'of width {widths[1]}: make them equal, or use attention="general".'
         )
     if parts.alignment != "global" and parts.attention == "none":
-        raise ValueError(f'alignment="{parts.alignment}" needs an attention, and it is "none".')
+        raise UsageError(f'alignment="{parts.alignment}" needs an attention, and it is "none".')
     if parts.window < 1:
-        raise ValueError(f"window is {parts.window}; a local alignment sees at least 1 word more.")
+        raise UsageError(f"window is {parts.window}; a local alignment sees at least 1 word more.")
     if parts.lower_attention:
         if not 2 <= parts.lower_attention <= config.layers:
-            raise ValueError(
+            raise UsageError(
                 f"lower_attention is {parts.lower_attention}; it stands below a layer from 2 to "
                 f"layers, {config.layers}."
             )
         if config.fast_forward or widths[0] != widths[1]:
-            raise ValueError(
+            raise UsageError(
                 "lower_attention adds encoder outputs to a decoder layer's: both must be equally "
                 "wide, and not joined by fast-forward connections."
             )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import BOS, EOS, PAD, Array
+from ..errors import UsageError
 from .attention import Memory, remember
 from .cells import Carry, drop
 from .config import Config
@@ -40,11 +41,11 @@ def encode(
 ) -> tuple[Memory, DecoderState]:
     """Reads the source; the decoder starts from the final state of each layer (``init_dec``).
 
-    Raises ValueError if there is a key and parameters are those of ``Seq2Seq.fixed``.
+    Raises UsageError if there is a key and parameters are those of ``Seq2Seq.fixed``.
     """
     stacks = params.encoder.forward, params.decoder.layers
     if key is not None and any(isinstance(stack[0].inputs, tuple) for stack in stacks):
-        raise ValueError("Parameters made by ``Seq2Seq.fixed`` are not for training.")
+        raise UsageError("Parameters made by ``Seq2Seq.fixed`` are not for training.")
     context, finals, mask = read(config, params.encoder, src, key)
     memory = remember(config, params.decoder.attention, context, mask)
     carries = _bridge(config, params.decoder, finals, context.dtype)

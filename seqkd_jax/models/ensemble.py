@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import Array, Seq2Seq
+from ..errors import UsageError
 
 
 def mean_of_probabilities(logits: Array) -> Array:
@@ -35,11 +36,11 @@ def ensemble(
     """Returns a model whose parameters, states and hidden vectors are tuples, one per member.
 
     ``project`` gives ``join`` of the members' logits: with either mean a valid teacher's logits.
-    The members may differ in everything but their vocabularies. Raises ValueError without a
+    The members may differ in everything but their vocabularies. Raises UsageError without a
     member.
     """
     if not models:
-        raise ValueError("An ensemble needs at least one model.")
+        raise UsageError("An ensemble needs at least one model.")
 
     def init(key: Array) -> tuple:
         return tuple(

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import EOS, Array, Params, Seq2Seq, State, shift_right
+from ..errors import UsageError
 
 MAX_LEN = 200  # as long as ``Search`` looks for translations
 
@@ -63,7 +64,7 @@ def everything(module: Any, src: Array, tgt: Array) -> Array:
 def carries_state(module: Any, has_cache: bool, cache: str) -> bool:
     """Whether a module steps by a state of its own and not by its cache.
 
-    Raises ValueError if it has neither, or no encoder or decoder; ``cache`` names what it lacks.
+    Raises UsageError if it has neither, or no encoder or decoder; ``cache`` names what it lacks.
     """
     has = {
         name: callable(getattr(module, name, None))
@@ -72,11 +73,11 @@ def carries_state(module: Any, has_cache: bool, cache: str) -> bool:
     name = type(module).__name__
     for method in ("encode", "decode"):
         if not has[method]:
-            raise ValueError(
+            raise UsageError(
                 f"{name} has no method {method}; see help(seqkd_jax.models.from_flax)."
             )
     if not (has_cache or has["init_state"] and has["step"]):
-        raise ValueError(
+        raise UsageError(
             f"{name} cannot decode token by token: it needs {cache}, or the methods init_state "
             "and step; see help(seqkd_jax.models.from_flax)."
         )
@@ -93,7 +94,7 @@ def adapt(runs: Runs, own_state: bool, max_len: int, name: str) -> Seq2Seq:
       name: of the module, for errors.
 
     Raises:
-      ValueError: the results of the module's methods do not fit together.
+      UsageError: the results of the module's methods do not fit together.
     """
 
     def of_one(params: Params, src: Array, key: Array | None = None) -> tuple[Any, State]:
@@ -139,19 +140,19 @@ def _check(model: Seq2Seq, name: str) -> None:
     memory, state = jax.eval_shape(model.encode, params, ids)
     one, after = jax.eval_shape(model.step, params, memory, state, ids[0])
     if _shapes(after) != _shapes(state):
-        raise ValueError(
+        raise UsageError(
             f"{name}: a step turns the state {_shapes(state)} into {_shapes(after)}; it must keep "
             "its structure, shapes and types."
         )
     each = jax.eval_shape(model.hidden, params, ids, ids)
     if _shapes(each) != _shapes(jax.tree.map(lambda x: jnp.stack([jnp.zeros_like(x)] * 2), one)):
-        raise ValueError(
+        raise UsageError(
             f"{name}: for 2 tokens decode gives {_shapes(each)}, and a step {_shapes(one)}: "
             "without their batch axis they must be [2, H] and [H]."
         )
     logits = jax.eval_shape(model.project, params, one)
     if len(logits.shape) != 1:
-        raise ValueError(f"{name}: logits of a token are {_shapes(logits)}; they must be [V].")
+        raise UsageError(f"{name}: logits of a token are {_shapes(logits)}; they must be [V].")
 
 
 def _shapes(tree: Any) -> Any:

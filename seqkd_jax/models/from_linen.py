@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ..base import EOS, Array, Params, Seq2Seq, State
+from ..errors import UsageError
 from .from_flax import MAX_LEN, Runs, adapt, carries_state, decode, everything
 
 
@@ -58,7 +59,7 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
         are nan, so that a search drops hypotheses that are longer.
 
     Raises:
-      ValueError: the module lacks a method or has collections other than "params" and "cache", or
+      UsageError: the module lacks a method or has collections other than "params" and "cache", or
         its results do not fit together.
     """
     fields = {"deterministic", "cached"} & set(module.__dataclass_fields__)
@@ -72,7 +73,7 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
         words = jnp.full((1, 2), EOS)
         made = flagged(deterministic=True, cached=False).init(key, words, words, method=everything)
         if others := sorted(made.keys() - {"params", "cache"}):
-            raise ValueError(
+            raise UsageError(
                 f"{name} has the collection {others[0]!r}, which training does not move and "
                 "checkpoints do not hold; only params and cache may be there."
             )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..base import Array, Params, Seq2Seq, State
+from ..errors import UsageError
 from .from_flax import MAX_LEN, Runs, adapt, carries_state
 
 
@@ -58,7 +59,7 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
         are nan, so that a search drops hypotheses that are longer.
 
     Raises:
-      ValueError: the module lacks a method or holds variables other than ``nnx.Param`` and random
+      UsageError: the module lacks a method or holds variables other than ``nnx.Param`` and random
         streams, or its results do not fit together.
     """
     shapes = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
@@ -67,7 +68,7 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
     state = carries_state(shapes, has_cache, "a method init_cache(batch, max_len)")
     graph, _, streams, others = nnx.split(shapes, nnx.Param, nnx.RngState, ...)
     for path, variable in nnx.to_flat_state(others):
-        raise ValueError(
+        raise UsageError(
             f"{name}.{'.'.join(map(str, path))} is a {type(variable).__name__}, which training "
             "does not move and checkpoints do not hold; only nnx.Param and random streams may be "
             "there, and nnx.Cache once init_cache has been called."

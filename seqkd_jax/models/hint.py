@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ..base import Array, Hinted, Params, Seq2Seq
+from ..errors import UsageError
 
 
 @struct.dataclass
@@ -34,13 +35,13 @@ def hinted(student: Seq2Seq, width: int) -> Seq2Seq:
     """Returns the student with a learned affine projection of its hidden state to ``width``.
 
     ``project`` gives ``Hinted``: the student's logits [V], and the projected state [width].
-    Parameters are ``WithRegressor``; ``params.model`` are the student's. Raises ValueError if
+    Parameters are ``WithRegressor``; ``params.model`` are the student's. Raises UsageError if
     width < 1.
 
     Source: Romero et al. 2015 (FitNets), section 2.2, with an affine regressor.
     """
     if width < 1:
-        raise ValueError(f"width is {width}; give that of the teacher's hidden state.")
+        raise UsageError(f"width is {width}; give that of the teacher's hidden state.")
 
     def init(key: Array) -> WithRegressor:
         of_model, of_kernel = jax.random.split(key)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from ..base import Array
+from ..errors import UsageError
 from .attention import Attention, init_attention
 from .cells import Carry, Layer, uniform
 from .config import Config
@@ -185,7 +186,7 @@ def restrict(params: Translator, ids: Array) -> Translator:
     """Returns parameters for only the target words ``ids`` [C], which become words 0 to C - 1."""
     decoder, generator = params.decoder, params.generator
     if isinstance(decoder.embedding, Rich):
-        raise ValueError("A shortlist needs word vectors, and this decoder reads characters.")
+        raise UsageError("A shortlist needs word vectors, and this decoder reads characters.")
     return dataclasses.replace(
         params,
         decoder=dataclasses.replace(decoder, embedding=decoder.embedding[ids]),
@@ -209,15 +210,15 @@ def with_vectors(
       vectors: as wide as the model's own.
 
     Raises:
-      ValueError: the width differs, or the side has no word vectors.
+      UsageError: the width differs, or the side has no word vectors.
     """
     part = getattr(params, side)
     rich = isinstance(part.embedding, Rich)
     words = part.embedding.words if rich else part.embedding
     if not isinstance(words, Array | np.ndarray):
-        raise ValueError(f"The {side} reads characters; it has no word vectors to replace.")
+        raise UsageError(f"The {side} reads characters; it has no word vectors to replace.")
     if vectors.shape[1] != words.shape[1]:
-        raise ValueError(
+        raise UsageError(
             f"Vectors of width {vectors.shape[1]} for embeddings of width {words.shape[1]}: train "
             f"with embed={vectors.shape[1]}."
         )

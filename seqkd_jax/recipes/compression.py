@@ -15,8 +15,9 @@ from ..compress.deep import share_weights
 from ..compress.format import Sizes, write_compressed
 from ..compress.obd import fisher_diagonal, saliencies
 from ..data import batches, encode_pairs, plan_buckets
+from ..errors import UsageError
+from ..files import claim
 from ..plan import Training
-from ..train.fit import claim
 from ..train.model_folder import COMPRESSED, Trained, describe_model
 from .stages import Lab, Pairs, train
 
@@ -53,7 +54,7 @@ def prune(
       prunable: says by its name whether an array is pruned.
     """
     if obd and scheme == "distribution":
-        raise ValueError("class-distribution is a rule about magnitudes; with obd choose another.")
+        raise UsageError("class-distribution is a rule about magnitudes; with obd choose another.")
     choose_by: Any = {
         "blind": schemes.class_blind,
         "uniform": schemes.class_uniform,

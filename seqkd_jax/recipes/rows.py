@@ -10,9 +10,10 @@ from pathlib import Path
 import jax
 
 from ..data import grammar
-from ..data.text import atomic_write
 from ..distill.translate import lines_digest
+from ..errors import UsageError
 from ..evaluate import Evaluation, corpus_bleu, evaluate
+from ..files import atomic_write
 from ..report.compressed import read_evaluation
 from ..report.results import write_results
 from ..report.table import Row, Truth, compared, table
@@ -32,12 +33,12 @@ def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = Non
     ``teacher``; both are evaluated with them. Done stages are not done again.
 
     Raises:
-      ValueError: a row's name is not one of ``ROWS``.
+      UsageError: a row's name is not one of ``ROWS``.
     """
     wanted = list(dict.fromkeys(rows))
     for name in wanted:
         if name not in ROWS:
-            raise ValueError(f"There is no row {name!r}; the rows are: {', '.join(ROWS)}.")
+            raise UsageError(f"There is no row {name!r}; the rows are: {', '.join(ROWS)}.")
     for name in tuple(wanted):
         baseline_of = "teacher" if name.startswith("teacher") else "baseline"
         if baseline_of not in wanted:

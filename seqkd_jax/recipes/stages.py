@@ -35,6 +35,7 @@ from ..data.inputs import CHARACTERS, build_inputs, inputs_of, spelling_of
 from ..distill.nbest import NBest
 from ..distill.teacher_cache import TeacherCache
 from ..distill.translate import lines_digest, translate_corpus
+from ..errors import UsageError
 from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, Inputs, attention_lstm
@@ -81,7 +82,7 @@ class Lab:
         sides = [list(side) for side in zip(*self.corpus.train, strict=True)]
         if plan.features or plan.characters != "none":
             if plan.vocabulary != "words" or plan.shared_vocabulary:
-                raise ValueError(
+                raise UsageError(
                     "features and characters are those of words: give vocabulary=words, and each "
                     "side its own."
                 )
@@ -155,13 +156,13 @@ def train(
         check_same(tgt_vocab, teacher.tgt_vocab)
         check_same(src_vocab, teacher.src_vocab)
     if cache and teacher and cache.header["teacher"] != teacher.digest:
-        raise ValueError(
+        raise UsageError(
             f"{cache.folder}: made by another teacher than the one given; make it anew."
         )
     cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
     encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len, weights=weights)
     if cache and on_policy:
-        raise ValueError("A cache knows the corpus' own targets, not what the student will say.")
+        raise UsageError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
     describe_model(

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..data.text import atomic_write
+from ..files import atomic_write
 from ..report.compressed import CompressedRow, compressed_table, write_compressed_rows
 from ..train.model_folder import Trained, load_model
 from .compression import compress, prune, share_values

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from ..data.text import atomic_write
+from ..files import atomic_write
 from .results import fill_tables
 
 for path in map(Path, sys.argv[1:]):

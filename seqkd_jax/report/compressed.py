@@ -8,8 +8,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..data.text import PathLike, atomic_write
+from ..errors import UsageError
 from ..evaluate import Decoding, Evaluation
+from ..files import PathLike, atomic_write
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged.
+      UsageError: it is damaged.
     """
     try:
         rows = json.loads(Path(path).read_bytes())["rows"]
@@ -74,7 +75,7 @@ def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
             row["compressed"] = row["compressed"] and read_evaluation(row["compressed"])
         return [CompressedRow(**row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a file of table 3, or damaged ({error!r}).") from None
+        raise UsageError(f"{path}: not a file of table 3, or damaged ({error!r}).") from None
 
 
 def read_evaluation(record: dict[str, Any]) -> Evaluation:

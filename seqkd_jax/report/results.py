@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.text import PathLike, atomic_write
+from ..errors import UsageError
 from ..evaluate import Difference
+from ..files import PathLike, atomic_write
 from .compressed import compressed_table, read_compressed_rows, read_evaluation
 from .speed import speed_tables
 from .table import Row, Truth, table
@@ -48,7 +49,7 @@ def read_results(path: PathLike) -> Results:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged.
+      UsageError: it is damaged.
     """
     try:
         record = json.loads(Path(path).read_bytes())
@@ -56,7 +57,7 @@ def read_results(path: PathLike) -> Results:
         truth = record["truth"] and Truth(**record["truth"])
         return Results(record["about"], rows, truth)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a results file, or damaged ({error!r}).") from None
+        raise UsageError(f"{path}: not a results file, or damaged ({error!r}).") from None
 
 
 def fill_tables(text: str, folder: PathLike) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 from tabulate import tabulate
 
-from ..data.text import PathLike, atomic_write
+from ..errors import UsageError
+from ..files import PathLike, atomic_write
 
 TEXT = ("row", "peer", "unit")  # columns of words
 RATIOS = ("ratio", "lower_quartile", "upper_quartile")
@@ -41,7 +42,7 @@ def kept_speed(path: Path) -> dict[str, Any]:
     """Reads a file of measurements that more can be added to; there need not be one yet.
 
     Raises:
-      ValueError: it was measured on another machine, or is no such file.
+      UsageError: it was measured on another machine, or is no such file.
     """
     here: dict[str, Any] = {"machine": machine()}
     if path.exists():
@@ -49,9 +50,9 @@ def kept_speed(path: Path) -> dict[str, Any]:
             before = json.loads(path.read_bytes())
             different = [k for k, v in before["machine"].items() if v != here["machine"][k]]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not a file of measurements ({error!r}).") from None
+            raise UsageError(f"{path}: not a file of measurements ({error!r}).") from None
         if set(different) - {"date"}:
-            raise ValueError(
+            raise UsageError(
                 f"{path}: measured with another {', '.join(different)}; only what was measured on "
                 "one machine belongs in one table. Give another --out, or remove it."
             )
@@ -62,7 +63,7 @@ def kept_speed(path: Path) -> dict[str, Any]:
 def keep_speed(path: Path, kind: str, records: Records) -> None:
     """Adds records to a file of measurements, in place of those of the same rows and peers.
 
-    Raises ValueError as ``kept_speed`` does.
+    Raises UsageError as ``kept_speed`` does.
     """
     here = kept_speed(path)
     rows = {(r["row"], r.get("peer")): r for r in [*here.get(kind, []), *records]}

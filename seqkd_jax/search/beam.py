@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
+from ..errors import UsageError
 from .candidates import allowed_after, own_limit, top_candidates, write
 
 LengthRule = Callable[[Array], Array]  # (tokens with EOS []) -> divisor of the log-probability []
@@ -26,10 +27,10 @@ def mean_per_token(length: Array) -> Array:
 def gnmt(alpha: float) -> LengthRule:
     """Divides by ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14, without coverage).
 
-    Raises ValueError if alpha is negative: shorter would then always be better.
+    Raises UsageError if alpha is negative: shorter would then always be better.
     """
     if not alpha >= 0:
-        raise ValueError(f"alpha is {alpha}; the gnmt length rule needs a number of at least 0.")
+        raise UsageError(f"alpha is {alpha}; the gnmt length rule needs a number of at least 0.")
     return lambda length: ((5.0 + length) / 6.0) ** alpha
 
 
@@ -100,7 +101,7 @@ def beam_search(
       and log-probabilities -inf. A hypothesis dies when its logits are not numbers.
 
     Raises:
-      ValueError: beam_size, max_len, n_best or min_len are out of range.
+      UsageError: beam_size, max_len, n_best or min_len are out of range.
     """
     start, goes_on, advance = beam_steps(
         step,
@@ -132,15 +133,15 @@ def beam_steps(
 ) -> BeamSteps:
     """The loop of ``beam_search``, whose arguments these are, before it is turned."""
     if stop_at_first and n_best not in (None, 1):
-        raise ValueError(f"n_best is {n_best}; a search that stops at the first finds 1.")
+        raise UsageError(f"n_best is {n_best}; a search that stops at the first finds 1.")
     n_best = (1 if stop_at_first else beam_size) if n_best is None else n_best
     if beam_size < 1:
-        raise ValueError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")
+        raise UsageError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")
     if not 1 <= n_best <= beam_size:
-        raise ValueError(f"n_best is {n_best}; it must be from 1 to beam_size, {beam_size}.")
+        raise UsageError(f"n_best is {n_best}; it must be from 1 to beam_size, {beam_size}.")
     limit = own_limit(limit, max_len)
     if not 0 <= min_len < max_len:
-        raise ValueError(
+        raise UsageError(
             f"min_len is {min_len}; it must be from 0 to max_len - 1, {max_len - 1}: "
             "EOS takes one of the max_len tokens."
         )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import BLOCK, EOS, Array
+from ..errors import UsageError
 
 WORTH = 500  # V from which on that first look pays
 
@@ -99,7 +100,7 @@ def _total(log_probs: Array, logits: Array, norms: Array) -> Array:
 def own_limit(limit: int | Array | None, max_len: int) -> Array:
     """A sentence's most tokens [], from 1 to ``max_len``; ValueError if that is less than 1."""
     if max_len < 1:
-        raise ValueError(f"max_len is {max_len}; a sentence needs at least 1 token, its EOS.")
+        raise UsageError(f"max_len is {max_len}; a sentence needs at least 1 token, its EOS.")
     return jnp.clip(jnp.asarray(max_len if limit is None else limit, jnp.int32), 1, max_len)
 
 

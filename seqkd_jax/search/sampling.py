@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
+from ..errors import UsageError
 from .candidates import allowed_after, own_limit, write
 
 Warp = Callable[[Array], Array]  # (logits [V]) -> logits [V]
@@ -64,20 +65,20 @@ def sample(
 def temperature(t: float) -> Warp:
     """Divides the logits [V] by ``t``: 1 changes nothing, towards 0 the best token always wins.
 
-    Raises ValueError unless t > 0.
+    Raises UsageError unless t > 0.
     """
     if not t > 0:
-        raise ValueError(f"t is {t}; a temperature must be greater than 0 (greedy: beam_size=1).")
+        raise UsageError(f"t is {t}; a temperature must be greater than 0 (greedy: beam_size=1).")
     return lambda logits: logits / t
 
 
 def top_k(k: int) -> Warp:
     """Keeps the k largest of the logits [V], of equal ones the lowest ids; the others get -inf.
 
-    Source: Fan et al. 2018. Raises ValueError if k < 1.
+    Source: Fan et al. 2018. Raises UsageError if k < 1.
     """
     if k < 1:
-        raise ValueError(f"k is {k}; top_k must keep at least 1 token.")
+        raise UsageError(f"k is {k}; top_k must keep at least 1 token.")
 
     def warp(logits: Array) -> Array:
         best, ids = lax.top_k(logits, min(k, logits.shape[-1]))
@@ -89,10 +90,10 @@ def top_k(k: int) -> Warp:
 def nucleus(p: float) -> Warp:
     """Keeps the fewest tokens of the logits [V] with a probability of at least p together.
 
-    Source: Holtzman et al. 2020, section 3.1. Raises ValueError if p is outside (0, 1].
+    Source: Holtzman et al. 2020, section 3.1. Raises UsageError if p is outside (0, 1].
     """
     if not 0 < p <= 1:
-        raise ValueError(f"p is {p}; a nucleus needs a probability above 0 and at most 1.")
+        raise UsageError(f"p is {p}; a nucleus needs a probability above 0 and at most 1.")
 
     def warp(logits: Array) -> Array:
         order = jnp.argsort(logits, descending=True)

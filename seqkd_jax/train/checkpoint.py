@@ -22,7 +22,8 @@ import orbax.checkpoint as ocp
 from flax import serialization
 
 from ..base import Params
-from ..data.text import atomic_write
+from ..errors import UsageError
+from ..files import atomic_write
 from .state import TrainState
 
 
@@ -71,7 +72,7 @@ class Checkpoints:
         Steps that are newer but unfinished or damaged are deleted, damaged ones with a warning.
 
         Raises:
-          ValueError: the checkpoint holds other shapes or types than ``like``.
+          UsageError: the checkpoint holds other shapes or types than ``like``.
         """
         self._finish()
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -92,11 +93,11 @@ class Checkpoints:
         """Returns the parameters saved at ``step``, shaped as ``like``.
 
         Raises:
-          ValueError: that step is missing or damaged, or holds other shapes than ``like``.
+          UsageError: that step is missing or damaged, or holds other shapes than ``like``.
         """
         self._finish()
         if step not in self._manager.all_steps() or not self._undamaged(step):
-            raise ValueError(f"{self.folder / str(step)}: this checkpoint is missing or damaged.")
+            raise UsageError(f"{self.folder / str(step)}: this checkpoint is missing or damaged.")
         template = serialization.to_state_dict(like)
         return serialization.from_state_dict(like, self._load(step, "params", template))
 
@@ -125,7 +126,7 @@ class Checkpoints:
         have = {k: (v.shape, v.dtype) for k, v in _leaves(loaded).items()}
         for name in sorted(want.keys() | have.keys()):
             if want.get(name) != have.get(name):
-                raise ValueError(
+                raise UsageError(
                     f"{self.folder / str(step)}: {item}{name} is {have.get(name)} in the "
                     f"checkpoint and {want.get(name)} in this model: the folder holds another "
                     "model. Choose another output folder, or the configuration it was made with."

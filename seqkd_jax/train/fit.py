@@ -8,18 +8,17 @@ function of (seed, epoch), dropout of (key, step, sentence), and all else is in 
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
 from ..base import Array, Example, Params
-from ..data.text import atomic_write
+from ..errors import UsageError
+from ..files import atomic_write, claim
 from .checkpoint import Checkpoints
 from .parallel import pmap_step, replicate, shard
 from .state import TrainState
@@ -28,7 +27,7 @@ from .steps import TrainStep
 LOG_EVERY = 50  # steps summed up in one line of metrics.jsonl
 
 
-class TrainingDiverged(FloatingPointError):
+class TrainingDiverged(UsageError):
     """The loss or its gradient is not finite; the last checkpoint is from before."""
 
 
@@ -89,7 +88,7 @@ def fit(
 
     Raises:
       TrainingDiverged: a loss or gradient was not finite.
-      ValueError: the folder holds another model, or another process is writing to it.
+      UsageError: the folder holds another model, or another process is writing to it.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -265,24 +264,3 @@ class _Log:
 
     def validations(self) -> list[dict[str, Any]]:
         return [r["valid"] | {"epoch": r["epoch"]} for r in self._records() if "valid" in r]
-
-
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Makes this process the one writer of a folder; the claim dies with the process.
-
-    Raises:
-      ValueError: another process holds it.
-    """
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder}: another process is writing to this folder. "
-            "Wait for it, stop it, or choose another folder."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

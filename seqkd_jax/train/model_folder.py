@@ -20,7 +20,8 @@ from ..base import Params, Seq2Seq
 from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
 from ..data.inputs import spelling_of
-from ..data.text import atomic_write
+from ..errors import UsageError
+from ..files import atomic_write
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
@@ -63,7 +64,7 @@ def describe_model(
         and of the teacher), as JSON.
 
     Raises:
-      ValueError: the folder holds another run; the message names what differs.
+      UsageError: the folder holds another run; the message names what differs.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def load_model(folder: str | Path) -> Trained:
 
     Raises:
       FileNotFoundError: there is no model in the folder.
-      ValueError: a file is damaged, or the run has not yet been validated once.
+      UsageError: a file is damaged, or the run has not yet been validated once.
     """
     folder = Path(folder)
     path = folder / "config.json"
@@ -98,13 +99,13 @@ def load_model(folder: str | Path) -> Trained:
         raise FileNotFoundError(f"{folder}: holds no model (no config.json).")
     description = _read(path)
     if description.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a model of this library ({FORMAT} expected).")
+        raise UsageError(f"{path}: not a model of this library ({FORMAT} expected).")
     config = _config(path, description)
     src_vocab = load_vocabulary(folder / "src.vocab.json")
     tgt_vocab = load_vocabulary(folder / "tgt.vocab.json")
     for side, vocab in ("src", src_vocab), ("tgt", tgt_vocab):
         if vocab.digest != description["vocabularies"][side]:
-            raise ValueError(
+            raise UsageError(
                 f"{folder / side}.vocab.json: not the vocabulary that the model was trained with; "
                 "restore the file, or train again."
             )
@@ -125,7 +126,7 @@ def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
         newest = checkpoints.newest()
         best = None if newest is None else checkpoints.meta(newest)["best_step"]
         if best is None:
-            raise ValueError(f"{folder}: no checkpoint has been validated yet; train further.")
+            raise UsageError(f"{folder}: no checkpoint has been validated yet; train further.")
         return checkpoints.restore_params(best, like)
 
 
@@ -139,16 +140,16 @@ def _config(path: Path, description: dict[str, Any]) -> Config:
         nested = {"parts": Parts(**model.get("parts", {})), "inputs": Inputs(**inputs)}
         return Config(**{**model, **nested})
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: the model's configuration cannot be read: {error}.") from None
+        raise UsageError(f"{path}: the model's configuration cannot be read: {error}.") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); restore it or start a new folder.") from None
+        raise UsageError(f"{path}: damaged ({error}); restore it or start a new folder.") from None
     if not isinstance(description, dict):
-        raise ValueError(f"{path}: damaged (not a JSON object); restore it.")
+        raise UsageError(f"{path}: damaged (not a JSON object); restore it.")
     return description
 
 
@@ -156,7 +157,7 @@ def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     before, after = _flat(old), _flat(new)
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
-            raise ValueError(
+            raise UsageError(
                 f"{path.parent}: this folder holds another run: {name} was {before.get(name)!r} "
                 f"there and is {after.get(name)!r} now. Choose another folder."
             )

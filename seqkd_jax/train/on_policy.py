@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import Array, Example, Hypotheses, Params, Seq2Seq, State, StepFn
+from ..errors import UsageError
 from ..losses import Weight
 from ..search import beam_search, sample, temperature
 from .state import TrainState
@@ -52,7 +53,7 @@ def greedy(
 def drawn_at(t: float) -> Draw:
     """Sampling at temperature ``t``; at 0 the greedy translation.
 
-    Raises ValueError if t is negative.
+    Raises UsageError if t is negative.
     """
     if t == 0:
         return greedy
@@ -77,10 +78,10 @@ def sample_targets(
       draw: how a translation is found.
 
     Raises:
-      ValueError: ``share`` is a number outside [0, 1].
+      UsageError: ``share`` is a number outside [0, 1].
     """
     if not callable(share) and isinstance(share, float | int) and not 0 <= share <= 1:
-        raise ValueError(f"share is {share}; it is a probability, from 0 to 1.")
+        raise UsageError(f"share is {share}; it is a probability, from 0 to 1.")
 
     def gradients(
         state: TrainState, batch: Example, key: Array, teacher_params: Params = None, sentences=None

@@ -14,6 +14,7 @@ import optax
 from jax import lax
 
 from ..base import Array, Example, Params, Seq2Seq, Total
+from ..errors import UsageError
 from ..losses import Loss, nll
 from .state import TrainState
 from .stream import Teacher, as_it_is, batch_loss
@@ -96,7 +97,7 @@ def make_train_step(
         if microbatches == 1:
             return part(batch)
         if (rows := len(batch.weight)) % microbatches:
-            raise ValueError(
+            raise UsageError(
                 f"microbatches is {microbatches}, which does not divide the {rows} sentences that "
                 "a device has of a batch; batches have a multiple of 8, so give 2, 4 or 8."
             )
@@ -156,7 +157,7 @@ def make_eval_step(
 def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Teacher | None:
     if batch.taught is not None:
         if teacher is not None:
-            raise ValueError(
+            raise UsageError(
                 "The step was built with a teacher, and batches bring one's distributions: leave "
                 "out one of them."
             )
@@ -164,7 +165,7 @@ def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Te
     if teacher is None:
         return None
     if params is None:
-        raise ValueError(
+        raise UsageError(
             "The step was built with a teacher: call it with the teacher's parameters."
         )
     params = lax.stop_gradient(params)

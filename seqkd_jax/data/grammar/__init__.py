@@ -13,6 +13,7 @@ import hashlib
 import math
 import random
 
+from ...errors import UsageError
 from . import derive, german
 
 Pairs = list[tuple[str, str]]
@@ -58,7 +59,7 @@ def _part_of(source: str) -> str:
 def _targets(source: str) -> dict[str, float]:
     readings = derive.read(source)
     if not readings:
-        raise ValueError(f"{source!r} is no sentence of the grammar; see sample_pairs.")
+        raise UsageError(f"{source!r} is no sentence of the grammar; see sample_pairs.")
     whole = sum(weight for weight, _ in readings)
     total: dict[str, float] = {}
     for weight, meaning in readings:
@@ -71,7 +72,7 @@ def targets(source: str) -> dict[str, float]:
     """All right translations of a source with their probabilities, which sum to one.
 
     Raises:
-      ValueError: the source is no sentence of the grammar.
+      UsageError: the source is no sentence of the grammar.
     """
     return dict(_targets(source))
 

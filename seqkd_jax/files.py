@@ -1,0 +1,308 @@
+r"""Files that this library writes and later believes: whole or not at all, checked when read.
+
+A record is one JSON object; a sealed file is a header, one line of JSON, and a body of any bytes.
+Both name their format and carry the sha256 of all they say, under ``sha256``:
+
+    {"format": "seqkd-model-1", "model": {...}, ..., "sha256": "9f86d0..."}
+    {"format": "seqkd-topk-1", "k": 16, ..., "sha256": "60303a..."}\n<arrays>
+
+An edited, truncated or foreign file is refused with its name and what to do. Nothing here runs
+code from a file, and every read has a bound on memory. Floor 0.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from .errors import UsageError
+
+PathLike = str | os.PathLike[str]
+
+RECORD_BYTES = 1 << 28  # of a file that is read as one JSON object, at most
+HEADER_BYTES = 1 << 20  # of the first line of a sealed file, at most
+UNPACKED_BYTES = 1 << 26  # a gzip file may unpack to this much whatever its size,
+UNPACKED_RATIO = 100  # and beyond that to this many times its size
+RESTORE = "Restore it, or delete it and run the command that wrote it again."
+
+
+# Reading.
+
+
+def read_file(path: PathLike, most: int | None = None) -> bytes:
+    """Reads a whole file.
+
+    Args:
+      path: of the file.
+      most: bytes it may have; None for no limit.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UsageError: it is a folder, or larger than ``most``.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder, where a file is expected.")
+        if most is not None and size > most:
+            raise UsageError(f"{path}: {size:,} bytes, and at most {most:,} are expected here.")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{path}: no such file.") from None
+
+
+def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
+    """Unpacks the bytes of a gzip file.
+
+    Args:
+      path: of the file, for messages.
+      data: what it holds.
+      most: bytes it may unpack to. None for 64 MB, or 100 times its size if that is more: text
+        seldom packs better than that, and a file made to fill the memory does.
+
+    Raises:
+      UsageError: the file is damaged, cut off, or unpacks to more than it may.
+    """
+    limit = max(UNPACKED_BYTES, UNPACKED_RATIO * len(data)) if most is None else most
+    parts, size, rest = [], 0, data
+    try:
+        if not data:
+            raise EOFError("it is empty")
+        while rest:  # a file may have several members
+            member = zlib.decompressobj(wbits=31)
+            parts.append(member.decompress(rest, limit - size + 1))
+            size += len(parts[-1])
+            if size > limit:
+                raise UsageError(
+                    f"{path}: unpacks to more than {limit:,} bytes from {len(data):,}. If that is "
+                    "meant, unpack it and give the unpacked file."
+                )
+            if not member.eof:
+                raise EOFError("it ends too early")
+            rest = member.unused_data.lstrip(b"\0")
+    except (EOFError, zlib.error) as error:
+        raise UsageError(f"{path}: damaged gzip file ({error}); fetch or pack it again.") from None
+    return b"".join(parts)
+
+
+def pack_gzip(data: bytes) -> bytes:
+    """Packs bytes; equal bytes give equal bytes, because no time is noted."""
+    return gzip.compress(data, 6, mtime=0)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON as its standard has it: NaN and infinities are no numbers.
+
+    Raises:
+      UsageError: it is no JSON, is nested too deeply, or holds a number that is not finite.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON number")
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        return value if abs(value) < float("inf") else refuse(digits)
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+# Records and sealed files.
+
+
+def write_record(path: PathLike, format: str, record: dict[str, Any]) -> None:
+    """Writes a record, whole or not at all.
+
+    Args:
+      path: of the file.
+      format: name and version of what it is.
+      record: JSON; ``format`` and ``sha256`` are added.
+    """
+    sealed = _sealed({"format": format, **record})
+    atomic_write(path, (json.dumps(sealed, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def read_record(path: PathLike, format: str, remedy: str = RESTORE) -> dict[str, Any]:
+    """Reads what ``write_record`` wrote, without ``format`` and ``sha256``.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UsageError: it is damaged, was edited, or is of another format; the message ends in
+        ``remedy``.
+    """
+    try:
+        record = parse_json(read_file(path, RECORD_BYTES))
+        _check_seal(record, format)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}. {remedy}") from None
+    return {name: value for name, value in record.items() if name not in ("format", "sha256")}
+
+
+def seal(format: str, header: dict[str, Any], body: bytes, align: int = 1) -> bytes:
+    """The bytes of a sealed file.
+
+    Args:
+      format: name and version of what it is.
+      header: JSON; ``format`` and ``sha256`` are added.
+      body: what follows.
+      align: the body begins at a multiple of so many bytes.
+    """
+    line = json.dumps(_sealed({"format": format, **header}, body)).encode()
+    return line.ljust(-(-(len(line) + 1) // align) * align - 1) + b"\n" + body
+
+
+def unseal(
+    path: PathLike, data: bytes | memoryview, format: str, remedy: str = RESTORE
+) -> tuple[dict[str, Any], memoryview]:
+    """Header and body of a sealed file's bytes.
+
+    Raises:
+      UsageError: the file is damaged, was edited, or is of another format.
+    """
+    view = memoryview(data)
+    line = bytes(view[:HEADER_BYTES]).partition(b"\n")[0]
+    body = view[len(line) + 1 :]
+    try:
+        header = parse_json(line)
+        _check_seal(header, format, body)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}. {remedy}") from None
+    return header, body
+
+
+def _sealed(record: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
+    record = json.loads(json.dumps(record))  # as a reader will see it: keys are strings
+    return record | {"sha256": _digest(record, body)}
+
+
+def _check_seal(record: Any, format: str, body: bytes | memoryview = b"") -> None:
+    if not isinstance(record, dict) or not isinstance(record.get("format"), str):
+        raise ValueError(f"not a file of this library ({format} expected)")
+    if record["format"] != format:
+        raise ValueError(f"its format is {record['format']!r:.60}, and {format} is expected")
+    if record.get("sha256") != _digest(record, body):
+        raise ValueError("damaged or edited: its content does not match its digest")
+
+
+def _digest(record: dict[str, Any], body: bytes | memoryview) -> str:
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    sha = hashlib.sha256(json.dumps(content, sort_keys=True).encode() + b"\n")
+    sha.update(body)
+    return sha.hexdigest()
+
+
+def sha256(path: PathLike) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Writing.
+
+
+def atomic_write(path: PathLike, data: bytes) -> None:
+    """Writes a file that at every moment is either the old one or the new one, whole.
+
+    Raises:
+      FileNotFoundError: the folder does not exist.
+      OSError: the disk is full or the folder cannot be written to; the old file is left whole.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
+    temporary = None
+    try:
+        with _temporary_file(path.parent) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def clear_temporary(folder: PathLike) -> None:
+    """Removes what killed processes left behind in a folder while they wrote files there.
+
+    A file that a living process is writing is locked by it, and stays.
+    """
+    for path in Path(folder).glob(".*.tmp"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if _lock(file):
+                path.unlink(missing_ok=True)
+
+
+def _temporary_file(folder: Path) -> Any:
+    """A new locked file; the lock dies with the process, which tells ``clear_temporary``."""
+    while True:
+        file = open(folder / f".{uuid.uuid4().hex}.tmp", "xb")  # noqa: SIM115
+        # It may be cleared away between the opening and the lock; then it has no name any more.
+        if _lock(file) and os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _lock(file: Any) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: nothing is cleared, because nothing tells who is alive
+        return file.writable()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def claim(folder: PathLike) -> Iterator[None]:
+    """Makes this process the one writer of a folder; the claim dies with the process.
+
+    What an earlier process left half written there is removed.
+
+    Raises:
+      UsageError: another process holds it.
+    """
+    folder = Path(folder)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageError(
+            f"{folder}: another process is writing to this folder. "
+            "Wait for it, stop it, or choose another folder."
+        ) from None
+    try:
+        clear_temporary(folder)
+        yield
+    finally:
+        lock.release()
