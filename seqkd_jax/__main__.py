@@ -322,13 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (2 for what a user can put right)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        command = tyro.cli(
-            _commands(_value_of("--data", arguments)),
-            prog="seqkd",
-            description="Sequence-level knowledge distillation for attention LSTM translators.",
-            args=arguments,
-            config=(tyro.conf.OmitSubcommandPrefixes,),
-        )
+        command = parse(arguments)
         commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
     except KeyboardInterrupt:
@@ -341,6 +335,17 @@ def main(arguments: list[str] | None = None) -> int:
         error.add_note(REPORT)
         raise
     return 0
+
+
+def parse(arguments: list[str]) -> Any:
+    """The command that arguments name, one of the classes above; exits where they are wrong."""
+    return tyro.cli(
+        _commands(_value_of("--data", arguments)),
+        prog="seqkd",
+        description="Sequence-level knowledge distillation for attention LSTM translators.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

@@ -1,27 +1,83 @@
+"""README and docs say what is so: tables, links, names, commands, code."""
+
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import seqkd_jax
+from seqkd_jax.__main__ import parse
 from seqkd_jax.report.results import PLACE, fill_tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def test_tables_are_those_of_the_results_that_were_measured():
-    assert len(PLACE.findall(README)) >= 4
-    assert fill_tables(README, ROOT) == README, "python -m seqkd_jax.report README.md"
+def blocks(language: str):
+    """The blocks of code in a language, each with its page and number."""
+    for page in PAGES:
+        for number, (kind, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
+            if kind == language:
+                yield pytest.param(code, id=f"{page.name}-{number}")
+
+
+def commands(code: str):
+    """The calls of ``seqkd`` in a block of shell, as lists of arguments."""
+    for line in code.replace("\\\n", " ").split("\n"):
+        for part in re.split(r"&&|\|\|", line):
+            words = shlex.split(part, comments=True)
+            while words and re.fullmatch(r"\w+=.*", words[0]):  # settings of the environment
+                words = words[1:]
+            if words and words[0] == "seqkd" and "$" not in part:
+                cut = [n for n, word in enumerate(words) if word in ("<", ">", "|")]
+                yield words[1 : cut[0] if cut else None]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_those_of_the_results_that_were_measured(page):
+    text = page.read_text(encoding="utf-8")
+    assert fill_tables(text, page.parent) == text, f"python -m seqkd_jax.report {page}"
+
+
+def test_there_are_tables():
+    assert sum(len(PLACE.findall(page.read_text(encoding="utf-8"))) for page in PAGES) >= 7
 
 
 def test_the_code_names_what_there_is():
-    names = set(re.findall(r"\bskd\.(\w+)", README))
+    names = set(re.findall(r"\bskd\.(\w+)", "".join(p.read_text("utf-8") for p in PAGES)))
     assert names and names <= set(seqkd_jax.__all__)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
-def test_links_and_paths_lead_somewhere(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
     for path in re.findall(r"\]\((?!https?:)([^)#]+)\)|<!-- (?:table3?|speed): (\S+) -->", text):
-        assert (ROOT / (path[0] or path[1])).exists(), path
+        assert (page.parent / (path[0] or path[1])).exists(), path
+
+
+def test_readme_is_short():
+    assert len(README.encode()) <= 9 << 10
+
+
+@pytest.mark.parametrize("code", list(blocks("sh")))
+def test_commands_are_understood(code):
+    for arguments in commands(code):
+        assert parse(arguments) is not None
+
+
+def test_commands_are_found():
+    found = [words[0] for code in blocks("sh") for words in commands(code.values[0])]
+    assert {"demo", "run", "train", "distill", "translate", "evaluate", "bench"} <= set(found)
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_code_runs(code, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README", "exec"), {"__name__": "readme"})
