@@ -53,8 +53,9 @@ class Progress:
     def of_meta(cls, path: Path, meta: dict[str, Any]) -> "Progress":
         """Reads what ``asdict`` made of it; raises UsageError if that was something else."""
         try:
-            fields = {name: value for name, value in meta.items() if name != "key"}
-            return cls(**fields | {"validations": tuple(meta["validations"])})
+            fields: dict[str, Any] = {name: value for name, value in meta.items() if name != "key"}
+            fields["validations"] = tuple(meta["validations"])
+            return cls(**fields)
         except (KeyError, TypeError) as error:
             raise UsageError(f"{path}: not the checkpoints of such a run: {error}.") from None
 
@@ -276,8 +277,8 @@ def _judge(
 ) -> tuple[TrainState, Progress, bool]:
     """Books a validation, and says whether these parameters are the best so far."""
     epoch = progress.epoch + 1
-    state = state.replace(epoch=jnp.int32(epoch), perplexity=jnp.float32(metrics["perplexity"]))
-    state = replicate(state)
+    perplexity = jnp.float32(metrics["perplexity"])
+    state = replicate(replace(state, epoch=jnp.int32(epoch), perplexity=perplexity))
     finite = {name: _finite(value) for name, value in metrics.items()}
     score, perplexity = finite["score"], finite["perplexity"]
     best = progress.best is None or _merit(score, perplexity) > _merit(

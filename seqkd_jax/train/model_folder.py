@@ -137,6 +137,8 @@ def load_model(folder: str | Path) -> Trained:
     if not isinstance(digests, dict):
         raise UsageError(f"{path}: says nothing of vocabularies. {ANEW}")
     src_vocab, tgt_vocab = (_load_side(folder, side, digests.get(side)) for side in ("src", "tgt"))
+    if "compressed" in description.get("made_by", {}) and not (folder / COMPRESSED).exists():
+        raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run compress again.")
     model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     return Trained(config, model, best_params(folder, model.init), src_vocab, tgt_vocab)
 
