@@ -66,6 +66,7 @@ def handlers(grace: float = GRACE) -> Iterator[None]:
         theirs.close()  # which ends the watcher
         watcher.join()
         ours.close()
+        _request = _Request()  # what was asked has been answered
 
 
 def requested() -> int | None:

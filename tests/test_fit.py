@@ -36,12 +36,11 @@ def improving(p):
 
 
 def run(folder, step=STEP, epochs=3, **changes):
-    settings = {"validate": improving, "checkpoint_every": 2, **changes}
+    settings = {"validate": improving, "batches": batches, "checkpoint_every": 2, **changes}
     return fit(
         folder,
         step,
         start(),
-        batches=batches,
         batches_per_epoch=PER_EPOCH,
         epochs=epochs,
         key=jax.random.key(5),

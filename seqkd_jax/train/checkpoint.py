@@ -8,13 +8,18 @@ Numbers rise by one with every save, so no two states have the same. Orbax loads
 without a word; a checkpoint whose files no longer match is passed over for the one before.
 """
 
+import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import sys
+import tempfile
 import threading
+import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +37,9 @@ from .state import TrainState
 FORMAT = "seqkd-checkpoint-1"
 # What a file system says that has no room, as Orbax's storage layer words it.
 NO_ROOM = {os.strerror(n): n for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+PER_ARRAY = 2048  # bytes that Orbax writes about one, at most
+LARGEST_FILE = 1 << 30
+ENDING = 5.0  # seconds for Orbax's threads to end after one has failed
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Checkpoints:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).absolute()
         self._writing: threading.Thread | None = None
+        self._written = threading.Event()
         self._error: BaseException | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -86,12 +95,16 @@ class Checkpoints:
 
         def write() -> None:
             try:
-                self._write(number, host, meta, set(keep))
+                with _orbax_alone():
+                    self._write(number, host, meta, set(keep))
             except BaseException as error:
                 self._error = self._unsaved(number, error)
+            finally:
+                self._written.set()
 
         # In a thread of our own: a signal that interrupts Orbax's own management of its threads
         # leaves them waiting for each other for minutes.
+        self._written.clear()
         self._writing = threading.Thread(target=write, name=f"checkpoint {number}")
         self._writing.start()
         return number
@@ -102,8 +115,10 @@ class Checkpoints:
         Raises:
           OSError: it could not be written; the checkpoints before it are whole.
         """
-        if self._writing is not None and self._writing.is_alive():
-            self._writing.join()
+        # Not ``join``: once interrupted, it takes a thread that runs for one that has ended.
+        while self._writing is not None and not self._written.wait(timeout=1):
+            if self._writing.ident is None:  # the interrupt came before it was started
+                break
         self._writing, error, self._error = None, self._error, None
         if error is not None:
             raise error
@@ -247,6 +262,7 @@ class Checkpoints:
     def _write(self, number: int, host: TrainState, meta: dict[str, Any], keep: set[int]) -> None:
         """Writes, signs, and only then deletes what is no longer needed; in the background."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        _require_room(self.folder, jax.tree.leaves(host))
         rest = serialization.to_state_dict(replace(host, params=None))
         rest.pop("params")
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -269,16 +285,19 @@ class Checkpoints:
         self._delete(number)
         for leftover in self.folder.glob(f"{number}.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        known = [n for text, n in NO_ROOM.items() if text in str(error)]
-        number_of = error.errno if isinstance(error, OSError) else (known[0] if known else None)
-        if number_of is None:
+        text = str(error)
+        if isinstance(error, OSError):
+            known = error.errno or errno.EIO
+        elif "local file" in text:  # as TensorStore tells what a file system refused
+            known = next((n for words, n in NO_ROOM.items() if words in text), errno.EIO)
+        else:
             return error
         told = OSError(
             f"{self.folder / str(number)}: this checkpoint could not be written "
-            f"({os.strerror(number_of)}). Those before it are whole: make room, and the same "
+            f"({os.strerror(known)}). Those before it are whole: once there is room, the same "
             "command goes on from there."
         )
-        told.errno, told.__cause__ = number_of, error
+        told.errno, told.__cause__ = known, error
         return told
 
     def _signature(self, number: int) -> Path:
@@ -296,6 +315,53 @@ class Checkpoints:
 
 UNSIGNED = "its .sha256 file is missing: it was not finished, or the file was deleted"
 NOTHING = "only its signature is left"
+
+
+def _require_room(folder: Path, arrays: list[np.ndarray]) -> None:
+    """Takes the room that a checkpoint needs, and gives it back: a full disk is told before Orbax
+    has begun, which does not end well when it is told half-way.
+
+    Raises:
+      OSError: there is not enough.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    left = sum(x.nbytes + PER_ARRAY for x in arrays)
+    with contextlib.ExitStack() as stack:
+        while left > 0:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            os.posix_fallocate(file.fileno(), 0, min(left, LARGEST_FILE))
+            left -= LARGEST_FILE
+
+
+@contextlib.contextmanager
+def _orbax_alone() -> Iterator[None]:
+    """Lets Orbax's threads come to their ends, and keeps what they say of their failures to one.
+
+    When one of them fails the others go on for a while, and log what then happens to them; the
+    first failure is raised as well, and that is the one that counts.
+    """
+    others, hook = set(threading.enumerate()), sys.unraisablehook
+    logger, wanted = logging.getLogger("absl"), lambda record: "orbax" not in record.pathname
+    logger.addFilter(wanted)
+
+    def unraisable(said: Any) -> None:
+        # After a failure TensorStore calls back into event loops that are closed.
+        if said.object is not None or not isinstance(said.exc_value, RuntimeError):
+            hook(said)
+
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    except BaseException:
+        until = time.monotonic() + ENDING
+        for thread in set(threading.enumerate()) - others:
+            with contextlib.suppress(Exception):  # theirs raise when joined
+                thread.join(max(0.0, until - time.monotonic()))
+        raise
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(wanted)
 
 
 def _warn(path: Path, wrong: str, instead: str) -> None:
