@@ -5,12 +5,14 @@ Nothing heavy is imported before a command is known, so ``seqkd --help`` answers
 
 import importlib
 import sys
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from . import stopping
 from .errors import UsageError
 from .plan import PLANS, Plan, Search, Size, Timing, Training
 from .ranges import (
@@ -36,6 +38,13 @@ Flat = tyro.conf.arg(name="")  # nested settings without a prefix of their own
 
 
 @dataclass(frozen=True)
+class Learning(Checked):
+    """A command that trains, and knows which of its options were given."""
+
+    given: Annotated[tuple[str, ...], tyro.conf.Suppress] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
 class Corpus(Checked):
     """What to train on: a corpus that has a name, or any pair of files (plain or .gz)."""
 
@@ -49,15 +58,21 @@ class Corpus(Checked):
     """Training files: source and target, one sentence a line, or one .tsv file with both."""
     valid: Files = ()
     """Validation files, the same."""
+
+
+@dataclass(frozen=True)
+class TestedCorpus(Corpus):
+    """What to train and to test on."""
+
     test: Files = ()
     """Test files, the same; the validation files if left out."""
 
 
 @dataclass(frozen=True)
-class Run(Checked):
+class Run(Learning):
     """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
 
-    corpus: Annotated[Corpus, Flat]
+    corpus: Annotated[TestedCorpus, Flat]
     out: Path
     """Folder of the experiment; start again with the same one to resume."""
     plan: Annotated[Plan, Flat]
@@ -72,7 +87,7 @@ class Run(Checked):
 
 
 @dataclass(frozen=True)
-class Train(Checked):
+class Train(Learning):
     """Train one model: a teacher, a baseline, a student on distilled text, or with Word-KD."""
 
     corpus: Annotated[Corpus, Flat]
@@ -214,7 +229,7 @@ class Evaluate(Checked):
 
 
 @dataclass(frozen=True)
-class Prune(Checked):
+class Prune(Learning):
     """Prune a trained model and train what is left: most weights become 0, and stay 0."""
 
     model: tyro.conf.Positional[Path]
@@ -238,7 +253,7 @@ class Prune(Checked):
 
 
 @dataclass(frozen=True)
-class Compress(Checked):
+class Compress(Learning):
     """Write a trained, best a pruned, model as a compressed file (Deep Compression)."""
 
     model: tyro.conf.Positional[Path]
@@ -256,10 +271,10 @@ class Compress(Checked):
 
 
 @dataclass(frozen=True)
-class Table3(Checked):
+class Table3(Learning):
     """Prune the Seq-KD student of an experiment as in the paper's Table 3; sizes and BLEU."""
 
-    corpus: Annotated[Corpus, Flat]
+    corpus: Annotated[TestedCorpus, Flat]
     out: Path
     """Folder of the experiment, as of run; what has been trained there is used."""
     plan: Annotated[Plan, Flat]
@@ -291,11 +306,13 @@ class Bench(Checked):
     """JSON file to write. Rows measured on the same machine before stay, unless measured again."""
 
 
+RESUMED = (Learning, Distill, Cache, Demo)  # what has been done is found by the next start
+
+
 def _commands(data: str | None) -> Any:
     """The union of commands, with the plan of the named corpus as the default of experiments."""
     plan = PLANS.get(data or "", Plan())
     others = (
-        Train,
         Translate,
         Distill,
         Cache,
@@ -309,25 +326,40 @@ def _commands(data: str | None) -> Any:
     )
     named = {c.__name__.lower(): c for c in others}
     union: Any = Annotated[
-        Run, tyro.conf.subcommand("run", default=Run(Corpus(), tyro.MISSING, plan))
+        Run, tyro.conf.subcommand("run", default=Run(TestedCorpus(), tyro.MISSING, plan))
     ]
-    table3 = Table3(Corpus(), tyro.MISSING, plan)
+    table3 = Table3(TestedCorpus(), tyro.MISSING, plan)
     union = union | Annotated[Table3, tyro.conf.subcommand("table3", default=table3)]
+    # What train and the experiments both have is called the same and has the same default.
+    shared = {f.name: getattr(plan, f.name) for f in fields(Train) if hasattr(plan, f.name)}
+    train = Train(Corpus(), tyro.MISSING, **{n: v for n, v in shared.items() if n != "teacher"})
+    union = union | Annotated[Train, tyro.conf.subcommand("train", default=train)]
     for name, command in named.items():
         union = union | Annotated[command, tyro.conf.subcommand(name)]
     return union
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; returns the exit status (2 for what a user can put right)."""
+    """Runs a command; returns the exit status.
+
+    It is 2 for what a user can put right, and 130 or 143 for what SIGINT or SIGTERM has ended.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    with stopping.handlers(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"seqkd: {message}", file=sys.stderr)
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    command: Any = None
     try:
         command = parse(arguments)
         commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
-    except KeyboardInterrupt:
-        print("seqkd: stopped; the same command resumes.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        on = "resumes" if isinstance(command, RESUMED) else "begins anew"
+        print(f"seqkd: stopped; the same command {on}.", file=sys.stderr)
+        return stop.status if isinstance(stop, stopping.Stopped) else 130
     except (UsageError, OSError) as error:
         print(f"seqkd: {error}", file=sys.stderr)
         return 2
@@ -339,13 +371,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> Any:
     """The command that arguments name, one of the classes above; exits where they are wrong."""
-    return tyro.cli(
+    command = tyro.cli(
         _commands(_value_of("--data", arguments)),
         prog="seqkd",
         description="Sequence-level knowledge distillation for attention LSTM translators.",
         args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
+    if isinstance(command, Learning):
+        command = replace(command, given=_options(arguments))
+    return command
+
+
+def _options(arguments: list[str]) -> tuple[str, ...]:
+    """The names of the options that were given, without dashes before them."""
+    named = [a.partition("=")[0][2:].replace("_", "-") for a in arguments if a.startswith("--")]
+    return tuple(dict.fromkeys(named))
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

@@ -143,7 +143,12 @@ def read_record(path: PathLike, format: str, remedy: str = RESTORE) -> dict[str,
         ``remedy``.
     """
     try:
-        record = parse_json(read_file(path, RECORD_BYTES))
+        try:
+            record = parse_json(read_file(path, RECORD_BYTES))
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"damaged ({error})") from None
         _check_seal(record, format)
     except UsageError:
         raise

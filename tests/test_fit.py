@@ -36,12 +36,11 @@ def improving(p):
 
 
 def run(folder, step=STEP, epochs=3, **changes):
-    settings = {"validate": improving, "checkpoint_every": 2, **changes}
+    settings = {"validate": improving, "batches": batches, "checkpoint_every": 2, **changes}
     return fit(
         folder,
         step,
         start(),
-        batches=batches,
         batches_per_epoch=PER_EPOCH,
         epochs=epochs,
         key=jax.random.key(5),
@@ -151,6 +150,7 @@ def test_a_folder_has_one_writer(tmp_path):
 
 
 def saved(folder, steps=(10, 20, 30), keep=frozenset()):
+    """Checkpoints 1, 2, 3, ... of states at these steps."""
     with Checkpoints(folder) as checkpoints:
         for step in steps:
             state = start().replace(step=jnp.int32(step))
@@ -175,8 +175,8 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
 
 
 def test_the_newest_two_and_the_named_ones_are_kept(tmp_path):
-    saved(tmp_path, steps=(10, 20, 30, 40, 50), keep={20})
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["20", "40", "50"]
+    saved(tmp_path, steps=(10, 20, 30, 40, 50), keep={2})
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["2", "4", "5"]
 
 
 def damage(folder, step, how):
@@ -192,16 +192,20 @@ def damage(folder, step, how):
 
 @pytest.mark.parametrize("how", ["truncated", "bit flipped", "deleted"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, how):
-    damage(saved(tmp_path), 30, how)
-    with pytest.warns(UserWarning, match="30: the files do not match"):
+    damage(saved(tmp_path), 3, how)
+    with pytest.warns(UserWarning, match="3: it is damaged.*checkpoint 2 is used instead"):
         assert restored_step(tmp_path) == (20, 20)
 
 
 def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path):
     saved(tmp_path)
-    (tmp_path / "30.sha256").unlink()
+    (tmp_path / "3.sha256").unlink()
     (tmp_path / "99").mkdir()
-    assert restored_step(tmp_path) == (20, 20)
+    with pytest.warns(
+        UserWarning, match="its .sha256 file is missing.*checkpoint 2 is used"
+    ) as said:
+        assert restored_step(tmp_path) == (20, 20)
+    assert [Path(str(w.message).split(":")[0]).name for w in said] == ["99", "3"]
     assert restored_step(saved(tmp_path, steps=(30,))) == (30, 30)
 
 

@@ -12,6 +12,7 @@ import seqkd_jax
 ROOT = Path(seqkd_jax.__file__).parent
 FLOORS = {
     "errors": 0,
+    "stopping": 0,
     "ranges": 0,
     "files": 0,
     "base": 0,

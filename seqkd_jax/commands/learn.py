@@ -7,22 +7,28 @@ from tabulate import tabulate
 from .. import __main__ as arguments
 from .. import recipes
 from ..compress.prune import every_array, no_embedding
-from ..data import Corpus, corpus_from_files, load_corpus
 from ..distill.teacher_cache import open_teacher_cache
-from ..errors import UsageError
-from ..files import PathLike
-from ..plan import PLANS, Plan, Size
+from ..plan import PLANS, Plan
 from ..report.compressed import compressed_table
 from ..report.table import table
 from ..train.model_folder import load_model
+from .options import (
+    check_characters,
+    check_compress,
+    check_run,
+    check_table3,
+    check_train,
+    corpus_of,
+)
 from .process import prepare
 
 
 def run(command: arguments.Run) -> None:
     """Trains and evaluates rows of Table 1, and prints the table."""
-    prepare()
-    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
     rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
+    check_run(command, rows)
+    prepare()
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
     truth = None
     if command.corpus.data == "grammar":
         truth = recipes.grammar_truth(lab.corpus.test)
@@ -31,20 +37,19 @@ def run(command: arguments.Run) -> None:
 
 def demo(command: arguments.Demo) -> None:
     """Runs the main rows on the generated corpus."""
-    corpus = arguments.Corpus(data="grammar")
+    corpus = arguments.TestedCorpus(data="grammar")
     run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"]))
 
 
 def train(command: arguments.Train) -> None:
     """Trains one model."""
+    check_train(command)
     prepare()
     teacher = load_model(command.teacher) if command.teacher else None
     start = load_model(command.start) if command.start else None
-    if command.teacher_cache and not teacher:
-        raise UsageError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
+    if teacher and not start:
+        check_characters(command, teacher)
     cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
-    if start and command.size != Size():
-        raise UsageError("--start brings the shape of the model: leave its settings out.")
     plan = Plan(
         vocabulary=command.vocabulary,
         vocabulary_size=command.vocabulary_size,
@@ -55,8 +60,8 @@ def train(command: arguments.Train) -> None:
         tokenize=command.tokenize,
         seed=command.seed,
     )
-    lab = recipes.Lab(command.out, _corpus(command.corpus), plan)
-    trained = recipes.train(
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
+    recipes.train(
         lab,
         "",
         start or command.size,
@@ -67,6 +72,7 @@ def train(command: arguments.Train) -> None:
         cache=cache,
         vocabularies=(teacher.src_vocab, teacher.tgt_vocab) if teacher else None,
     )
+    trained = load_model(command.out)  # what is announced is what the next command will load
     print(f"{command.out}: trained; parameters {trained.digest[:12]}.")
 
 
@@ -76,7 +82,7 @@ def prune(command: arguments.Prune) -> None:
     start = load_model(command.model)
     lab = recipes.Lab(
         command.out,
-        _corpus(command.corpus),
+        corpus_of(command, command.corpus),
         Plan(tokenize=command.tokenize, seed=command.seed),
     )
     pruned = recipes.prune(
@@ -97,11 +103,12 @@ def prune(command: arguments.Prune) -> None:
 
 def compress(command: arguments.Compress) -> None:
     """Writes a compressed model, and prints what each stage saved."""
+    check_compress(command)
     prepare()
-    trained, given = load_model(command.model), command.corpus
-    if given.data or given.train:
+    trained = load_model(command.model)
+    if command.corpus.data or command.corpus.train:
         plan = Plan(tokenize=command.tokenize, seed=command.seed)
-        lab = recipes.Lab(command.out, _corpus(given), plan)
+        lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
         pairs = lab.corpus.train
         trained = recipes.share_values(
             lab, "values", trained, pairs, command.training, command.bits
@@ -120,30 +127,7 @@ def compress(command: arguments.Compress) -> None:
 
 def table3(command: arguments.Table3) -> None:
     """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
+    check_table3(command)
     prepare()
-    lab = recipes.Lab(command.out, _corpus(command.corpus), command.plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
     print(compressed_table(recipes.table3(lab)))
-
-
-def _corpus(given: arguments.Corpus) -> Corpus:
-    if given.data and given.train:
-        raise UsageError("Give either --data NAME or --train SOURCE TARGET, not both.")
-    if given.data:
-        return load_corpus(given.data, given.pair, given.form)
-    if not given.train or not given.valid:
-        raise UsageError(
-            "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
-            "--valid SOURCE TARGET."
-        )
-    train, valid, test = map(_files, (given.train, given.valid, given.test or given.valid))
-    return corpus_from_files(train, valid, test)
-
-
-def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:
-    match paths:
-        case (both,):
-            return both
-        case (source, target):
-            return source, target
-    names = " ".join(map(str, paths))
-    raise UsageError(f"{names}: give two files, source and target, or one .tsv file with both.")

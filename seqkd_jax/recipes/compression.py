@@ -15,10 +15,11 @@ from ..compress.deep import share_weights
 from ..compress.format import Sizes, write_compressed
 from ..compress.obd import fisher_diagonal, saliencies
 from ..data import batches, encode_pairs, plan_buckets
+from ..distill.translate import lines_digest
 from ..errors import UsageError
 from ..files import claim
 from ..plan import Training
-from ..train.model_folder import COMPRESSED, Trained, describe_model
+from ..train.model_folder import COMPRESSED, Trained, describe_model, require_settings
 from .stages import Lab, Pairs, train
 
 OBD_BATCHES = 100  # of which the curvature of the loss is the mean
@@ -52,9 +53,24 @@ def prune(
       scheme: which classes of weights share a threshold.
       obd: choose by Optimal Brain Damage, not by magnitude.
       prunable: says by its name whether an array is pruned.
+
+    Raises:
+      UsageError: the folder was begun with other settings, another model or other text.
     """
     if obd and scheme == "distribution":
         raise UsageError("class-distribution is a rule about magnitudes; with obd choose another.")
+    settings = {
+        "ratios": list(ratios),
+        "scheme": scheme,
+        "saliency": "obd" if obd else "magnitude",
+        "prunable": getattr(prunable, "__name__", type(prunable).__name__),
+        "training": dataclasses.asdict(training),
+        "seed": lab.plan.seed,
+        "start": start.digest,
+        "pairs": lines_digest([side for pair in pairs for side in pair]),
+    }
+    # Here and not only round by round: the rounds of other ratios would be trained in vain.
+    require_settings(lab.folder / name / "pruning.json", settings)
     choose_by: Any = {
         "blind": schemes.class_blind,
         "uniform": schemes.class_uniform,
@@ -92,6 +108,7 @@ def share_values(
         pairs,
         training,
         shared=share_weights(start.params, bits),
+        made_of={"bits": bits},
     )
 
 

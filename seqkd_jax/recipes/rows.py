@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 
 import jax
 
@@ -17,7 +16,7 @@ from ..files import atomic_write
 from ..report.compressed import read_evaluation
 from ..report.results import write_results
 from ..report.table import Row, Truth, compared, table
-from ..train.model_folder import Trained
+from ..train.model_folder import Trained, training_seconds
 from .on_policy import on_policy
 from .stages import Lab, Pairs
 from .systems import SYSTEMS
@@ -46,7 +45,9 @@ def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = Non
     done = []
     for name in wanted:
         trained = ROWS[name](lab)
-        done.append(Row(name, evaluated(lab, name, trained), {}, _seconds(lab.folder / name)))
+        done.append(
+            Row(name, evaluated(lab, name, trained), {}, training_seconds(lab.folder / name))
+        )
     result = compared(done, [target for _, target in lab.corpus.test], lab.plan.tokenize)
     about = {
         "corpus": str(lab.corpus),
@@ -58,12 +59,6 @@ def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = Non
     write_results(lab.folder / "results.json", about, result, truth)
     atomic_write(lab.folder / "table.txt", (table(result, truth) + "\n").encode())
     return result
-
-
-def _seconds(folder: Path) -> float:
-    """The time that a stage's training steps took, all starts together."""
-    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-    return [record["seconds"] for record in map(json.loads, lines) if "valid" in record][-1]
 
 
 def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:

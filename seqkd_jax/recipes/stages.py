@@ -5,10 +5,12 @@ done once: who asks for it again, or starts again, finds what has been made.
 """
 
 import functools
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,12 +44,21 @@ from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
 from ..train.checkpoint import params_digest
 from ..train.fit import fit
-from ..train.model_folder import Trained, describe_model
+from ..train.model_folder import Trained, describe_model, require_settings
 from ..train.on_policy import drawn_at, sample_targets
 from ..train.state import decayed_sgd, half_epoch_sgd, init_state, warm_adam
 from ..train.steps import make_train_step
 
 Pairs = list[tuple[str, str]]
+# Settings of a plan that decide what its vocabularies are.
+VOCABULARY = (
+    "vocabulary",
+    "vocabulary_size",
+    "shared_vocabulary",
+    "features",
+    "characters",
+    "lower",
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,20 @@ class Lab:
 
     @functools.cached_property
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
-        """Source and target vocabulary, the same for every model of the lab."""
-        paths = [self.folder / "vocabulary" / f"{side}.vocab.json" for side in ("src", "tgt")]
-        if not all(path.exists() for path in paths):
-            paths[0].parent.mkdir(parents=True, exist_ok=True)
-            for path, vocab in zip(paths, self._new_vocabularies(), strict=True):
+        """Source and target vocabulary, the same for every model of the lab.
+
+        Raises UsageError if those of the folder were made of other text or by other settings.
+        """
+        folder = self.folder / "vocabulary"
+        paths = [folder / f"{side}.vocab.json" for side in ("src", "tgt")]
+        made_of = {name: getattr(self.plan, name) for name in VOCABULARY}
+        made_of |= {"text": _digest(self.corpus.train)}
+        if not (folder / "made_of.json").exists():  # written last
+            vocabularies = self._new_vocabularies()
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, vocab in zip(paths, vocabularies, strict=True):
                 vocab.save(path)
+        require_settings(folder / "made_of.json", made_of)
         src, tgt = (load_vocabulary(path) for path in paths)
         return src, tgt
 
@@ -75,9 +94,12 @@ class Lab:
         def make(lines: list[str]) -> Vocabulary:
             if plan.vocabulary == "words":
                 return build_words(lines, size=plan.vocabulary_size, lower=plan.lower)
-            return train_pieces(
-                lines, plan.vocabulary_size or 8000, kind=plan.vocabulary, lower=plan.lower
-            )
+            if plan.vocabulary_size is None:
+                raise UsageError(
+                    f"vocabulary_size is None, all words, and vocabulary is {plan.vocabulary}: "
+                    "of pieces give a number."
+                )
+            return train_pieces(lines, plan.vocabulary_size, kind=plan.vocabulary, lower=plan.lower)
 
         sides = [list(side) for side in zip(*self.corpus.train, strict=True)]
         if plan.features or plan.characters != "none":
@@ -95,13 +117,28 @@ class Lab:
         return make(sides[0]), make(sides[1])
 
 
+def _digest(pairs: Pairs) -> str:
+    return lines_digest([side for pair in pairs for side in pair])
+
+
 def lab(
-    corpus: Corpus | str, folder: str | Path, plan: Plan | None = None, pair: str = "en-de"
+    corpus: Corpus | str, folder: str | Path, plan: Plan | None = None, pair: str | None = None
 ) -> Lab:
-    """Opens a lab: a named corpus brings the plan that suits it (``PLANS``)."""
+    """Opens a lab: a named corpus brings the plan that suits it (``PLANS``).
+
+    Args:
+      corpus: or its name.
+      folder: of the lab.
+      plan: its settings.
+      pair: languages of ``multi30k``; en-de if left out.
+
+    Raises UsageError if ``pair`` is given with a corpus that has its own languages.
+    """
+    if pair is not None and corpus != "multi30k":
+        raise UsageError(f"pair is {pair!r}: only multi30k has languages to choose from.")
     if isinstance(corpus, str):
         plan = plan or PLANS.get(corpus, Plan())
-        corpus = load_corpus(corpus, pair)
+        corpus = load_corpus(corpus, pair or "en-de")
     return Lab(Path(folder), corpus, plan or Plan())
 
 
@@ -121,8 +158,11 @@ def train(
     inputs: Inputs | None = None,
     weights: np.ndarray | None = None,
     on_policy: OnPolicy | None = None,
+    made_of: dict[str, Any] | None = None,
 ) -> Trained:
     """Trains one model in the lab's folder ``name``; returns at once if that has been done.
+
+    Whatever decides the outcome is kept in the folder, and others are refused there.
 
     Args:
       lab: the lab.
@@ -141,6 +181,11 @@ def train(
         source's vocabulary has besides words is read.
       weights: of each pair; None for 1.
       on_policy: how often targets are the student's own; None for never.
+      made_of: settings by which pairs, mask or shared values were made, as JSON, so that who
+        changes them is told their names.
+
+    Raises:
+      UsageError: the folder was begun with other settings or data; the message names them.
     """
     folder, plan = lab.folder / name, lab.plan
     start = begin if isinstance(begin, Trained) else None
@@ -172,7 +217,9 @@ def train(
         tgt_vocab,
         {
             "training": asdict(training),
-            "pairs": lines_digest([side for pair in pairs for side in pair]),
+            "pairs": _digest(pairs),
+            "max_len": plan.max_len,
+            "validation": {"pairs": _digest(lab.corpus.valid), "tokenize": plan.tokenize},
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
             "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
@@ -182,6 +229,7 @@ def train(
             "shared": shared and params_digest(shared),
             "weights": None if weights is None else params_digest(np.float32(weights)),
             "on_policy": on_policy and asdict(on_policy),
+            **(made_of or {}),
         },
     )
     validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize)
@@ -229,6 +277,15 @@ def train(
         key=run_key,
         teacher_params=teach and teach.model.fixed(teach.params),
     )
+    if fitted.progress.best_score == 0 and jax.process_index() == 0:
+        epoch = min(fitted.validations, key=lambda v: v["perplexity"] or math.inf)["epoch"]
+        print(
+            f"{folder}: BLEU of the validation pairs was 0 after every epoch, so the lowest "
+            f"perplexity chose the parameters, those of epoch {epoch}. BLEU asks for four words in "
+            "a row as in the reference: more epochs may help, or more validation pairs; for text "
+            "without spaces between words another tokenize.",
+            file=sys.stderr,
+        )
     return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..distill import select
-from ..train.model_folder import Trained
+from ..train.model_folder import Trained, require_made_by
 from .stages import Lab, Pairs, nbest, train
 
 
@@ -11,6 +11,7 @@ def fine_tune(lab: Lab, name: str, start: Trained, *, alpha: float = 0.0) -> Tra
     """Seq-Inter: goes on from a trained model at a lower rate, on the hypotheses closest to the
     references (Kim & Rush 2016, section 3.3).
     """
+    made_of = _decoded(lab, name, inter_beam=lab.plan.inter_beam)
     return train(
         lab,
         name,
@@ -19,7 +20,14 @@ def fine_tune(lab: Lab, name: str, start: Trained, *, alpha: float = 0.0) -> Tra
         lab.plan.fine_tuning,
         alpha=alpha,
         teacher=teacher(lab) if alpha else None,
+        made_of=made_of,
     )
+
+
+def _decoded(lab: Lab, name: str, **made_of: int) -> dict[str, int]:
+    """How a row's pairs are decoded; a row that was made otherwise is refused before they are."""
+    require_made_by(lab.folder / name, **made_of)
+    return made_of
 
 
 def seq_kd_pairs(lab: Lab) -> Pairs:
@@ -63,12 +71,15 @@ def word_kd_row(lab: Lab) -> Trained:
 def seq_kd(lab: Lab) -> Trained:
     """The small model on the teacher's translations."""
     plan = lab.plan
-    return train(lab, "seq-kd", plan.student, seq_kd_pairs(lab), plan.student_training)
+    made_of = _decoded(lab, "seq-kd", kd_beam=plan.kd_beam)
+    pairs = seq_kd_pairs(lab)
+    return train(lab, "seq-kd", plan.student, pairs, plan.student_training, made_of=made_of)
 
 
 def seq_kd_word_kd(lab: Lab) -> Trained:
     """The small model on the teacher's translations and its distribution of each of their words."""
     plan = lab.plan
+    made_of = _decoded(lab, "seq-kd+word-kd", kd_beam=plan.kd_beam)
     return train(
         lab,
         "seq-kd+word-kd",
@@ -77,6 +88,7 @@ def seq_kd_word_kd(lab: Lab) -> Trained:
         plan.student_training,
         alpha=plan.alpha,
         teacher=teacher(lab),
+        made_of=made_of,
     )
 
 

@@ -6,6 +6,8 @@ function of (seed, epoch), dropout of (key, step, sentence), and all else is in 
 """
 
 import json
+import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
+from .. import stopping
 from ..base import Array, Example, Params
 from ..errors import UsageError
-from ..files import atomic_write, claim
+from ..files import atomic_write, claim, parse_json
 from .checkpoint import Checkpoints
 from .parallel import pmap_step, replicate, shard
 from .state import TrainState
@@ -35,13 +38,26 @@ class TrainingDiverged(UsageError):
 class Progress:
     """Where a run stands; saved as JSON beside each state."""
 
-    epoch: int = 0  # epochs done
+    epoch: int = 0  # epochs done, validation included
     batch: int = 0  # batches done of the epoch that is under way
-    best_step: int | None = None  # step whose parameters had the best score
-    best_score: float | None = None
+    best: int | None = None  # number of the checkpoint whose parameters were best
+    best_step: int | None = None  # its step
+    best_score: float | None = None  # None where it was no number
+    best_perplexity: float | None = None
     since_best: int = 0  # validations since then
     seconds: float = 0.0  # spent in training steps, all starts together
     done: bool = False
+    validations: tuple[dict[str, Any], ...] = ()  # metrics of each epoch
+
+    @classmethod
+    def of_meta(cls, path: Path, meta: dict[str, Any]) -> "Progress":
+        """Reads what ``asdict`` made of it; raises UsageError if that was something else."""
+        try:
+            fields: dict[str, Any] = {name: value for name, value in meta.items() if name != "key"}
+            fields["validations"] = tuple(meta["validations"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not the checkpoints of such a run: {error}.") from None
 
 
 @dataclass(frozen=True)
@@ -69,34 +85,43 @@ def fit(
 ) -> Fitted:
     """Trains until ``epochs`` are done or ``patience`` validations brought nothing better.
 
+    Where the command line has asked for it (``stopping.handlers``), SIGINT and SIGTERM are obeyed
+    after the step that is under way, with a checkpoint.
+
     Args:
-      folder: of the run; resumed from if it holds checkpoints. ``metrics.jsonl`` goes there.
+      folder: of the run; resumed from if it holds checkpoints. ``metrics.jsonl`` goes there, for
+        people and plots; nothing is read back from it.
       step: from ``make_train_step``.
       state: to start from, if there is nothing to resume.
       batches: (epoch, start) -> the epoch's batches from number ``start`` on; a pure function.
       batches_per_epoch: how many there are in one epoch.
       validate: params -> metrics; ``score`` decides which parameters are best (higher is
-        better), ``perplexity`` is handed to the optimiser.
+        better), and ``perplexity`` (lower is better) where scores are equal. It is also handed to
+        the optimiser.
       epochs: in all.
       key: of the run; dropout folds step and sentence into it.
       teacher_params: for losses that compare with a teacher.
-      patience: validations without a better score before the run ends; None for no limit.
-      checkpoint_every: steps; the end of an epoch is always saved.
+      patience: validations without better parameters before the run ends; None for no limit.
+      checkpoint_every: steps; the end of an epoch is always saved, before and after validation.
 
     Returns:
-      The parameters with the best score.
+      The parameters with the best score, as they are on disk.
 
     Raises:
       TrainingDiverged: a loss or gradient was not finite.
-      UsageError: the folder holds another model, or another process is writing to it.
+      UsageError: the folder holds another model or a longer run, or another process is writing to
+        it.
+      OSError: a checkpoint could not be written; those before it are whole.
+      stopping.Stopped: a signal asked for it.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with claim(folder), Checkpoints(folder / "checkpoints") as checkpoints:
         like, progress = state, Progress()
         if restored := checkpoints.restore(like):
-            state, progress = restored[0], Progress(**restored[1])
-        log = _Log(folder / "metrics.jsonl", int(state.step))
+            state = restored[0]
+            progress = _resumed(checkpoints.folder, restored[1], epochs, patience, key)
+        log = _Log(folder / "metrics.jsonl", int(state.step), progress.epoch)
         if not progress.done:
             run = _Run(checkpoints, log, pmap_step(step), key, checkpoint_every)
             state = replicate(jax.tree.map(jnp.asarray, state))
@@ -111,9 +136,35 @@ def fit(
                 patience,
                 replicate(teacher_params),
             )
-        assert progress.best_step is not None
-        params = checkpoints.restore_params(progress.best_step, like.params)
-        return Fitted(params, progress, log.validations())
+        assert progress.best is not None
+        params = checkpoints.restore_params(progress.best, like.params)
+        return Fitted(params, progress, list(progress.validations))
+
+
+def _resumed(
+    path: Path, meta: dict[str, Any], epochs: int, patience: int | None, key: Array
+) -> Progress:
+    """The progress of a run that goes on; ``epochs`` and ``patience`` may be others than before."""
+    if meta.get("key") != _written(key):
+        raise UsageError(f"{path}: the run there has another key (seed). Choose another folder.")
+    progress = Progress.of_meta(path, meta)
+    if progress.epoch > epochs:
+        raise UsageError(
+            f"{path}: {progress.epoch} epochs have been trained there, and epochs is {epochs} now. "
+            "Choose another folder."
+        )
+    return replace(progress, done=_over(progress, epochs, patience))
+
+
+def _over(progress: Progress, epochs: int, patience: int | None) -> bool:
+    tired = patience is not None and progress.since_best >= patience
+    return progress.epoch >= epochs or tired
+
+
+def _written(key: Array) -> list[int]:
+    """A key, typed or raw, as JSON."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.device_get(jax.random.key_data(key) if typed else key).ravel().tolist()
 
 
 @dataclass(frozen=True)
@@ -124,10 +175,21 @@ class _Run:
     key: Array
     checkpoint_every: int
 
-    def save(self, state: TrainState, progress: Progress) -> None:
-        best = {progress.best_step} if progress.best_step is not None else set()
+    def save(self, state: TrainState, progress: Progress, best: bool = False) -> Progress:
+        """Saves in the background; ``best`` makes this the best checkpoint so far."""
+        if best:
+            number = self.checkpoints.next_number
+            progress = replace(progress, best=number, best_step=int(state.step))
         if jax.process_index() == 0:
-            self.checkpoints.save(state, asdict(progress), keep=best)
+            meta = asdict(progress) | {"key": _written(self.key)}
+            keep = () if progress.best is None else (progress.best,)
+            self.checkpoints.save(state, meta, keep)
+        return progress
+
+    def stop(self) -> None:
+        """Waits until all is on disk, and raises what the signal stands for."""
+        self.checkpoints.finish()
+        raise stopping.Stopped(stopping.requested() or signal.SIGINT)
 
 
 def _epochs(
@@ -143,21 +205,26 @@ def _epochs(
         mininterval=1,
     )
     with bar:
-        while progress.epoch < epochs:
-            state, progress = _one_epoch(run, state, progress, batches, teacher_params, bar)
+        while not progress.done:
+            if progress.batch < batches_per_epoch:
+                with stopping.deferred():
+                    state, progress = _one_epoch(
+                        run, state, progress, batches, batches_per_epoch, teacher_params, bar
+                    )
+                    run.save(state, progress)  # who stops during validation loses no more
             bar.set_postfix_str("validating")
             metrics = validate(state.params)
-            state, progress = _judge(state, progress, metrics, epochs, patience)
-            run.log.write(
-                int(state.step), epoch=progress.epoch, seconds=progress.seconds, valid=metrics
-            )
-            run.save(state, progress)
-            if progress.done:
-                break
+            with stopping.deferred():
+                state, progress, best = _judge(state, progress, metrics)
+                progress = replace(progress, done=_over(progress, epochs, patience))
+                run.log.write(
+                    int(state.step), epoch=progress.epoch, seconds=progress.seconds, valid=metrics
+                )
+                progress = run.save(state, progress, best)
     return progress
 
 
-def _one_epoch(run, state, progress, batches, teacher_params, bar):
+def _one_epoch(run, state, progress, batches, batches_per_epoch, teacher_params, bar):
     """Trains on the rest of an epoch. Metrics of a step are read after the next was sent off."""
     before, window = None, _Window()
     started, at_start = time.monotonic(), progress.seconds
@@ -166,10 +233,16 @@ def _one_epoch(run, state, progress, batches, teacher_params, bar):
         progress = replace(progress, batch=progress.batch + 1)
         _read(run, before, window, bar)
         before = metrics | {"step": bar.n + 1}
-        if progress.batch % run.checkpoint_every == 0:
+        # Several processes would have to agree here on whether one of them was asked.
+        stop = stopping.requested() is not None
+        # At the end of the epoch ``_epochs`` saves.
+        due = progress.batch % run.checkpoint_every == 0 and progress.batch < batches_per_epoch
+        if due or stop:
             before = _read(run, before, window, bar)
             progress = replace(progress, seconds=at_start + time.monotonic() - started)
             run.save(state, progress)
+        if stop:
+            run.stop()
     _read(run, before, window, bar)
     return state, replace(progress, seconds=at_start + time.monotonic() - started)
 
@@ -181,7 +254,7 @@ def _read(run: _Run, metrics: dict[str, Any] | None, window: "_Window", bar: tqd
     metrics = {name: float(value) for name, value in metrics.items()}
     if not metrics["finite"]:
         newest = run.checkpoints.newest()
-        last = "there is none yet" if newest is None else f"is that of step {newest}"
+        last = "there is none yet" if newest is None else f"is that of step {newest[1].step}"
         raise TrainingDiverged(
             f"Step {step}: loss {metrics['loss']:.4g}, gradient norm "
             f"{metrics['gradient_norm']:.4g}. Nothing of this step was kept; the last good "
@@ -199,19 +272,34 @@ def _read(run: _Run, metrics: dict[str, Any] | None, window: "_Window", bar: tqd
         window.clear()
 
 
-def _judge(state, progress, metrics, epochs, patience):
-    """Books a validation: the best score so far, and whether the run is over."""
+def _judge(
+    state: TrainState, progress: Progress, metrics: dict[str, float]
+) -> tuple[TrainState, Progress, bool]:
+    """Books a validation, and says whether these parameters are the best so far."""
     epoch = progress.epoch + 1
-    state = state.replace(epoch=jnp.int32(epoch), perplexity=jnp.float32(metrics["perplexity"]))
-    state = replicate(state)
-    if progress.best_score is None or metrics["score"] > progress.best_score:
-        progress = replace(
-            progress, best_score=metrics["score"], best_step=int(state.step), since_best=0
-        )
+    perplexity = jnp.float32(metrics["perplexity"])
+    state = replicate(replace(state, epoch=jnp.int32(epoch), perplexity=perplexity))
+    finite = {name: _finite(value) for name, value in metrics.items()}
+    score, perplexity = finite["score"], finite["perplexity"]
+    best = progress.best is None or _merit(score, perplexity) > _merit(
+        progress.best_score, progress.best_perplexity
+    )
+    if best:
+        progress = replace(progress, best_score=score, best_perplexity=perplexity, since_best=0)
     else:
         progress = replace(progress, since_best=progress.since_best + 1)
-    tired = patience is not None and progress.since_best >= patience
-    return state, replace(progress, epoch=epoch, batch=0, done=epoch >= epochs or tired)
+    validations = (*progress.validations, finite | {"epoch": epoch})
+    return state, replace(progress, epoch=epoch, batch=0, validations=validations), best
+
+
+def _merit(score: float | None, perplexity: float | None) -> tuple[float, float]:
+    """What is better compares greater: the score, and of equal ones the lower perplexity."""
+    worst = -math.inf
+    return worst if score is None else score, worst if perplexity is None else -perplexity
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 class _Window:
@@ -239,28 +327,24 @@ class _Window:
 
 
 class _Log:
-    """``metrics.jsonl``: a JSON object a line; those from after the resumed step are taken out."""
+    """``metrics.jsonl``: a JSON object a line; those from after the resumed state are taken out."""
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int, epochs: int):
         self.path = path
-        kept = [line for line in self._records() if line["step"] <= step]
-        atomic_write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def _records(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        records = []
-        for line in self.path.read_bytes().split(b"\n"):
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue  # a line that was cut off when the run was killed
-        return records
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        kept = [line + b"\n" for line in lines if _is_until(line, step, epochs)]
+        atomic_write(path, b"".join(kept))
 
     def write(self, step: int, **record: Any) -> None:
         if jax.process_index() == 0:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **record}) + "\n")
 
-    def validations(self) -> list[dict[str, Any]]:
-        return [r["valid"] | {"epoch": r["epoch"]} for r in self._records() if "valid" in r]
+
+def _is_until(line: bytes, step: int, epochs: int) -> bool:
+    """Whether a line of the log is whole, and not from after a state."""
+    try:
+        record = parse_json(line)
+        return record["step"] <= step and record.get("epoch", 0) <= epochs
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False  # cut off when the run was killed, or edited

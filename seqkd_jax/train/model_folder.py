@@ -1,6 +1,6 @@
 """A model on disk: what it is, its vocabularies, its checkpoints.
 
-config.json                  what the run is made of, for people and for the next start
+config.json                  what the run is made of, sealed: for people and for the next start
 src.vocab.json, tgt.vocab.json
 checkpoints/                 see ``checkpoint``
 metrics.jsonl                see ``fit``
@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from ..base import Params, Seq2Seq
 from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
 from ..data.inputs import spelling_of
 from ..errors import UsageError
-from ..files import atomic_write
+from ..files import read_record, write_record
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import Parts
 from .checkpoint import Checkpoints, params_digest
+from .fit import Progress
 
 FORMAT = "seqkd-model-1"
+SETTINGS = "seqkd-settings-1"
+ANEW = "Restore it from a copy, or train again in a new folder."
 COMPRESSED = "params.seqkd"
 
 
@@ -64,26 +66,58 @@ def describe_model(
         and of the teacher), as JSON.
 
     Raises:
-      UsageError: the folder holds another run; the message names what differs.
+      UsageError: the folder holds another run, or a part of it is damaged or missing; the message
+        names what.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    vocabularies = {"src": src_vocab, "tgt": tgt_vocab}
     description = {
-        "format": FORMAT,
         "model": asdict(config),
-        "vocabularies": {"src": src_vocab.digest, "tgt": tgt_vocab.digest},
+        "vocabularies": {side: vocab.digest for side, vocab in vocabularies.items()},
         "made_by": made_by,
     }
     path = folder / "config.json"
     if path.exists():
-        before = _read(path)
-        # A setting that is younger than the folder has its default there.
-        before["model"] = asdict(_config(path, before))
-        _require_same(path, *(json.loads(json.dumps(d)) for d in (before, description)))
+        _require_same(path, read_record(path, FORMAT, ANEW), description)
+        for side, digest in description["vocabularies"].items():
+            _load_side(folder, side, digest)
         return
-    src_vocab.save(folder / "src.vocab.json")
-    tgt_vocab.save(folder / "tgt.vocab.json")
-    atomic_write(path, json.dumps(description, indent=1).encode())
+    if any((folder / "checkpoints").glob("*")):
+        raise UsageError(
+            f"{path}: no such file, but there are checkpoints beside it, and nothing else says "
+            f"what they are of. {ANEW}"
+        )
+    for side, vocab in vocabularies.items():
+        vocab.save(folder / f"{side}.vocab.json")
+    write_record(path, FORMAT, description)
+
+
+def require_settings(path: str | Path, settings: dict[str, Any]) -> None:
+    """Writes settings that decide what a folder will hold; refuses others than are there already.
+
+    Raises:
+      UsageError: they differ from those in the file; the message names which.
+    """
+    path = Path(path)
+    if path.exists():
+        _require_same(path, read_record(path, SETTINGS, ANEW), settings)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_record(path, SETTINGS, settings)
+
+
+def require_made_by(folder: str | Path, **settings: Any) -> None:
+    """Refuses a folder whose model was made by other settings than these; before costly work.
+
+    Raises:
+      UsageError: they differ; the message names which.
+    """
+    path = Path(folder) / "config.json"
+    if path.exists():
+        before = read_record(path, FORMAT, ANEW).get("made_by", {})
+        before = {name: before.get(name) for name in settings}
+        _require_same(path, {"made_by": before}, {"made_by": settings})
 
 
 def load_model(folder: str | Path) -> Trained:
@@ -97,77 +131,112 @@ def load_model(folder: str | Path) -> Trained:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder}: holds no model (no config.json).")
-    description = _read(path)
-    if description.get("format") != FORMAT:
-        raise UsageError(f"{path}: not a model of this library ({FORMAT} expected).")
+    description = read_record(path, FORMAT, ANEW)
     config = _config(path, description)
-    src_vocab = load_vocabulary(folder / "src.vocab.json")
-    tgt_vocab = load_vocabulary(folder / "tgt.vocab.json")
-    for side, vocab in ("src", src_vocab), ("tgt", tgt_vocab):
-        if vocab.digest != description["vocabularies"][side]:
-            raise UsageError(
-                f"{folder / side}.vocab.json: not the vocabulary that the model was trained with; "
-                "restore the file, or train again."
-            )
+    digests = description.get("vocabularies")
+    if not isinstance(digests, dict):
+        raise UsageError(f"{path}: says nothing of vocabularies. {ANEW}")
+    src_vocab, tgt_vocab = (_load_side(folder, side, digests.get(side)) for side in ("src", "tgt"))
+    if "compressed" in description.get("made_by", {}) and not (folder / COMPRESSED).exists():
+        raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run compress again.")
     model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     return Trained(config, model, best_params(folder, model.init), src_vocab, tgt_vocab)
+
+
+def _load_side(folder: Path, side: str, digest: Any) -> Vocabulary:
+    path = folder / f"{side}.vocab.json"
+    vocab = load_vocabulary(path)
+    if vocab.digest != digest:
+        raise UsageError(f"{path}: not the vocabulary that the model was trained with. {ANEW}")
+    return vocab
 
 
 def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
     """The parameters of a run's best validation, as numpy; ``init`` gives their shapes.
 
     In a folder with a compressed file they are those of the file.
+
+    Raises:
+      UsageError: the run has not been validated yet, or the checkpoint of the best validation is
+        missing or damaged.
     """
     shapes = jax.eval_shape(init, jax.random.key(0))
     if (compressed := Path(folder) / COMPRESSED).exists():
         return read_compressed(compressed, shapes)
-    like = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     with Checkpoints(Path(folder) / "checkpoints") as checkpoints:
-        newest = checkpoints.newest()
-        best = None if newest is None else checkpoints.meta(newest)["best_step"]
-        if best is None:
-            raise UsageError(f"{folder}: no checkpoint has been validated yet; train further.")
-        return checkpoints.restore_params(best, like)
+        progress = _progress(checkpoints)
+        if progress is None or progress.best is None:
+            raise UsageError(
+                f"{folder}: training has not come to its first validation yet; start it again to "
+                "go on."
+            )
+        try:
+            return checkpoints.restore_params(progress.best, shapes)
+        except UsageError as error:
+            raise UsageError(
+                f"{error} It is the best checkpoint of {folder}. Restore it from a copy; or start "
+                "the training again, which goes on from an earlier checkpoint if one is whole."
+            ) from None
+
+
+def training_seconds(folder: str | Path) -> float:
+    """The time that a run's training steps took, all starts together; 0 before the first save.
+
+    Raises:
+      UsageError: no checkpoint has a signature that can be read.
+    """
+    with Checkpoints(Path(folder) / "checkpoints") as checkpoints:
+        progress = _progress(checkpoints)
+    return 0.0 if progress is None else progress.seconds
+
+
+def _progress(checkpoints: Checkpoints) -> Progress | None:
+    newest = checkpoints.newest()
+    return newest and Progress.of_meta(checkpoints.folder, newest[1].meta)
 
 
 def _config(path: Path, description: dict[str, Any]) -> Config:
     try:
-        model = description["model"]
-        inputs = dict(model.get("inputs", {}))
-        inputs |= {"features": tuple(inputs.get("features", ()))}
-        if "kernels" in inputs:
-            inputs["kernels"] = tuple(map(tuple, inputs["kernels"]))
-        nested = {"parts": Parts(**model.get("parts", {})), "inputs": Inputs(**inputs)}
-        return Config(**{**model, **nested})
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: the model's configuration cannot be read: {error}.") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{path}: damaged ({error}); restore it or start a new folder.") from None
-    if not isinstance(description, dict):
-        raise UsageError(f"{path}: damaged (not a JSON object); restore it.")
-    return description
+        model = dict(description["model"])
+        inputs = dict(model.pop("inputs"))
+        inputs["features"] = tuple(inputs["features"])
+        inputs["kernels"] = tuple(map(tuple, inputs["kernels"]))
+        parts = Parts(**model.pop("parts"))
+        return Config(**model, parts=parts, inputs=Inputs(**inputs))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: the model's configuration cannot be read: {error}. {ANEW}"
+        ) from None
 
 
 def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, after = _flat(old), _flat(new)
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            raise UsageError(
-                f"{path.parent}: this folder holds another run: {name} was {before.get(name)!r} "
-                f"there and is {after.get(name)!r} now. Choose another folder."
-            )
+    before, after = _flat(old), _flat(json.loads(json.dumps(new)))
+    names = before.keys() | after.keys()
+    differ = [name for name in sorted(names) if before.get(name) != after.get(name)]
+    # A digest says that data differ, a setting which and how: those come first.
+    differ.sort(key=lambda name: _is_digest(before.get(name)) or _is_digest(after.get(name)))
+    if differ:
+        said = [
+            f"{name} was {before.get(name)!r:.40} there and is {after.get(name)!r:.40} now"
+            for name in differ[:3]
+        ]
+        more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UsageError(
+            f"{path.parent}: this folder holds another run: {'; '.join(said)}{more}. Choose "
+            "another folder."
+        )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64
+
+
+def _flat(tree: Any, prefix: str = "", depth: int = 8) -> dict[str, Any]:
+    """Values by their path; what is nested more deeply than any settings is one value."""
+    if not isinstance(tree, dict) or not depth:
         return {prefix: tree}
     return {
         k: v
         for key, sub in tree.items()
-        for k, v in _flat(sub, f"{prefix}.{key}".strip(".")).items()
+        for k, v in _flat(sub, f"{prefix}.{key}".strip("."), depth - 1).items()
     }

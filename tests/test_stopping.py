@@ -1,0 +1,317 @@
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_fit
+from test_cli import SHORT, SIZE, WORDS
+from test_recipes import CORPUS
+
+from seqkd_jax import stopping
+from seqkd_jax.data import write_lines
+from seqkd_jax.train.checkpoint import Checkpoints, params_digest
+from seqkd_jax.train.model_folder import load_model
+
+ROOT = Path(stopping.__file__).parent.parent
+PER_EPOCH = test_fit.PER_EPOCH
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody stopped."""
+    return test_fit.run(tmp_path_factory.mktemp("whole"))
+
+
+class Sender:
+    """Sends this process one signal, at a step of training or in a validation."""
+
+    def __init__(self, number, at_step=None, at_validation=None):
+        self.number, self.at_step, self.at_validation = number, at_step, at_validation
+        self.steps = self.validations = 0
+
+    def batches(self, epoch, first):
+        for batch in test_fit.batches(epoch, first):
+            self.steps += 1
+            if self.steps == self.at_step:
+                signal.raise_signal(self.number)
+            yield batch
+
+    def validate(self, params):
+        self.validations += 1
+        if self.validations == self.at_validation:
+            signal.raise_signal(self.number)
+        return test_fit.improving(params)
+
+
+@pytest.mark.parametrize(
+    "number, when",
+    [
+        (signal.SIGTERM, {"at_step": 1}),
+        (signal.SIGINT, {"at_step": 3}),
+        (signal.SIGTERM, {"at_step": PER_EPOCH}),
+        (signal.SIGTERM, {"at_validation": 1}),  # while the state before it is being written
+        (signal.SIGINT, {"at_validation": 2}),
+    ],
+)
+def test_a_signal_stops_a_run_with_all_its_steps_saved(tmp_path, whole, number, when):
+    sender = Sender(number, **when)
+    with pytest.raises(stopping.Stopped) as stopped, stopping.handlers():
+        test_fit.run(
+            tmp_path, batches=sender.batches, validate=sender.validate, checkpoint_every=100
+        )
+    assert stopped.value.status == 128 + number
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(test_fit.start())
+    assert int(state.step) == sender.steps
+    resumed = test_fit.run(tmp_path, checkpoint_every=100)
+    assert params_digest(resumed.params) == params_digest(whole.params)
+    assert resumed.validations == whole.validations
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3  # each validation once
+
+
+def test_without_handlers_ctrl_c_is_an_interrupt_as_everywhere(tmp_path, whole):
+    """In a notebook: nothing hangs, and the run goes on."""
+    sender = Sender(signal.SIGINT, at_validation=1)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        test_fit.run(tmp_path, validate=sender.validate)
+    assert type(stopped.value) is KeyboardInterrupt
+    assert params_digest(test_fit.run(tmp_path).params) == params_digest(whole.params)
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_neither_hangs_nor_loses_it(tmp_path):
+    """A state large enough that the signal arrives while files are being written."""
+    large = test_fit.start()
+    large = large.replace(opt_state={"large": jnp.zeros((1 << 22,))})
+    main = threading.main_thread().ident
+
+    def send():
+        while not list(tmp_path.glob("*.orbax-checkpoint-tmp*")):
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path) as checkpoints:
+        sender.start()
+        checkpoints.save(large, {})
+        checkpoints.finish()
+        sender.join()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(large) is not None
+    assert [t.name for t in threading.enumerate() if "checkpoint" in t.name] == []
+
+
+def script(body, *arguments):
+    code = "import time, os, signal, sys, threading\nfrom seqkd_jax import stopping\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", code + textwrap.dedent(body), *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+DEAF = """
+with stopping.handlers(grace=float(sys.argv[1])), stopping.deferred():
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_leaves_at_once(number):
+    process = script(DEAF, "600")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    time.sleep(2 * stopping.ONE_SIGNAL)
+    assert process.poll() is None
+    process.send_signal(number)
+    error = process.communicate()[1]
+    assert process.returncode == 128 + number
+    assert error.strip().splitlines() == [
+        "seqkd: stopped at once; the same command goes on from what was last saved."
+    ]
+
+
+def test_one_signal_that_is_delivered_twice_is_one():
+    """GNU timeout signals its child, and then the group that the child is in."""
+    process = script(
+        """
+        with stopping.handlers(), stopping.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            print("goes on", flush=True)
+        """
+    )
+    out, error = process.communicate()
+    assert out == "goes on\n" and "Stopped: SIGTERM" in error
+
+
+def test_who_is_not_ready_in_time_is_ended():
+    process = script(DEAF, "1")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate()[1]
+    assert process.returncode == 143 and "not ready to stop after 1 s" in error
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with stopping.handlers():
+        assert signal.getsignal(signal.SIGTERM) not in before
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# A disk that is full.
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_and_not_signed(tmp_path, capfd):
+    test_fit.saved(tmp_path, (10,))
+    with Checkpoints(tmp_path) as checkpoints, largest_file(3_000):
+        checkpoints.save(test_fit.start(), {"step": 0})
+        with pytest.raises(OSError, match="2: this checkpoint could not be written") as refused:
+            checkpoints.finish()
+    assert refused.value.errno == errno.EFBIG
+    assert capfd.readouterr().err == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "1.sha256"]
+    assert test_fit.restored_step(tmp_path) == (10, 10)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=24m", "seqkd", str(tmp_path)]
+    try:
+        done = subprocess.run(mounted, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount")
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted: {done.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+LARGE = {"opt_state": [np.random.default_rng(0).random(1 << 17) for _ in range(8)]}  # 8 MB
+
+
+def test_a_disk_that_fills_up_spares_the_checkpoints_before(small_disk, capfd):
+    folder = small_disk / "checkpoints"
+    with pytest.raises(OSError, match="could not be written") as refused:
+        with Checkpoints(folder) as checkpoints:
+            for n in range(1, 9):
+                state = test_fit.start().replace(step=jnp.int32(n), **LARGE)
+                checkpoints.save(state, {"step": n}, keep=range(1, n))
+    assert refused.value.errno == errno.ENOSPC
+    assert capfd.readouterr().err == ""
+    whole = [str(m) for m in range(1, n - 1)]
+    left = {path.name for path in folder.iterdir()}
+    assert len(whole) > 1 and left == {*whole, *(f"{m}.sha256" for m in whole)}
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore(state)[1] == {"step": n - 2}
+
+
+def test_a_disk_that_others_fill_while_a_checkpoint_is_written(small_disk, capfd):
+    """There was room when the save began: Orbax's own threads meet the end of it."""
+    folder = small_disk / "checkpoints"
+    test_fit.saved(folder, (10,))
+
+    def fill():
+        while not list(folder.glob("*.orbax-checkpoint-tmp*")):
+            time.sleep(0.001)
+        with contextlib.suppress(OSError), open(small_disk / "filling", "wb", 0) as file:
+            while file.write(bytes(1 << 16)):
+                pass
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(test_fit.start().replace(**LARGE), {"step": 0})
+        with pytest.raises(OSError, match="2: this checkpoint could not be written") as refused:
+            checkpoints.finish()
+    filling.join()
+    assert refused.value.errno == errno.ENOSPC
+    assert capfd.readouterr().err == ""
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "1.sha256"]
+    assert test_fit.restored_step(folder) == (10, 10)
+
+
+def test_what_killed_processes_left_is_cleared_by_the_next_start(tmp_path):
+    run = tmp_path / "checkpoints"
+    for leftover in (run / "7.orbax-checkpoint-tmp", run / "8.orbax-checkpoint-tmp-123"):
+        leftover.mkdir(parents=True)
+    (tmp_path / ".0123.tmp").write_bytes(b"half a file")
+    test_fit.run(tmp_path, epochs=1)
+    assert not list(run.glob("*tmp*")) and not list(tmp_path.glob(".*.tmp"))
+
+
+# The command line.
+
+
+def command(folder, *more):
+    for part in ("train", "valid"):
+        write_lines(folder / f"{part}.tsv", ["\t".join(pair) for pair in getattr(CORPUS, part)])
+    text = ["--train", f"{folder}/train.tsv", "--valid", f"{folder}/valid.tsv"]
+    return [*("train", *text, *SIZE, *SHORT, *WORDS, "--out"), f"{folder}/model", *more]
+
+
+def started(arguments, **settings):
+    return subprocess.Popen(
+        [sys.executable, "-m", "seqkd_jax", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", ["metrics.jsonl", "checkpoints/*tmp*", "checkpoints/*.sha256"])
+def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, number, sign):
+    long = command(tmp_path, "--epochs", "40")
+    process = started(long)
+    while not list((tmp_path / "model").glob(sign)) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(number)
+    sent = time.monotonic()
+    error = process.communicate()[1]
+    assert process.returncode == 128 + number and time.monotonic() - sent < 30
+    assert "Traceback" not in error
+    said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
+    assert said == ["seqkd: stopped; the same command resumes."]
+    for arguments in (long, [*long[:-3], f"{tmp_path}/whole", *long[-2:]]):
+        assert started(arguments).wait() == 0
+    digests = {load_model(tmp_path / name).digest for name in ("model", "whole")}
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_a_command_whose_disk_is_full_says_so_in_one_line(tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # noqa: E731
+    process = started(command(tmp_path, "--hidden", "64"), preexec_fn=limit)
+    error = process.communicate()[1]
+    assert process.returncode == 2 and "Traceback" not in error
+    said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
+    assert len(said) == 1 and "could not be written (File too large)" in said[0]
+    assert not list((tmp_path / "model" / "checkpoints").iterdir())
