@@ -39,7 +39,6 @@ from .data import load_vocabulary as load_vocabulary
 from .data import plan_buckets as plan_buckets
 from .data import renumbering as renumbering
 from .data import train_pieces as train_pieces
-from .distill.chrf import chrf as chrf
 from .distill.filters import keep as keep
 from .distill.filters import length_ratio as length_ratio
 from .distill.filters import mean_log_prob as mean_log_prob
@@ -51,14 +50,13 @@ from .distill.select import mbr as mbr
 from .distill.select import seq_inter as seq_inter
 from .distill.select import seq_kd as seq_kd
 from .distill.select import weighted_seq_kd as weighted_seq_kd
+from .distill.similarity import chrf as chrf
 from .distill.teacher_cache import cache_teacher as cache_teacher
 from .distill.teacher_cache import open_teacher_cache as open_teacher_cache
 from .distill.translate import translate as translate
 from .distill.translate import translate_corpus as translate_corpus
 from .distill.translate import translate_texts as translate_texts
 from .distill.unknown import replace_unknown as replace_unknown
-from .evaluate import compare as compare
-from .evaluate import corpus_bleu as corpus_bleu
 from .evaluate import evaluate as evaluate
 from .evaluate import log_probs as log_probs
 from .losses import jensen_shannon as jensen_shannon
@@ -90,6 +88,7 @@ from .plan import Plan as Plan
 from .plan import Search as Search
 from .plan import Size as Size
 from .plan import Training as Training
+from .scoring import Scorer as Scorer
 from .search import beam_search as beam_search
 from .search import gnmt as gnmt
 from .search import mean_per_token as mean_per_token

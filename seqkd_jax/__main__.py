@@ -3,7 +3,9 @@
 Nothing heavy is imported before a command is known, so ``seqkd --help`` answers at once.
 """
 
+import functools
 import importlib
+import operator
 import sys
 import warnings
 from dataclasses import dataclass, field, fields, replace
@@ -14,7 +16,7 @@ import tyro
 
 from . import stopping
 from .errors import UsageError
-from .plan import PLANS, Plan, Search, Size, Timing, Training
+from .plan import PLANS, Plan, Search, Similarity, Size, Smoothing, Timing, Tokenizer, Training
 from .ranges import (
     NONEMPTY,
     Bits,
@@ -34,6 +36,7 @@ REPORT = (
     "seqkd: this is a bug of seqkd_jax, not a mistake of yours. Please report it with the command "
     "and the lines above: https://github.com/seqkd-jax/seqkd_jax/issues"
 )
+CONFIG = (tyro.conf.OmitSubcommandPrefixes,)
 Flat = tyro.conf.arg(name="")  # nested settings without a prefix of their own
 
 
@@ -50,10 +53,11 @@ class Corpus(Checked):
 
     data: str | None = None
     """Name of a corpus: grammar (generated, no download) or multi30k."""
-    pair: str = "en-de"
-    """Source and target language of a named corpus."""
+    pair: str | None = None
+    """Source and target language: of multi30k two of en, de, fr, cs (en-de if left out); of files
+    it says how BLEU must cut the target into tokens, as in en-ja."""
     form: Literal["tok", "raw"] = "tok"
-    """Of multi30k: tokenised and lower-cased, or raw (then score with --tokenize 13a)."""
+    """Of multi30k: tokenised and lower-cased, or raw."""
     train: Files = ()
     """Training files: source and target, one sentence a line, or one .tsv file with both."""
     valid: Files = ()
@@ -115,8 +119,8 @@ class Train(Learning):
     """Read words by their characters (convolution and highway); for --vocabulary words."""
     lower: bool = False
     """Lower-case all text."""
-    tokenize: str = "13a"
-    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    tokenize: Tokenizer = "auto"
+    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
     seed: Seed = 1
     """Of parameters, dropout and data order."""
 
@@ -156,8 +160,10 @@ class Distill(Checked):
     """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
     mbr: bool = False
     """Take the hypothesis closest to all others, each by its probability (minimum Bayes risk)."""
-    similarity: Literal["bleu", "gleu", "chrf"] = "bleu"
-    """What closest means, with --reference or --mbr."""
+    similarity: Similarity = "auto"
+    """What closest means, with --reference or --mbr; chrf for text without spaces."""
+    smoothing: Smoothing | None = None
+    """Of bleu, for n-grams without a match; Kim & Rush's, geometric, if left out."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
 
 
@@ -222,8 +228,10 @@ class Evaluate(Checked):
     """Their true translations."""
     beams: Counts = (1, 5)
     """Beam sizes; 1 is greedy."""
-    tokenize: str = "13a"
-    """sacreBLEU's tokeniser; none for text that is tokenised."""
+    pair: str | None = None
+    """Source and target language, as in en-ja: how BLEU must cut the target into tokens."""
+    tokenize: Tokenizer = "auto"
+    """sacreBLEU's tokeniser, by the target language; none for text that is tokenised."""
     shortlist: tuple[Path, Path] | None = None
     """Source and target text to fit a shortlist on: decode with it, too; say what it changes."""
 
@@ -246,8 +254,8 @@ class Prune(Learning):
     keep_embeddings: bool = False
     """Leave word embeddings whole; the ratio is then of all other weights."""
     training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
-    tokenize: str = "13a"
-    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    tokenize: Tokenizer = "auto"
+    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
     seed: Seed = 1
     """Of dropout and data order."""
 
@@ -264,8 +272,8 @@ class Compress(Learning):
     bits: Bits = 5
     """Of each weight's code: 2^bits values for each array."""
     training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
-    tokenize: str = "13a"
-    """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
+    tokenize: Tokenizer = "auto"
+    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
     seed: Seed = 1
     """Of dropout and data order, where there is text to train the values on."""
 
@@ -309,9 +317,17 @@ class Bench(Checked):
 RESUMED = (Learning, Distill, Cache, Demo)  # what has been done is found by the next start
 
 
-def _commands(data: str | None) -> Any:
-    """The union of commands, with the plan of the named corpus as the default of experiments."""
+def _commands(data: str | None) -> dict[str, Any]:
+    """All commands, with the plan of the named corpus as the default of experiments."""
     plan = PLANS.get(data or "", Plan())
+    # What train and the experiments both have is called the same and has the same default.
+    shared = {f.name: getattr(plan, f.name) for f in fields(Train) if hasattr(plan, f.name)}
+    shared = {name: value for name, value in shared.items() if name != "teacher"}
+    defaults = {
+        Run: Run(TestedCorpus(), tyro.MISSING, plan),
+        Table3: Table3(TestedCorpus(), tyro.MISSING, plan),
+        Train: Train(Corpus(), tyro.MISSING, **shared),
+    }
     others = (
         Translate,
         Distill,
@@ -324,19 +340,12 @@ def _commands(data: str | None) -> Any:
         Demo,
         Bench,
     )
-    named = {c.__name__.lower(): c for c in others}
-    union: Any = Annotated[
-        Run, tyro.conf.subcommand("run", default=Run(TestedCorpus(), tyro.MISSING, plan))
-    ]
-    table3 = Table3(TestedCorpus(), tyro.MISSING, plan)
-    union = union | Annotated[Table3, tyro.conf.subcommand("table3", default=table3)]
-    # What train and the experiments both have is called the same and has the same default.
-    shared = {f.name: getattr(plan, f.name) for f in fields(Train) if hasattr(plan, f.name)}
-    train = Train(Corpus(), tyro.MISSING, **{n: v for n, v in shared.items() if n != "teacher"})
-    union = union | Annotated[Train, tyro.conf.subcommand("train", default=train)]
-    for name, command in named.items():
-        union = union | Annotated[command, tyro.conf.subcommand(name)]
-    return union
+    commands: dict[str, Any] = {}
+    for command in (Run, Table3, Train, *others):
+        name = command.__name__.lower()
+        given = {"default": defaults[command]} if command in defaults else {}
+        commands[name] = Annotated[command, tyro.conf.subcommand(name, **given)]
+    return commands
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -370,17 +379,23 @@ def _run(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Any:
-    """The command that arguments name, one of the classes above; exits where they are wrong."""
-    command = tyro.cli(
-        _commands(_value_of("--data", arguments)),
+    """The command that arguments name, one of the classes above; exits where they are wrong.
+
+    Errors and help are of that command alone.
+    """
+    commands = _commands(_value_of("--data", arguments))
+    name = arguments[0] if arguments else ""
+    if name in commands:
+        command = tyro.cli(commands[name], prog=f"seqkd {name}", args=arguments[1:], config=CONFIG)
+        given = {"given": _options(arguments)} if isinstance(command, Learning) else {}
+        return replace(command, **given)
+    return tyro.cli(
+        functools.reduce(operator.or_, commands.values()),
         prog="seqkd",
         description="Sequence-level knowledge distillation for attention LSTM translators.",
         args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
+        config=CONFIG,
     )
-    if isinstance(command, Learning):
-        command = replace(command, given=_options(arguments))
-    return command
 
 
 def _options(arguments: list[str]) -> tuple[str, ...]:

@@ -384,7 +384,8 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
     shares = {"padding": 1 - (src + tgt) / ids, "input": waited[0] / seconds}
     yield _speed(f"train-{name}", "target tokens/s", [tgt / seconds]) | shares | facts
 
-    lines = [source for source, _ in lab.corpus.test][: timing.steps and 8 * timing.steps]
+    said = [source for source, _ in lab.corpus.test if src_vocab.encode(source)]
+    lines = said[: timing.steps and 8 * timing.steps]
     translate = partial(translate_texts, model, train.state.params, lines, src_vocab, tgt_vocab)
     for beam in (1, 5):
         decode = partial(translate, Search(beam_size=beam))

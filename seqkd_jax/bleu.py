@@ -82,11 +82,14 @@ def geometric(counts: Counts) -> Array:
     """The smoothing of Kim & Rush's code, seq2seq-attn's scorers/bleu.lua.
 
     Zeros count 1/2, 1/4, ...; orders of which the hypothesis has no n-gram are left out of the
-    product, but the root stays that of the full order.
+    product, but the root stays that of the full order. Not as there, a hypothesis without a match
+    has 0, as in sacreBLEU: the original gives it up to 0.84, the more the shorter it is, and so
+    prefers it to longer ones that share words with the reference.
     """
     has = counts.totals > 0
     logs = jnp.where(has, jnp.log(_halving(counts) / jnp.maximum(counts.totals, 1)), 0.0)
-    return jnp.exp(logs.sum() / counts.totals.shape[0])
+    mean = jnp.exp(logs.sum() / counts.totals.shape[0])
+    return jnp.where((counts.matches > 0).any(), mean, 0.0)
 
 
 def gleu(hypothesis: Array, reference: Array, order: int = 4) -> Array:

@@ -1,25 +1,29 @@
-"""How good a model is: sacreBLEU with its signature, perplexity, p(t = y_hat), size and speed."""
+"""How good a model is: BLEU, chrF, perplexity, p(t = y_hat), size and speed.
+
+BLEU and chrF are of all lines, so a file of outputs has the same ones. Everything else is of what
+there was to decode or to predict, and what was left out for want of words is said.
+"""
 
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.significance import PairedTest
 
 from .base import PAD, Array, Params, Seq2Seq, Total
 from .data import Bucket, Encoded, Vocabulary, batches, encode_pairs, plan_buckets
+from .data.encode import EXAMPLES
 from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts
+from .errors import UsageError
 from .losses import nll
 from .plan import GREEDY, Search
+from .scoring import Scorer
 from .train.parallel import pmap_rows, pmap_total, shard
 from .train.steps import make_eval_step
 
@@ -32,9 +36,21 @@ class Decoding:
 
     bleu: float  # corpus BLEU, 0 to 100
     chrf: float  # corpus chrF2, 0 to 100
-    sentences_per_second: float  # compilation left out
+    sentences_per_second: float  # of those decoded, compilation left out
     words_per_second: float  # source tokens, as in Kim & Rush 2016, Table 2
-    outputs: list[str] = field(repr=False)
+    outputs: Sequence[str] | None = field(default=None, repr=False)  # None: only scores were kept
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Lines of a test set that something could not be measured on; they count from 1."""
+
+    count: int = 0
+    lines: tuple[int, ...] = ()  # the first few
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.lines) else ""
+        return f"{self.count:,} (line {', '.join(map(str, self.lines))}{more})"
 
 
 @dataclass(frozen=True)
@@ -43,15 +59,13 @@ class Evaluation:
 
     decodings: dict[int, Decoding]  # by beam size
     perplexity: float  # per target token, EOS counted
-    mode_mass: float  # p(t = y_hat), mean over sentences of the greedy output's probability
+    mode_mass: float  # p(t = y_hat), mean over what was decoded of the greedy output's probability
     parameters: int
     bleu_signature: str
     chrf_signature: str
-
-
-def corpus_bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
-    """Corpus BLEU, 0 to 100, of sacreBLEU; ``tokenize="none"`` for text that is tokenised."""
-    return _bleu(tokenize).corpus_score(outputs, [references]).score
+    sentences: int  # lines of the test set
+    not_decoded: LeftOut = LeftOut()  # without a word in the source
+    not_predicted: LeftOut = LeftOut()  # without a word on a side: not in the perplexity
 
 
 @functools.lru_cache(maxsize=32)
@@ -88,11 +102,6 @@ def _plan(encoded: Encoded, tokens_per_batch: int) -> tuple[Bucket, ...]:
     return plan_buckets(src, tgt, tokens_per_batch=tokens_per_batch, buckets=3)
 
 
-def _bleu(tokenize: str) -> BLEU:
-    # ``force`` silences the advice to detokenise, which does not apply to tokenised corpora.
-    return BLEU(tokenize=tokenize, force=True)
-
-
 def perplexity(model: Seq2Seq, params: Params, encoded: Encoded) -> float:
     """Exp of the mean negative log-likelihood per target token, EOS counted."""
     return _perplexity(model, encoded)(params)
@@ -117,21 +126,39 @@ def validation(
     src_vocab: Vocabulary,
     tgt_vocab: Vocabulary,
     pairs: Pairs,
-    *,
-    tokenize: str = "13a",
+    scorer: Scorer | None = None,
 ) -> Callable[[Params], dict[str, float]]:
     """Builds what ``train.fit`` asks for after each epoch: params -> metrics.
 
     ``score``, by which the best parameters are chosen, is the BLEU of greedy decoding: after
     sequence-level distillation perplexity on real references rises while translations improve
     (Kim & Rush 2016, Table 1), so it cannot choose.
+
+    Args:
+      model: any ``Seq2Seq``.
+      src_vocab: of the source side.
+      tgt_vocab: of the target side.
+      pairs: (source, reference) lines.
+      scorer: of the outputs; left out, 13a in the case that the vocabulary writes.
+
+    Raises:
+      UsageError: not one pair has words on both sides.
     """
-    measure = _perplexity(model, encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None))
+    scorer = scorer or Scorer(lowercase=tgt_vocab.lower)
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None)
+    if not encoded.src:
+        raise UsageError(f"Of {len(pairs):,} validation pairs none has words on both sides.")
+    if encoded.report.empty:
+        left = LeftOut(encoded.report.empty, encoded.report.empty_lines)
+        warnings.warn(
+            f"Validation pairs with an empty side, left out of perplexity: {left}.", stacklevel=2
+        )
+    measure = _perplexity(model, encoded)
     sources, references = zip(*pairs, strict=True)
 
     def validate(params: Params) -> dict[str, float]:
         nbest = translate_texts(model, params, sources, src_vocab, tgt_vocab, GREEDY)
-        bleu = corpus_bleu([n.texts[0] for n in nbest], references, tokenize)
+        bleu = scorer.bleu([n.texts[0] for n in nbest], references)
         return {"perplexity": measure(params), "bleu": bleu, "score": bleu}
 
     return validate
@@ -146,8 +173,9 @@ def evaluate(
     *,
     beams: Sequence[int] = (1, 5),
     search: Search = GREEDY,
-    tokenize: str = "13a",
+    scorer: Scorer | None = None,
     shortlist: Shortlist | None = None,
+    max_source: int = 250,
 ) -> Evaluation:
     """Measures a model on a test set.
 
@@ -159,23 +187,30 @@ def evaluate(
       pairs: (source, reference) lines.
       beams: beam sizes to decode with; the greedy output also gives p(t = y_hat).
       search: all other settings of the search.
-      tokenize: of sacreBLEU.
+      scorer: of the outputs; left out, 13a in the case that the vocabulary writes.
       shortlist: to decode with.
+      max_source: tokens after which sources are cut, as by ``translate_texts``.
+
+    Raises:
+      UsageError: not one pair has words on both sides.
 
     Source: the columns of Kim & Rush 2016, Tables 1 and 2.
     """
+    scorer = scorer or Scorer(lowercase=tgt_vocab.lower)
+    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None)
+    if not encoded.src:
+        raise UsageError(f"Of {len(pairs):,} pairs to evaluate on none has words on both sides.")
     sources, references = zip(*pairs, strict=True)
-    bleu, chrf = _bleu(tokenize), CHRF()
-    source_tokens = sum(len(src_vocab.encode(source)) for source in sources)
+    lengths = np.array([min(max_source, len(src_vocab.encode(source))) for source in sources])
+    decoded, source_tokens = np.flatnonzero(lengths), int(lengths.sum())
     decodings, mass = {}, math.nan
     fixed = model.fixed(params, source_tokens, model.project)
+    given = {"shortlist": shortlist, "max_source": max_source}
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
-            return translate_texts(
-                model, fixed, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
-            )
+            return translate_texts(model, fixed, sources, src_vocab, tgt_vocab, settings, **given)
 
         nbest = decode()
         started = time.perf_counter()
@@ -183,62 +218,28 @@ def evaluate(
         seconds = time.perf_counter() - started
         outputs = [n.texts[0] for n in nbest]
         if beam == 1:
-            mass = float(np.mean([math.exp(n.log_probs[0]) for n in nbest]))
+            mass = float(np.mean([math.exp(nbest[n].log_probs[0]) for n in decoded]))
         decodings[beam] = Decoding(
-            bleu=bleu.corpus_score(outputs, [references]).score,
-            chrf=chrf.corpus_score(outputs, [references]).score,
-            sentences_per_second=len(sources) / seconds,
+            bleu=scorer.bleu(outputs, references),
+            chrf=scorer.chrf(outputs, references),
+            sentences_per_second=len(decoded) / seconds,
             words_per_second=source_tokens / seconds,
             outputs=outputs,
         )
+    empty = (np.flatnonzero(lengths == 0) + 1).tolist()
     return Evaluation(
         decodings=decodings,
-        perplexity=perplexity(
-            model, params, encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None)
-        ),
+        perplexity=perplexity(model, params, encoded),
         mode_mass=mass,
         parameters=count_parameters(params),
-        bleu_signature=str(bleu.get_signature()),
-        chrf_signature=str(chrf.get_signature()),
+        bleu_signature=scorer.bleu_signature,
+        chrf_signature=scorer.chrf_signature,
+        sentences=len(pairs),
+        not_decoded=LeftOut(len(empty), tuple(empty[:EXAMPLES])),
+        not_predicted=LeftOut(encoded.report.empty, encoded.report.empty_lines),
     )
 
 
 def count_parameters(params: Params) -> int:
     """How many numbers a pytree of parameters holds."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
-
-
-@dataclass(frozen=True)
-class Difference:
-    """System against baseline on one test set, by paired bootstrap resampling."""
-
-    bleu: float  # system minus baseline
-    p_value: float  # of the baseline being as good (Koehn 2004)
-    signature: str
-
-
-def compare(
-    baseline: Sequence[str],
-    system: Sequence[str],
-    references: Sequence[str],
-    *,
-    tokenize: str = "13a",
-    samples: int = 1000,
-) -> Difference:
-    """Tests whether two systems' BLEU differ, with sacreBLEU's paired bootstrap (Koehn 2004)."""
-    test = PairedTest(
-        [("baseline", list(baseline)), ("system", list(system))],
-        {"BLEU": _bleu(tokenize)},
-        [list(references)],
-        test_type="bs",
-        n_samples=samples,
-    )
-    signatures, scores = test()
-    results: list[Any] = scores["BLEU"]
-    difference = results[1].score - results[0].score
-    return Difference(
-        bleu=difference,
-        # sacreBLEU counts resamples that differ by more than the systems do: of equal systems none.
-        p_value=results[1].p_value if difference else 1.0,
-        signature=str(signatures["BLEU"]),
-    )

@@ -245,6 +245,43 @@ def atomic_write(path: PathLike, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: PathLike) -> None:
+    """Makes sure that a file can be written, before there is work that could be lost.
+
+    Raises:
+      FileNotFoundError: its folder does not exist.
+      UsageError: a folder has its name.
+      OSError: the folder cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder; give the name of a file to write.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
+    clear_temporary(path.parent)
+    try:
+        with _temporary_file(path.parent) as file:
+            Path(file.name).unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def make_folder(path: PathLike) -> Path:
+    """Makes a folder and those above it, where they are missing, and checks that it takes files.
+
+    Raises:
+      UsageError: a file has its name, or the name of one above it.
+      OSError: it cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path}: a file has this name; give that of a folder.") from None
+    check_writable(path / "file")
+    return path
+
+
 def clear_temporary(folder: PathLike) -> None:
     """Removes what killed processes left behind in a folder while they wrote files there.
 

@@ -25,6 +25,28 @@ from .ranges import (
     Width,
 )
 
+# sacreBLEU's; auto: none for corpora that are known to be tokenised, else by the target language
+# (zh, ja-mecab, ko-mecab, flores200), and 13a where it is not told or has spaces between words.
+Tokenizer = Literal[
+    "auto",
+    "none",
+    "13a",
+    "intl",
+    "char",
+    "zh",
+    "ja-mecab",
+    "ko-mecab",
+    "spm",
+    "flores101",
+    "flores200",
+    "spBLEU-1K",
+]
+
+
+# auto: chrf for text without spaces between words, else bleu
+Similarity = Literal["auto", "bleu", "gleu", "chrf"]
+Smoothing = Literal["geometric", "exponential", "floor", "add-k", "none"]
+
 
 @dataclass(frozen=True)
 class Search(Checked):
@@ -161,8 +183,9 @@ class Plan(Checked):
     alpha: Share = 0.5  # weight of Word-KD against the data
     kd_beam: Count = 5  # K of Seq-KD
     inter_beam: Count = 35  # K of Seq-Inter
+    similarity: Similarity = "auto"  # by which Seq-Inter chooses; chrf for text without spaces
     beams: Counts = (1, 5)  # that rows are evaluated with
-    tokenize: str = "none"  # of sacreBLEU: "none" for tokenised text, else "13a"
+    tokenize: Tokenizer = "auto"  # of BLEU: by corpus and target language, or sacreBLEU's name
     seed: Seed = 1  # of parameters, dropout and data order
 
 

@@ -14,10 +14,11 @@ from seqkd_jax import bench, commands, recipes
 from seqkd_jax.__main__ import Bench, main
 from seqkd_jax.base import EOS
 from seqkd_jax.bench import FIXED, Row
+from seqkd_jax.files import write_record
 from seqkd_jax.models.attention_lstm import Config
 from seqkd_jax.plan import Timing
 from seqkd_jax.recipes import Lab
-from seqkd_jax.report.speed import keep_speed, speed_tables
+from seqkd_jax.report.speed import FORMAT, keep_speed, speed_tables
 
 QUICK = Timing(repeats=2, steps=1)
 COLUMNS = ["row", "unit", "median", "min", "max", "repeats", "gflops", "gemm_share"]
@@ -135,13 +136,13 @@ def test_a_file_of_measurements_is_added_to(tmp_path):
     assert "paper ratio" in shown and "repeats" not in shown and kept["machine"]["cpu"] in shown
 
     kept["machine"]["jax"] = "0.0.1"
-    path.write_text(json.dumps(kept))
+    write_record(path, FORMAT, kept)
     with pytest.raises(ValueError, match="another jax; only what was measured on one machine"):
         keep_speed(path, "against", rows)
     with pytest.raises(ValueError, match="another jax"):  # before the hour of measuring, too
         commands.bench(Bench(out=path, against=("never run",)))
     path.write_text("[]")
-    with pytest.raises(ValueError, match=r"speed\.json: not a file of measurements"):
+    with pytest.raises(ValueError, match=r"speed\.json: not a file of this library"):
         keep_speed(path, "against", rows)
 
 

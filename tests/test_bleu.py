@@ -85,7 +85,9 @@ def sacre(hypothesis, reference, method: str, value, order: int = 4, effective: 
 
 
 def lua(hypothesis, reference, order: int) -> float:
-    """BLEU as scorers/bleu.lua of seq2seq-attn computes it."""
+    """BLEU as scorers/bleu.lua of seq2seq-attn computes it, but 0 without a match."""
+    if not set(hypothesis) & set(reference):
+        return 0.0
     product, smooth = 1.0, 1.0
     for n in range(1, order + 1):
         found, wanted = ngrams(hypothesis, n), ngrams(reference, n)
@@ -147,8 +149,8 @@ def test_geometric_smoothing_is_that_of_the_original_code(order, hypothesis, ref
         ("3 5 6 9 8 4", "5 6 7 8", 0.179652, 0.316228, 0.222222),
         ("5 6", "5 6 7 8", 0.367879, 0.367879, 0.3),
         ("3 5 6 4", "5 6 7 8", 0.319472, 0.408248, 0.3),
-        ("9 9 9 9", "5 6 7 8", 0.079868, 0.102062, 0.0),
-        ("3 4", "5 6 7 8", 0.183940, 0.091970, 0.0),
+        ("9 9 9 9", "5 6 7 8", 0.0, 0.0, 0.0),
+        ("3 4", "5 6 7 8", 0.0, 0.0, 0.0),
         ("5 5 5", "5 6", 0.379918, 0.288675, 0.333333),
         ("5 6 5 6", "5 6 5 7 6", 0.497609, 0.635888, 0.416667),
     ],
@@ -156,6 +158,7 @@ def test_geometric_smoothing_is_that_of_the_original_code(order, hypothesis, ref
 def test_the_scorers_of_the_original_code_agree_on_worked_examples(
     candidate, reference, bleu_4, bleu_2, gleu_4
 ):
+    # But where nothing matches: there the original gives 0.079868, 0.102062 and 0.183940, 0.091970.
     # Moved up, so that the original's 3 and 4, words to its scorers, are words here as well.
     hyp, ref = ([10 + int(i) for i in ids.split()] for ids in (candidate, reference))
     assert bleu(hyp, ref, geometric, 4) == pytest.approx(bleu_4, abs=2e-6)

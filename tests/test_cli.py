@@ -13,8 +13,8 @@ from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.distill import select
-from seqkd_jax.distill.chrf import chrf
 from seqkd_jax.distill.nbest import read_nbest
+from seqkd_jax.distill.similarity import choose, chrf
 from seqkd_jax.models.attention_lstm import states
 from seqkd_jax.train.model_folder import load_model
 
@@ -237,13 +237,19 @@ def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):
     for name, flags in {
         "best": [],
         "gleu": ["--reference", files / "train.tgt", "--similarity", "gleu"],
+        "none": ["--reference", files / "train.tgt", "--smoothing", "none"],
         "mbr": ["--mbr", "--similarity", "chrf"],
     }.items():
-        shown(capsys, "distill", files / "big", *search, *flags)
+        said = shown(capsys, "distill", files / "big", *search, *flags)
         texts[name] = read_lines(out / "train.tgt")
+        differ = sum(a != b for a, b in zip(texts["best"], texts[name], strict=True))
+        share = f"{100 * differ / 48:.1f} % of the targets are others than Seq-KD's."
+        assert (share in said) == (name != "best")
     nbest = read_nbest(out / "nbest")[1]
     pairs = list(zip(read_lines(files / "train.src"), read_lines(files / "train.tgt"), strict=True))
     assert texts["gleu"] == [target for _, target in select.seq_inter(pairs, nbest, gleu).pairs]
+    unsmoothed = choose("bleu", "none")[1]
+    assert texts["none"] == [t for _, t in select.seq_inter(pairs, nbest, unsmoothed).pairs]
     assert texts["mbr"] == [
         target for _, target in select.mbr([(s, "") for s, _ in pairs], nbest, chrf).pairs
     ]
@@ -256,6 +262,11 @@ def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):
 def test_choices_that_exclude_each_other_are_named(files, refused):
     given = ["distill", files / "big", "--source", files / "train.src", "--out", files / "z"]
     assert "--reference or --mbr" in refused(*given, "--mbr", "--reference", files / "train.tgt")
+    for flags in (["--similarity", "gleu"], ["--smoothing", "floor"]):
+        assert "give --reference for Seq-Inter or --mbr" in refused(*given, *flags)
+    both = ["--mbr", "--similarity", "chrf", "--smoothing", "floor"]
+    assert "A smoothing is BLEU's" in refused(*given, *both)
+    assert not (files / "z").exists()
     translate = ["translate", files / "big", "--source", files / "test.src"]
     assert "give --replace-unk as well" in refused(*translate, "--dictionary", files / "words")
     several = ["translate", files / "big", files / "big", "--source", files / "test.src"]
@@ -328,7 +339,8 @@ def test_models_with_different_vocabularies_are_not_mixed(files, refused):
     command = ["train", "--train", other, *corpus(files)[2:], *SIZE, *SHORT, *WORDS]
     assert main([*map(str, command), "--out", f"{files}/other"]) == 0
     error = refused("translate", files / "big", files / "other", "--source", files / "test.src")
-    assert "different vocabularies: both have" in error and "but id" in error
+    assert f"{files}/big and {files}/other have different vocabularies: both have" in error
+    assert "but id" in error and "student" not in error and "teacher" not in error
     error = refused(
         *("train", *corpus(files), *SHORT, "--out", files / "y"),
         *("--teacher", files / "big", "--start", files / "other"),

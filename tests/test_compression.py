@@ -88,7 +88,7 @@ def test_the_table_in_a_text_is_that_of_its_file(lab):
     filled = fill_tables(text, lab.folder)
     assert (lab.folder / "table3.txt").read_text() in filled and "old" not in filled
     (lab.folder / "damaged.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"damaged\.json: not a file of table 3"):
+    with pytest.raises(ValueError, match=r"damaged\.json: not a file of this library"):
         read_compressed_rows(lab.folder / "damaged.json")
 
 

@@ -22,6 +22,7 @@ from small import MODEL, TEACHER, batched, example, largest_difference, params
 
 import seqkd_jax as skd
 from seqkd_jax.base import BOS, EOS
+from seqkd_jax.errors import UsageError
 from seqkd_jax.losses import nll, word_kd
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.search import beam_search
@@ -338,3 +339,37 @@ def test_the_example_of_the_docstring_runs(function):
     for place, word in enumerate([BOS, *tokens[:3].tolist()]):
         hidden, state = step(p, memory, state, word)
         np.testing.assert_allclose(hidden, every[place], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "given", "message"),
+    [
+        (skd.from_nnx, "built", "from_nnx was given a NnxTransformer that has been built, and"),
+        (
+            skd.from_nnx,
+            "number",
+            "from_nnx was given an object of type int, and expects what builds",
+        ),
+        (skd.from_nnx, "no-key", "what cannot be called with rngs= alone"),
+        (skd.from_nnx, "no-module", "from_nnx was given what builds an object of type int"),
+        (skd.from_linen, "class", "from_linen was given LinenLSTM, and expects a module"),
+        (
+            skd.from_linen,
+            "number",
+            "from_linen was given an object of type int, and expects a module",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_what_is_no_module_or_is_one_already_is_answered_with_what_is_expected(
+    adapt, given, message
+):
+    things = {
+        "built": NnxTransformer(rngs=nnx.Rngs(0)),
+        "number": 3,
+        "no-key": lambda: None,
+        "no-module": lambda rngs: 3,
+        "class": LinenLSTM,
+    }
+    with pytest.raises(UsageError, match=message):
+        adapt(things[given])

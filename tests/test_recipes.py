@@ -14,10 +14,10 @@ from seqkd_jax.data import Corpus, grammar
 from seqkd_jax.distill import select
 from seqkd_jax.distill.nbest import read_nbest
 from seqkd_jax.distill.translate import lines_digest
-from seqkd_jax.evaluate import corpus_bleu
 from seqkd_jax.plan import Plan, Size, Training
 from seqkd_jax.report import read_results, table
 from seqkd_jax.report.results import fill_tables
+from seqkd_jax.scoring import Scorer
 from seqkd_jax.train.model_folder import load_model
 
 WORDS = "anna ben cat dog eats fish goes home is just kind long".split()
@@ -75,11 +75,11 @@ def test_differences_are_to_the_rows_own_baseline(finished):
 
 
 def test_scores_are_those_of_the_outputs_on_disk(finished):
-    references = [target for _, target in CORPUS.test]
+    references, bleu = [target for _, target in CORPUS.test], Scorer("13a").bleu
     for row in read_results(finished.folder / "results.json").rows:
         for beam, decoding in row.evaluation.decodings.items():
             outputs = (finished.folder / row.name / f"test.beam{beam}.txt").read_text()
-            assert decoding.bleu == corpus_bleu(outputs.split("\n")[:-1], references, "none")
+            assert decoding.bleu == bleu(outputs.split("\n")[:-1], references)
 
 
 def test_each_row_trains_on_what_the_paper_says(finished):
@@ -138,6 +138,15 @@ def test_distilled_lines_can_be_traced_to_the_teacher(finished):
         assert source == given and target in (*n.texts, CORPUS.train[n.index][1])
 
 
+def test_how_often_seq_inter_chose_otherwise_is_in_the_results(finished):
+    lists = read_nbest(finished.folder / "nbest-3")[1]
+    best, closest = (way(CORPUS.train, lists) for way in (select.seq_kd, select.seq_inter))
+    differ = sum(a != b for a, b in zip(best.pairs, closest.pairs, strict=True))
+    about = read_results(finished.folder / "results.json").about["seq_inter"]
+    assert about == {"similarity": "bleu", "differs": differ / 48, "sentences": 48}
+    assert differ and recipes.seq_inter_pairs(finished) == closest.pairs
+
+
 def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a stage that was done is done again")
@@ -180,7 +189,7 @@ def test_the_grammars_own_values_are_the_exact_ones():
     masses = [np.exp(grammar.log_prob(s, m)) for (s, _), m in zip(test, modes, strict=True)]
     nats = -sum(grammar.log_prob(source, target) for source, target in test)
     tokens = sum(len(target.split()) + 1 for _, target in test)
-    assert truth.bleu == corpus_bleu(modes, [target for _, target in test], "none")
+    assert truth.bleu == Scorer("none").bleu(modes, [target for _, target in test])
     np.testing.assert_allclose(truth.mode_mass, np.mean(masses))
     np.testing.assert_allclose(truth.perplexity, np.exp(nats / tokens))
 
@@ -196,7 +205,7 @@ def test_tables_in_a_text_are_those_of_the_files_it_names(finished):
 
 def test_a_damaged_results_file_is_named(tmp_path):
     (tmp_path / "results.json").write_text('{"rows": [{}]}')
-    with pytest.raises(ValueError, match=r"results\.json: not a results file"):
+    with pytest.raises(ValueError, match=r"results\.json: not a file of this library"):
         read_results(tmp_path / "results.json")
 
 

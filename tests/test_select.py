@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,19 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqkd_jax.bleu import gleu, sentence_bleu
-from seqkd_jax.distill.chrf import chrf, chrf_table
+from seqkd_jax.distill.chrf import chrf_table
 from seqkd_jax.distill.nbest import NBest
 from seqkd_jax.distill.select import (
     LENGTHS,
     SENTENCES,
-    OfTexts,
     mbr,
     probabilities,
     seq_inter,
     seq_kd,
+    share_differing,
     similarities,
     weighted_seq_kd,
 )
+from seqkd_jax.distill.similarity import (
+    SMOOTHINGS,
+    OfTexts,
+    bleu_by,
+    bleu_of_kim_and_rush,
+    choose,
+    chrf,
+)
+from seqkd_jax.plan import Similarity, Smoothing
 
 CHRF = sacrebleu.CHRF()
 BLEU = sacrebleu.BLEU(tokenize="none", effective_order=True)
@@ -126,9 +136,9 @@ def test_of_equally_similar_hypotheses_the_better_ranked_is_taken(similarity):
 def test_left_to_itself_seq_inter_compares_as_kim_and_rush_did():
     # By hand, with brevity exp(-1) for two words of four. The original takes the fourth root of
     # 1/2 x (1/2)/1 for them, sacreBLEU the square root; of 3/4 x (1/2)/3 x (1/4)/2 x (1/8)/1 both
-    # take the fourth.
+    # take the fourth. What has no word in common has 0, and 0.08 in the original.
     pairs, nbest = corpus(["5 6 7 8"], [["9 9 9 9", "5 9", "5 9 6 8"]])
-    want = [0.079868, math.exp(-1) * 0.25**0.25, (3 / 4 / 6 / 8 / 8) ** 0.25]
+    want = [0, math.exp(-1) * 0.25**0.25, (3 / 4 / 6 / 8 / 8) ** 0.25]
     np.testing.assert_allclose(similarities(pairs, nbest)[0], want, atol=2e-6)
     chosen = seq_inter(pairs, nbest)
     assert chosen.ranks.tolist() == [1]
@@ -350,3 +360,104 @@ def test_the_teachers_score_of_a_target_is_per_token():
     chosen = seq_kd([("s", "t")] * 4, nbest)
     assert chosen.sources.tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(chosen.log_probs, [-4 / 5, -6 / 4, np.nan, np.nan])
+
+
+# Words in common.
+
+SMOOTHED = pytest.mark.parametrize("name", SMOOTHINGS)
+
+
+@SMOOTHED
+def test_a_hypothesis_without_a_common_word_never_wins_over_one_with(name):
+    pairs, nbest = corpus(
+        ["hallo", "a b c d", "x y", " ".join(f"w{i}" for i in range(200))],
+        [["nein", "hallo du"], ["e", "f", "e f g h a"], ["a", "x"], ["v v", "w7", "v"]],
+    )
+    chosen = seq_inter(pairs, nbest, bleu_by(SMOOTHINGS[name]))
+    assert chosen.ranks.tolist() == [1, 2, 1, 1]
+    assert (chosen.similarities > 0).all()
+    assert similarities(pairs, nbest, bleu_by(SMOOTHINGS[name]))[0][0] == 0
+
+
+@SMOOTHED
+@settings(deadline=None, max_examples=30)
+@given(corpora)
+def test_similarity_is_0_exactly_where_no_word_is_in_common(name, rows):
+    pairs, nbest = corpus(*zip(*rows, strict=True)) if rows else ([], [])
+    found = similarities(pairs, nbest, bleu_by(SMOOTHINGS[name]))
+    for (_, reference), n, scores in zip(pairs, nbest, found, strict=True):
+        for hypothesis, score in zip(n.texts, scores, strict=True):
+            if hypothesis:
+                shared = set(hypothesis.split()) & set(reference.split())
+                assert (score > 0) == bool(shared) and score <= 1 + 1e-6
+
+
+@SMOOTHED
+def test_where_no_hypothesis_has_a_common_word_the_teachers_best_is_taken(name):
+    pairs, nbest = corpus(["a b c d"], [["", "e f g", "h", "i j k l"]])
+    chosen = seq_inter(pairs, nbest, bleu_by(SMOOTHINGS[name]))
+    assert chosen.ranks.tolist() == [1] and chosen.similarities.tolist() == [0]
+
+
+CHINESE = ["今天天气很好", "我们去公园散步。", "他喜欢读书"]
+
+
+def test_text_without_spaces_is_compared_by_characters():
+    pairs, nbest = corpus(CHINESE, [["你好", "今天天气好"], ["去公园", "我们公园散步。"], ["书"]])
+    chosen = seq_inter(pairs, nbest)
+    assert chosen.ranks.tolist() == seq_inter(pairs, nbest, chrf).ranks.tolist() == [1, 1, 0]
+    assert share_differing(chosen, seq_kd(pairs, nbest)) == pytest.approx(2 / 3)
+    assert seq_inter(pairs, nbest, choose("bleu", texts=["a b c"])[1]).ranks.tolist() == [0, 0, 0]
+    with pytest.warns(UserWarning, match="no spaces between words, and bleu .* chrf"):
+        assert choose("bleu", texts=CHINESE)[0] == "bleu"
+    with pytest.warns(UserWarning, match="no spaces between words, and gleu"):
+        assert choose("gleu", texts=CHINESE)[0] == "gleu"
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        (CHINESE, "chrf"),
+        (["今天 天气 很 好", "他 喜欢 读书"], "bleu"),  # segmented
+        (["ฉันชอบอ่านหนังสือ มากกว่าดูโทรทัศน์"], "chrf"),  # spaces between phrases
+        (["Die Donaudampfschifffahrtsgesellschaft fährt", "Ja , gern ."], "bleu"),
+        (["epäjärjestelmällisyydellänsäkään hän ei sitä tehnyt"], "bleu"),
+        (["", " ", "a b"], "bleu"),
+        (["", " "], "bleu"),
+        ([], "bleu"),
+    ],
+    ids=["zh", "segmented", "th", "de", "fi", "some-empty", "empty", "none"],
+)
+def test_the_similarity_is_chosen_by_the_text(texts, name):
+    assert choose(texts=texts)[0] == name
+
+
+def test_a_similarity_is_chosen_by_name():
+    assert choose("chrf")[1] is chrf and choose("gleu")[1] is gleu
+    assert choose()[1] is choose("bleu")[1] is bleu_of_kim_and_rush
+    assert choose("auto", "floor")[1] is choose("bleu", "floor")[1] is bleu_by(SMOOTHINGS["floor"])
+    assert set(SMOOTHINGS) == set(get_args(Smoothing)) and "auto" in get_args(Similarity)
+    for name, smoothing, message in (
+        ("bleurt", None, "similarity is 'bleurt': give one of auto, bleu, gleu, chrf"),
+        ("bleu", "kneser", "smoothing is 'kneser': give one of geometric"),
+        ("chrf", "floor", "A smoothing is BLEU's"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            choose(name, smoothing)
+
+
+@pytest.mark.parametrize("similarity", [None, gleu, chrf], ids=["left-out", "gleu", "chrf"])
+def test_a_teacher_that_writes_lower_case_is_compared_in_lower_case(similarity):
+    pairs, nbest = corpus(
+        ["Das Haus ist ALT", "ÄPFEL SIND GUT ."],
+        [["das x", "das haus ist alt"], ["birnen", "äpfel sind gut ."]],
+    )
+    chosen = seq_inter(pairs, nbest, similarity, lower=True)
+    assert chosen.ranks.tolist() == [1, 1]
+    np.testing.assert_allclose(chosen.similarities, [1, 1], atol=1e-6)
+    assert chosen.pairs[0] == ("source 0", "das haus ist alt")
+    mixed = scored([["A B c", "a b C", "d"]])
+    assert (
+        mbr(pairs[:1], mixed, similarity, lower=True).similarities[0]
+        > (mbr(pairs[:1], mixed, similarity).similarities[0])
+    )

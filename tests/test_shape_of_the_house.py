@@ -25,6 +25,7 @@ FLOORS = {
     "train": 3,
     "distill": 3,
     "compress": 3,
+    "scoring": 3,
     "evaluate": 3,
     "report": 4,
     "peer": 4,

@@ -14,10 +14,11 @@ from seqkd_jax.base import BLOCK, EOS
 from seqkd_jax.data import build_words, encode_pairs
 from seqkd_jax.distill import translate as file
 from seqkd_jax.distill.translate import sentence, translate, translate_corpus, translate_texts
-from seqkd_jax.evaluate import compare, corpus_bleu, evaluate, log_probs, perplexity, validation
+from seqkd_jax.evaluate import evaluate, log_probs, perplexity, validation
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.plan import GREEDY, Search
+from seqkd_jax.scoring import Scorer
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
 BEAM = Search(beam_size=3, n_best=3, max_extra=3, max_ratio=1.0)
@@ -220,15 +221,17 @@ def test_perplexity_is_that_of_the_log_probabilities():
 
 def test_an_evaluation_reports_what_the_paper_does():
     pairs = [(a, "r s t") for a in lines(8)]
-    e = evaluate(MODEL, params(), SRC, TGT, pairs, beams=(1, 3), search=SHORT, tokenize="none")
+    e = evaluate(
+        MODEL, params(), SRC, TGT, pairs, beams=(1, 3), search=SHORT, scorer=Scorer("none")
+    )
     greedy = translate_texts(MODEL, params(), lines(8), SRC, TGT, SHORT)
     assert e.decodings[1].outputs == [n.texts[0] for n in greedy]
     np.testing.assert_allclose(e.mode_mass, np.mean(np.exp([n.log_probs[0] for n in greedy])))
-    assert e.decodings[1].bleu == corpus_bleu(e.decodings[1].outputs, ["r s t"] * 8, "none")
+    assert e.decodings[1].bleu == Scorer("none").bleu(e.decodings[1].outputs, ["r s t"] * 8)
     assert "tok:none" in e.bleu_signature and "chr" not in e.bleu_signature
     assert e.parameters == sum(x.size for x in jax.tree.leaves(params()))
     assert e.decodings[3].sentences_per_second > 0
-    scores = validation(MODEL, SRC, TGT, pairs, tokenize="none")(params())
+    scores = validation(MODEL, SRC, TGT, pairs, Scorer("none"))(params())
     assert set(scores) == {"perplexity", "bleu", "score"}
 
 
@@ -242,9 +245,9 @@ def test_significance_is_found_where_it_is_and_not_where_it_is_not():
         ]
 
     good, bad, as_good = spoiled(0.1), spoiled(0.3), spoiled(0.1)
-    better = compare(bad, good, references, tokenize="none")
+    better = Scorer("none").compare(bad, good, references)
     assert better.bleu > 10 and better.p_value < 0.01
-    assert compare(good, as_good, references, tokenize="none").p_value > 0.05
+    assert Scorer("none").compare(good, as_good, references).p_value > 0.05
     for same in (good, ["nothing"] * len(references)):
-        equal = compare(same, list(same), references, tokenize="none")
+        equal = Scorer("none").compare(same, list(same), references)
         assert (equal.bleu, equal.p_value) == (0, 1)

@@ -208,7 +208,7 @@ def test_a_permuted_vocabulary_is_refused():
 def test_different_sizes_kinds_and_options_are_refused():
     words = vocabulary("words")
     check_same(words, WordVocabulary(words.words))
-    with pytest.raises(ValueError, match="the student's has 5 entries"):
+    with pytest.raises(ValueError, match="that of the student has 5 entries"):
         check_same(WordVocabulary(words.words[:5]), words)
     with pytest.raises(ValueError, match="split or case text differently"):
         check_same(replace(words, lower=True), words)

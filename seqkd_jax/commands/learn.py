@@ -26,9 +26,11 @@ from .process import prepare
 def run(command: arguments.Run) -> None:
     """Trains and evaluates rows of Table 1, and prints the table."""
     rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
+    recipes.with_baselines(rows)  # an unknown one is refused before a corpus is read
     check_run(command, rows)
     prepare()
     lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
+    recipes.ready(lab)
     truth = None
     if command.corpus.data == "grammar":
         truth = recipes.grammar_truth(lab.corpus.test)

@@ -23,6 +23,7 @@ CORPUS = ("data", "pair", "form", "train", "valid", "test")
 OF_ROWS = {
     "kd-beam": "seq-kd",
     "inter-beam": "seq-inter",
+    "similarity": "seq-inter",
     "alpha": "word-kd",
     "on-policy.*": "on-policy",
 }
@@ -73,7 +74,7 @@ def check_run(command: arguments.Run, rows: Iterable[str]) -> None:
 
 def check_table3(command: arguments.Table3) -> None:
     """Refuses options of ``table3`` that are for rows of Table 1."""
-    unused(command, "in table3", "inter-beam", "alpha", "on-policy.*")
+    unused(command, "in table3", "inter-beam", "similarity", "alpha", "on-policy.*")
 
 
 def check_compress(command: arguments.Compress) -> None:
@@ -123,17 +124,18 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
         unused(command, f"with --data {given.data}, which has its own", "valid", "test")
         if given.data == "grammar":
             unused(command, "with --data grammar", "pair", "form")
-        return load_corpus(given.data, given.pair, given.form)
+        return load_corpus(given.data, given.pair or "en-de", given.form)
     if not given.train or not given.valid:
         raise UsageError(
             "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
             "--valid SOURCE TARGET."
         )
-    unused(command, "with files of your own; it is for --data multi30k", "form", "pair")
+    unused(command, "with files of your own; it is for --data multi30k", "form")
+    pair = given.pair or "source-target"
     train, valid = _files(given.train), _files(given.valid)
     if not isinstance(given, arguments.TestedCorpus):
-        return corpus_from_files(train, valid)
-    return corpus_from_files(train, valid, _files(given.test or given.valid))
+        return corpus_from_files(train, valid, pair=pair)
+    return corpus_from_files(train, valid, _files(given.test or given.valid), pair=pair)
 
 
 def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:

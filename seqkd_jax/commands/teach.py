@@ -1,22 +1,19 @@
 """Commands that turn a teacher into data."""
 
+from collections.abc import Sequence
+
 from .. import __main__ as arguments
-from ..bleu import gleu
 from ..data import encode_pairs
 from ..data.text import read_lines, read_pairs, write_lines
 from ..distill import select
-from ..distill.chrf import chrf
+from ..distill.nbest import NBest
+from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
 from ..distill.translate import translate_corpus
 from ..errors import UsageError
+from ..files import check_writable, make_folder
 from ..train.model_folder import load_model
 from .process import prepare
-
-SIMILARITIES: dict[str, select.Similarity] = {
-    "bleu": select.bleu_of_kim_and_rush,
-    "gleu": gleu,
-    "chrf": chrf,
-}
 
 
 def distill(command: arguments.Distill) -> None:
@@ -24,11 +21,21 @@ def distill(command: arguments.Distill) -> None:
     prepare()
     if command.mbr and command.reference:
         raise UsageError("Give --reference or --mbr: a hypothesis is close to one of them.")
+    compares = command.mbr or command.reference is not None
+    if not compares and (command.similarity != "auto" or command.smoothing):
+        raise UsageError(
+            "--similarity and --smoothing say what is close to what: give --reference for "
+            "Seq-Inter or --mbr as well. Seq-KD takes the teacher's best, and compares nothing."
+        )
     sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
     else:
         pairs = [(source, "") for source in sources]
+    named = command.similarity, command.smoothing
+    choose(*named)  # what cannot be chosen is said before the work begins
+    for side in "src", "tgt":
+        check_writable(make_folder(command.out) / f"train.{side}")
     teacher = load_model(command.model)
     nbest = translate_corpus(
         command.out / "nbest",
@@ -40,21 +47,27 @@ def distill(command: arguments.Distill) -> None:
         command.search,
         teacher=teacher.digest,
     )
-    similarity = SIMILARITIES[command.similarity]
-    if command.reference:
-        chosen = select.seq_inter(pairs, nbest, similarity)
-    elif command.mbr:
-        chosen = select.mbr(pairs, nbest, similarity)
-    else:
-        chosen = select.seq_kd(pairs, nbest)
+    best = chosen = select.seq_kd(pairs, nbest)
+    if compares:
+        references = [target for _, target in pairs] if command.reference else _said(nbest)
+        name, similarity = choose(*named, texts=references)
+        way = select.mbr if command.mbr else select.seq_inter
+        chosen = way(pairs, nbest, similarity, lower=teacher.tgt_vocab.lower)
+        share = 100 * select.share_differing(chosen, best)
+        print(f"By {name}, {share:.1f} % of the targets are others than Seq-KD's.")
     write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
     write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
 
 
+def _said(nbest: Sequence[NBest]) -> list[str]:
+    return [text for n in nbest for text in n.texts]
+
+
 def cache(command: arguments.Cache) -> None:
     """Writes the distributions of a teacher over given pairs."""
     prepare()
+    make_folder(command.out)
     teacher = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
     encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)

@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from ..distill.translate import translate_texts
 from ..distill.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
 from ..evaluate import log_probs
-from ..files import atomic_write
+from ..files import atomic_write, check_writable
 from ..models.attention_lstm import states
 from ..models.ensemble import ensemble
 from ..train.model_folder import Trained, load_model
@@ -30,7 +31,7 @@ from .process import prepare
 def translate(command: arguments.Translate) -> None:
     """Translates lines of text."""
     prepare()
-    trained = _ensemble([load_model(folder) for folder in command.models])
+    trained = _ensemble(command.models, [load_model(folder) for folder in command.models])
     if command.dictionary and not command.replace_unk:
         raise UsageError("--dictionary is for unknown words: give --replace-unk as well.")
     dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
@@ -91,6 +92,7 @@ def score(command: arguments.Score) -> None:
 def extract(command: arguments.Extract) -> None:
     """Writes what a model holds while it reads and predicts pairs of sentences."""
     prepare()
+    check_writable(command.out)
     trained = load_model(command.model)
     config, spelling = trained.config, spelling_of(trained.config.inputs, trained.tgt_vocab)
     pairs = read_pairs(command.source, command.target)
@@ -128,13 +130,15 @@ def fitted_shortlist(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Shor
     return fit_shortlist(encode_pairs(pairs, *vocabularies), *sizes)
 
 
-def _ensemble(members: Sequence[Trained]) -> Trained:
+def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
     if not members:
         raise UsageError("Name at least one folder of a trained model.")
     first = members[0]
-    for other in members[1:]:
-        check_same(first.src_vocab, other.src_vocab)
-        check_same(first.tgt_vocab, other.tgt_vocab)
+    why = "The members of an ensemble read and predict the same ids: leave one of them out."
+    for folder, other in zip(folders[1:], members[1:], strict=True):
+        names = str(folders[0]), str(folder)
+        check_same(first.src_vocab, other.src_vocab, names, why)
+        check_same(first.tgt_vocab, other.tgt_vocab, names, why)
     if len(members) == 1:
         return first
     return Trained(

@@ -41,6 +41,7 @@ class Corpus:
     train: Pairs = field(repr=False)
     valid: Pairs = field(repr=False)
     test: Pairs = field(repr=False)
+    tokenised: bool = False  # words and punctuation marks already stand between spaces
 
     @functools.cached_property
     def digest(self) -> str:
@@ -103,13 +104,13 @@ def corpus_from_files(
       valid: the same.
       test: the same; None leaves ``Corpus.test`` empty.
       name: for reports.
-      pair: languages, source first, for reports.
+      pair: languages, source first; that of the target decides how BLEU cuts text into tokens.
 
     Raises:
       FileNotFoundError: a file is missing.
       UsageError: ``read_pairs`` refuses a file, or ``pair`` is not two names.
     """
-    src, tgt = _languages(pair)
+    src, tgt = languages(pair)
 
     def read(files: Files | None) -> Pairs:
         if files is None:
@@ -119,7 +120,8 @@ def corpus_from_files(
     return Corpus(name, src, tgt, read(train), read(valid), read(test))
 
 
-def _languages(pair: str) -> tuple[str, str]:
+def languages(pair: str) -> tuple[str, str]:
+    """The two languages of a pair such as ``en-de``, source first; raises UsageError for others."""
     sides = pair.split("-")
     if len(sides) != 2 or not all(sides):
         raise UsageError(f'pair={pair!r}: give two languages, source first, as in "en-de".')
@@ -127,7 +129,7 @@ def _languages(pair: str) -> tuple[str, str]:
 
 
 def _multi30k(pair: str, form: Form) -> Corpus:
-    src, tgt = _languages(pair)
+    src, tgt = languages(pair)
     if src == tgt or not {src, tgt} <= set(MULTI30K_LANGUAGES):
         known = ", ".join(MULTI30K_LANGUAGES)
         raise UsageError(f"pair={pair!r}: multi30k has {known}; give two different ones.")
@@ -138,7 +140,8 @@ def _multi30k(pair: str, form: Form) -> Corpus:
         sides = [_multi30k_lines(f"{form}/{split}{MULTI30K_SUFFIX[form]}.{s}") for s in (src, tgt)]
         return list(zip(*sides, strict=True))
 
-    return Corpus("multi30k", src, tgt, *(read(split) for split in MULTI30K_SPLITS))
+    parts = (read(split) for split in MULTI30K_SPLITS)
+    return Corpus("multi30k", src, tgt, *parts, tokenised=form == "tok")
 
 
 def _multi30k_lines(name: str) -> list[str]:
@@ -194,4 +197,5 @@ def _grammar() -> Corpus:
     from .grammar import splits
 
     parts = splits(GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST)
-    return Corpus("grammar", "source", "target", parts["train"], parts["valid"], parts["test"])
+    train, valid, test = (parts[name] for name in ("train", "valid", "test"))
+    return Corpus("grammar", "source", "target", train, valid, test, tokenised=True)

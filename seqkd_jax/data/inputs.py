@@ -47,6 +47,11 @@ class InputVocabulary:
         return self.words.size
 
     @property
+    def lower(self) -> bool:
+        """Whether words are put in lower case."""
+        return self.words.lower
+
+    @property
     def columns(self) -> int:
         """Ids of a token."""
         return 1 + len(self.features) + (self.max_word if self.characters else 0)

@@ -27,6 +27,12 @@ from ..files import PathLike, atomic_write
 FORMAT = "seqkd-vocabulary-1"
 SPECIAL = ("<blank>", "<unk>", "<s>", "</s>")  # by id
 LEFT_OUT = {SPECIAL[PAD], SPECIAL[BOS], SPECIAL[EOS]}
+DISTILLING = (
+    "Word-level distillation compares distributions over the same ids: train the student with the "
+    "teacher's vocabulary, or number it anew if only the order differs (data.renumbering). "
+    "Sequence-level distillation from the teacher's text files (Seq-KD, Seq-Inter) is still "
+    "possible."
+)
 RESERVED = "\u2585"  # SentencePiece skips lines with this character when it trains
 
 
@@ -36,6 +42,11 @@ class Vocabulary(Protocol):
     @property
     def size(self) -> int:
         """How many ids there are, special ones included; V for the target side."""
+        ...
+
+    @property
+    def lower(self) -> bool:
+        """Whether text is put in lower case, so that a model of it writes nothing else."""
         ...
 
     @property
@@ -260,33 +271,39 @@ def load_vocabulary(path: PathLike) -> Vocabulary:
         ) from None
 
 
-def check_same(student: Vocabulary, teacher: Vocabulary) -> None:
-    """Refuses a student and a teacher whose target vocabularies are not the same one.
+def check_same(
+    one: Vocabulary,
+    other: Vocabulary,
+    names: tuple[str, str] = ("the student", "the teacher"),
+    remedy: str = DISTILLING,
+) -> None:
+    """Refuses two models whose vocabularies are not the same one.
+
+    Args:
+      one: a model's vocabulary.
+      other: another's, of the same side.
+      names: of the two models.
+      remedy: why they must be the same, and what to do.
 
     Raises:
       UsageError: the vocabularies differ; the message says where.
     """
-    if student.digest == teacher.digest:
+    if one.digest == other.digest:
         return
-    if student.size != teacher.size:
-        where = f"the student's has {student.size} entries, the teacher's {teacher.size}"
+    first, second = names
+    if one.size != other.size:
+        where = f"that of {first} has {one.size} entries, that of {second} {other.size}"
     else:
-        sides = [vocab.tokens(range(vocab.size)) for vocab in (student, teacher)]
-        differing = [n for n, (a, b) in enumerate(zip(*sides, strict=True)) if a != b]
-        where = f"both have {student.size} entries, but they split or case text differently"
-        if differing:
-            first, (mine, yours) = differing[0], (side[differing[0]] for side in sides)
-            where = (
-                f"both have {student.size} entries, but id {first} is {mine!r} for the student "
-                f"and {yours!r} for the teacher"
-            )
-    raise UsageError(
-        f"student and teacher have different vocabularies: {where}. Word-level distillation "
-        "compares distributions over the same ids: train the student with the teacher's "
-        "vocabulary, or number it anew if only the order differs (data.renumbering). "
-        "Sequence-level distillation from the teacher's text files (Seq-KD, Seq-Inter) is still "
-        "possible."
-    )
+        where = f"both have {one.size} entries, but they split or case text differently"
+        sides = [vocab.tokens(range(vocab.size)) for vocab in (one, other)]
+        for n, (mine, yours) in enumerate(zip(*sides, strict=True)):
+            if mine != yours:
+                where = (
+                    f"both have {one.size} entries, but id {n} is {mine!r} for {first} and "
+                    f"{yours!r} for {second}"
+                )
+                break
+    raise UsageError(f"{first} and {second} have different vocabularies: {where}. {remedy}")
 
 
 def renumbering(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:

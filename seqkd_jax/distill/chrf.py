@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .select import OfTexts
-
 ORDER = 6  # longest character n-grams
 BETA = 2.0  # how much more recall counts than precision
 
@@ -42,9 +40,6 @@ def chrf_table(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarr
     weighted = BETA**2 * precision + recall
     f = (1 + BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1)
     return f / np.maximum(orders, 1)
-
-
-chrf = OfTexts(chrf_table)
 
 
 def _counts(owner: np.ndarray, ids: np.ndarray, texts: int, types: int) -> np.ndarray:

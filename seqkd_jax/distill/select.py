@@ -3,33 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from ..base import EOS, PAD, Array
-from ..bleu import geometric, sentence_bleu
 from ..errors import UsageError
 from .nbest import NBest
+from .similarity import OfTexts, OfWords, Similarity, choose
 
 Pairs = Sequence[tuple[str, str]]
 LENGTHS = (16, 32, 64, 128, 256, 512)  # T and R, so that few programs are compiled
 SENTENCES = 64  # compared in one call, at most
 COMPARISONS = SENTENCES * LENGTHS[2] ** 2  # of words in one call, for each place in the lists
-
-
-class OfTexts(NamedTuple):
-    """A similarity that is computed from texts on the host, such as ``chrf``."""
-
-    table: Callable[[Sequence[str], Sequence[str]], np.ndarray]  # hypotheses, references -> [K, R]
-
-
-OfWords = Callable[
-    [Array, Array], Array
-]  # (hypothesis ids [T], reference ids [R]) -> [], on device
-Similarity = OfWords | OfTexts
 
 
 @dataclass(frozen=True)
@@ -109,37 +96,40 @@ def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
     return shares / shares.sum()
 
 
-def bleu_of_kim_and_rush(hypothesis: Array, reference: Array) -> Array:
-    """Sentence BLEU with the smoothing of the original code."""
-    return sentence_bleu(hypothesis, reference, geometric)
-
-
 def seq_inter(
     pairs: Pairs,
     nbest: Sequence[NBest],
-    similarity: Similarity = bleu_of_kim_and_rush,
+    similarity: Similarity | None = None,
+    *,
+    lower: bool = False,
 ) -> Selected:
     """Replaces each target by the hypothesis most like it (Kim & Rush 2016, section 3.3).
 
-    Sentences are compared as words between spaces, so lists of any teacher will do. Of equally
-    similar hypotheses the one the teacher ranks higher is taken; empty ones never are.
+    Sentences are compared as text, so lists of any teacher will do. Of equally similar
+    hypotheses, those without a word in common with the reference among them, the one that
+    the teacher ranks higher is taken; empty ones never are.
 
     Args:
       pairs: (source, reference) lines.
       nbest: of the sources, in their order.
-      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device; or ``OfTexts``.
+      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device, of the words
+        between spaces; or ``OfTexts``. Left out, the BLEU of Kim & Rush's code, with 0 where no
+        word is in common, or chrF where the text has no spaces between words.
+      lower: compare in lower case, as a teacher must be that writes nothing else.
 
     Raises:
       UsageError: the lists do not belong to these pairs.
     """
     _check(pairs, nbest)
-    return _highest(pairs, nbest, similarities(pairs, nbest, similarity))
+    return _highest(pairs, nbest, similarities(pairs, nbest, similarity, lower=lower))
 
 
 def mbr(
     pairs: Pairs,
     nbest: Sequence[NBest],
-    similarity: Similarity = bleu_of_kim_and_rush,
+    similarity: Similarity | None = None,
+    *,
+    lower: bool = False,
 ) -> Selected:
     """Replaces each target by the hypothesis with the least Bayes risk within its list.
 
@@ -152,6 +142,7 @@ def mbr(
       pairs: (source, anything) lines.
       nbest: of the sources, in their order, with log-probabilities.
       similarity: as in ``seq_inter``.
+      lower: compare in lower case.
 
     Raises:
       UsageError: the lists do not belong to these pairs, or have no log-probabilities.
@@ -161,7 +152,7 @@ def mbr(
     _check(pairs, nbest)
     shares = [probabilities(n) for n in nbest]
     lists = [n.texts for n in nbest]
-    tables = _compare(lists, lists, similarity)
+    tables = _compare(lists, lists, similarity, lower)
     expected = [
         np.where(_said(n), table @ share, -np.inf).astype(np.float32)
         for n, table, share in zip(nbest, tables, shares, strict=True)
@@ -172,10 +163,13 @@ def mbr(
 def similarities(
     pairs: Pairs,
     nbest: Sequence[NBest],
-    similarity: Similarity = bleu_of_kim_and_rush,
+    similarity: Similarity | None = None,
+    *,
+    lower: bool = False,
 ) -> list[np.ndarray]:
     """The similarity [K] of each hypothesis to its reference; -inf for an empty hypothesis."""
-    tables = _compare([n.texts for n in nbest], [(target,) for _, target in pairs], similarity)
+    references = [(target,) for _, target in pairs]
+    tables = _compare([n.texts for n in nbest], references, similarity, lower)
     return [
         np.where(_said(n), table[:, 0], -np.inf).astype(np.float32)
         for n, table in zip(nbest, tables, strict=True)
@@ -185,9 +179,17 @@ def similarities(
 def _compare(
     hypotheses: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
-    similarity: Similarity,
+    similarity: Similarity | None,
+    lower: bool,
 ) -> list[np.ndarray]:
     """The similarity [K, R] of each hypothesis of a list to each reference of its list."""
+    if lower:
+        hypotheses, references = (
+            [[text.lower() for text in texts] for texts in side]
+            for side in (hypotheses, references)
+        )
+    if similarity is None:
+        similarity = choose(texts=[text for texts in references for text in texts])[1]
     # A bar only where it takes long enough to wonder.
     with tqdm(total=len(hypotheses), desc="comparing", unit="sent", delay=5, disable=None) as bar:
         if not isinstance(similarity, OfTexts):
@@ -278,6 +280,12 @@ def _selected(
 def _tokens(nbest: NBest, rank: int) -> int:
     """Tokens of a hypothesis, EOS counted; words where the list has no tokens."""
     return len(nbest.tokens[rank] if nbest.tokens else nbest.texts[rank].split()) + 1
+
+
+def share_differing(one: Selected, other: Selected) -> float:
+    """The share of pairs whose targets differ between two selections from the same lists."""
+    different = sum(a != b for a, b in zip(one.pairs, other.pairs, strict=True))
+    return different / max(1, len(one.pairs))
 
 
 def _check(pairs: Pairs, nbest: Sequence[NBest]) -> None:

@@ -59,9 +59,19 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
         are nan, so that a search drops hypotheses that are longer.
 
     Raises:
-      UsageError: the module lacks a method or has collections other than "params" and "cache", or
-        its results do not fit together.
+      UsageError: it is no linen module, lacks a method, or has collections other than "params"
+        and "cache"; or its results do not fit together.
     """
+    if not isinstance(module, nn.Module):
+        given = (
+            module.__name__
+            if isinstance(module, type)
+            else f"an object of type {type(module).__name__}"
+        )
+        raise UsageError(
+            f"from_linen was given {given}, and expects a module of flax.linen that has been made, "
+            "as in from_linen(Translator(vocab=20))."
+        )
     fields = {"deterministic", "cached"} & set(module.__dataclass_fields__)
     name = type(module).__name__
     state = carries_state(module, "cached" in fields, 'a field "cached: bool = False"')

@@ -1,5 +1,6 @@
 """Encoder-decoders of flax.nnx as a ``Seq2Seq``; the contract is in ``from_flax``."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -59,10 +60,10 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
         are nan, so that a search drops hypotheses that are longer.
 
     Raises:
-      UsageError: the module lacks a method or holds variables other than ``nnx.Param`` and random
-        streams, or its results do not fit together.
+      UsageError: ``make`` does not build a module; it lacks a method or holds variables other than
+        ``nnx.Param`` and random streams, or its results do not fit together.
     """
-    shapes = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    shapes = nnx.eval_shape(lambda: _made(make, nnx.Rngs(0)))
     name = type(shapes).__name__
     has_cache = callable(getattr(shapes, "init_cache", None))
     state = carries_state(shapes, has_cache, "a method init_cache(batch, max_len)")
@@ -76,7 +77,7 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
     streams = nnx.to_pure_dict(streams)
 
     def init(key: Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(key)), nnx.Param))
+        return nnx.to_pure_dict(nnx.state(_made(make, nnx.Rngs(key)), nnx.Param))
 
     def built(params: Params, key: Array | None) -> Any:
         module = nnx.merge(graph, params, _begun(streams, key))
@@ -102,6 +103,26 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
         return out, nnx.to_pure_dict(nnx.state(module, nnx.Cache))
 
     return adapt(Runs(init, plain, new_cache, cached), state, max_len, name)
+
+
+def _made(make: Callable[..., nnx.Module], rngs: nnx.Rngs) -> nnx.Module:
+    given = f"an object of type {type(make).__name__}"
+    if isinstance(make, nnx.Module):
+        given = f"a {type(make).__name__} that has been built"
+    elif callable(make):
+        try:
+            inspect.signature(make).bind(rngs=rngs)
+        except TypeError as error:
+            given = f"what cannot be called with rngs= alone ({error})"
+        else:
+            if isinstance(made := make(rngs=rngs), nnx.Module):
+                return made
+            given = f"what builds an object of type {type(made).__name__}"
+    raise UsageError(
+        f"from_nnx was given {given}, and expects what builds an nnx.Module anew from each key: "
+        "from_nnx(lambda rngs: Translator(20, rngs=rngs)). The parameters of a module that is "
+        "there already are nnx.to_pure_dict(nnx.state(module, nnx.Param))."
+    )
 
 
 def _begun(streams: Any, key: Array | None) -> Any:

@@ -14,7 +14,9 @@ from .on_policy import on_policy as on_policy
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth
+from .rows import ready as ready
 from .rows import run as run
+from .rows import with_baselines as with_baselines
 from .stages import Lab as Lab
 from .stages import lab as lab
 from .stages import nbest as nbest

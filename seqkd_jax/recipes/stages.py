@@ -42,6 +42,7 @@ from ..evaluate import validation
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
+from ..scoring import scorer_of
 from ..train.checkpoint import params_digest
 from ..train.fit import fit
 from ..train.model_folder import Trained, describe_model, require_settings
@@ -210,6 +211,8 @@ def train(
         raise UsageError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
+    scorer = scorer_of(lab.corpus, plan.tokenize, tgt_vocab.lower)
+    validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, scorer)
     describe_model(
         folder,
         config,
@@ -219,7 +222,7 @@ def train(
             "training": asdict(training),
             "pairs": _digest(pairs),
             "max_len": plan.max_len,
-            "validation": {"pairs": _digest(lab.corpus.valid), "tokenize": plan.tokenize},
+            "validation": {"pairs": _digest(lab.corpus.valid), "tokenize": scorer.tokenize},
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
             "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
@@ -232,7 +235,6 @@ def train(
             **(made_of or {}),
         },
     )
-    validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, tokenize=plan.tokenize)
     first, learner, whole = start and start.params, model, lambda params: params
     if mask is not None:
         first = apply_mask(first, mask)

@@ -1,17 +1,27 @@
 """The rows of Table 1 of Kim & Rush (2016), each a function of a ``Lab``."""
 
+import sys
 from collections.abc import Callable
+from typing import Any
+
+import jax
 
 from ..distill import select
+from ..distill.similarity import choose
+from ..files import read_record, write_record
 from ..train.model_folder import Trained, require_made_by
 from .stages import Lab, Pairs, nbest, train
+
+FORMAT = "seqkd-seq-inter-1"
+CHOSEN = "seq-inter.json"
 
 
 def fine_tune(lab: Lab, name: str, start: Trained, *, alpha: float = 0.0) -> Trained:
     """Seq-Inter: goes on from a trained model at a lower rate, on the hypotheses closest to the
     references (Kim & Rush 2016, section 3.3).
     """
-    made_of = _decoded(lab, name, inter_beam=lab.plan.inter_beam)
+    plan = lab.plan
+    made_of = _decoded(lab, name, inter_beam=plan.inter_beam, similarity=plan.similarity)
     return train(
         lab,
         name,
@@ -24,8 +34,8 @@ def fine_tune(lab: Lab, name: str, start: Trained, *, alpha: float = 0.0) -> Tra
     )
 
 
-def _decoded(lab: Lab, name: str, **made_of: int) -> dict[str, int]:
-    """How a row's pairs are decoded; a row that was made otherwise is refused before they are."""
+def _decoded(lab: Lab, name: str, **made_of: int | str) -> dict[str, int | str]:
+    """How a row's pairs are made; a row that was made otherwise is refused before they are."""
     require_made_by(lab.folder / name, **made_of)
     return made_of
 
@@ -37,9 +47,30 @@ def seq_kd_pairs(lab: Lab) -> Pairs:
 
 
 def seq_inter_pairs(lab: Lab) -> Pairs:
-    """The training sources with the teacher's hypothesis that is closest to each reference."""
-    lists = nbest(lab, f"nbest-{lab.plan.inter_beam}", teacher(lab), lab.plan.inter_beam)
-    return select.seq_inter(lab.corpus.train, lists).pairs
+    """The training sources with the teacher's hypothesis that is closest to each reference.
+
+    How many of them are not the teacher's best is printed, and kept in ``seq-inter.json``.
+    """
+    trained, pairs = teacher(lab), lab.corpus.train
+    name, similarity = choose(lab.plan.similarity, texts=[target for _, target in pairs])
+    lists = nbest(lab, f"nbest-{lab.plan.inter_beam}", trained, lab.plan.inter_beam)
+    chosen = select.seq_inter(pairs, lists, similarity, lower=trained.tgt_vocab.lower)
+    differs = select.share_differing(chosen, select.seq_kd(pairs, lists))
+    record = {"similarity": name, "differs": differs, "sentences": len(pairs)}
+    path = lab.folder / CHOSEN
+    if jax.process_index() == 0 and not (path.exists() and read_record(path, FORMAT) == record):
+        print(
+            f"{lab.folder}: Seq-Inter, by {name}, chose otherwise than Seq-KD for "
+            f"{100 * differs:.1f} % of {len(pairs):,} sentences",
+            file=sys.stderr,
+        )
+        write_record(path, FORMAT, record)
+    return chosen.pairs
+
+
+def chosen_otherwise(lab: Lab) -> dict[str, Any]:
+    """By which similarity Seq-Inter chose, and for which share otherwise than Seq-KD."""
+    return read_record(lab.folder / CHOSEN, FORMAT)
 
 
 def teacher(lab: Lab) -> Trained:

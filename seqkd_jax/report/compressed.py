@@ -1,16 +1,17 @@
 """The table of pruned and compressed models, Table 3 of Kim & Rush (2016)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from ..errors import UsageError
-from ..evaluate import Decoding, Evaluation
-from ..files import PathLike, atomic_write
+from ..evaluate import Evaluation
+from ..files import PathLike, read_record, write_record
+from .records import evaluation_record, read_evaluation, unreadable
+from .table import left_out
+
+FORMAT = "seqkd-table3-1"
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,19 @@ def compressed_table(rows: Sequence[CompressedRow]) -> str:
         lines.append(line + [""] * (len(head) - len(line)))
     align = ("left", *["right"] * (len(head) - 1))
     text = tabulate(lines, head, disable_numparse=True, colalign=align)
-    return (
-        f"{text}\nBLEU {first.evaluation.bleu_signature}\n"
+    notes = [
+        f"BLEU {first.evaluation.bleu_signature}",
         "ratio: of the teacher's parameters to those left; smaller: of the teacher in float32 to "
-        "the file"
-    )
+        "the file",
+    ]
+    return "\n".join([text, *notes, *left_out([row.evaluation for row in rows])])
 
 
 def write_compressed_rows(
     path: PathLike, about: dict[str, Any], rows: Sequence[CompressedRow]
 ) -> None:
-    """Writes rows as JSON, without the outputs of the systems."""
-    record = {"about": about, "rows": [asdict(row) for row in rows]}
-    for row in record["rows"]:
-        for evaluation in filter(None, (row["evaluation"], row["compressed"])):
-            for decoding in evaluation["decodings"].values():
-                decoding["outputs"] = []
-    atomic_write(path, (json.dumps(record, indent=1) + "\n").encode())
+    """Writes rows as a record, without the outputs of the systems."""
+    write_record(path, FORMAT, {"about": about, "rows": list(map(_record, rows))})
 
 
 def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
@@ -66,22 +63,23 @@ def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is damaged.
+      UsageError: it is damaged, was edited, or is another file.
     """
+    rows = read_record(path, FORMAT)["rows"]
     try:
-        rows = json.loads(Path(path).read_bytes())["rows"]
         for row in rows:
             row["evaluation"] = read_evaluation(row["evaluation"])
             row["compressed"] = row["compressed"] and read_evaluation(row["compressed"])
         return [CompressedRow(**row) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not a file of table 3, or damaged ({error!r}).") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise unreadable(path, error) from None
 
 
-def read_evaluation(record: dict[str, Any]) -> Evaluation:
-    """An evaluation from its JSON."""
-    decodings = {int(beam): Decoding(**d) for beam, d in record["decodings"].items()}
-    return Evaluation(**{**record, "decodings": decodings})
+def _record(row: CompressedRow) -> dict[str, Any]:
+    return asdict(row) | {
+        "evaluation": evaluation_record(row.evaluation),
+        "compressed": row.compressed and evaluation_record(row.compressed),
+    }
 
 
 def _bleu(evaluation: Evaluation) -> list[str]:

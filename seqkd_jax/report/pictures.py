@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..errors import UsageError
 from ..models.attention_lstm import alignments
 from ..train.model_folder import Trained
 
@@ -101,6 +102,10 @@ def mode_mass(log_probs: Mapping[str, Sequence[float]], axes: "Axes | None" = No
 def _axes(axes: "Axes | None") -> Any:
     if axes is not None:
         return axes
-    from matplotlib import pyplot
-
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise UsageError(
+            f'Pictures are drawn by matplotlib ({error}): install "seqkd-jax[notebooks]".'
+        ) from None
     return pyplot.subplots(figsize=(7, 4), layout="constrained")[1]

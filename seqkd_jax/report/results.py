@@ -7,20 +7,20 @@ that results file, or ``<!-- speed: PATH -->`` with those of a file of measureme
 relative to the text's folder. ``<!-- table3: PATH -->`` stands for a table of pruned models.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from ..evaluate import Difference
-from ..files import PathLike, atomic_write
-from .compressed import compressed_table, read_compressed_rows, read_evaluation
+from ..files import PathLike, read_record, write_record
+from ..scoring import Difference
+from .compressed import compressed_table, read_compressed_rows
+from .records import evaluation_record, read_evaluation, unreadable
 from .speed import speed_tables
 from .table import Row, Truth, table
 
+FORMAT = "seqkd-results-1"
 PLACE = re.compile(r"(<!-- (table|table3|speed): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -36,12 +36,9 @@ class Results:
 def write_results(
     path: PathLike, about: dict[str, Any], rows: Sequence[Row], truth: Truth | None = None
 ) -> None:
-    """Writes rows as JSON, without the outputs of the systems."""
-    record = {"about": about, "truth": truth and asdict(truth), "rows": [asdict(r) for r in rows]}
-    for row in record["rows"]:
-        for decoding in row["evaluation"]["decodings"].values():
-            decoding["outputs"] = []
-    atomic_write(path, (json.dumps(record, indent=1) + "\n").encode())
+    """Writes rows as a record, without the outputs of the systems."""
+    record = {"about": about, "truth": truth and asdict(truth), "rows": list(map(_record, rows))}
+    write_record(path, FORMAT, record)
 
 
 def read_results(path: PathLike) -> Results:
@@ -49,15 +46,14 @@ def read_results(path: PathLike) -> Results:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is damaged.
+      UsageError: it is damaged, was edited, or is another file.
     """
+    record = read_record(path, FORMAT)
     try:
-        record = json.loads(Path(path).read_bytes())
-        rows = [_row(row) for row in record["rows"]]
         truth = record["truth"] and Truth(**record["truth"])
-        return Results(record["about"], rows, truth)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not a results file, or damaged ({error!r}).") from None
+        return Results(record["about"], list(map(_row, record["rows"])), truth)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise unreadable(path, error) from None
 
 
 def fill_tables(text: str, folder: PathLike) -> str:
@@ -78,7 +74,11 @@ def fill_tables(text: str, folder: PathLike) -> str:
     return PLACE.sub(fill, text)
 
 
+def _record(row: Row) -> dict[str, Any]:
+    return asdict(row) | {"evaluation": evaluation_record(row.evaluation)}
+
+
 def _row(record: dict[str, Any]) -> Row:
     differences = {int(beam): Difference(**d) for beam, d in record["differences"].items()}
     evaluation = read_evaluation(record["evaluation"])
-    return Row(record["name"], evaluation, differences, record["seconds"])
+    return Row(**{**record, "evaluation": evaluation, "differences": differences})

@@ -1,6 +1,5 @@
 """Measured speed: its file, its tables, and the machine that it was measured on."""
 
-import json
 import os
 import platform
 import re
@@ -13,8 +12,9 @@ import jax
 from tabulate import tabulate
 
 from ..errors import UsageError
-from ..files import PathLike, atomic_write
+from ..files import PathLike, read_record, write_record
 
+FORMAT = "seqkd-speed-1"
 TEXT = ("row", "peer", "unit")  # columns of words
 RATIOS = ("ratio", "lower_quartile", "upper_quartile")
 COMPARED = {  # columns of a README, for each kind of measurement; all for others
@@ -42,15 +42,12 @@ def kept_speed(path: Path) -> dict[str, Any]:
     """Reads a file of measurements that more can be added to; there need not be one yet.
 
     Raises:
-      UsageError: it was measured on another machine, or is no such file.
+      UsageError: it was measured on another machine, is damaged, was edited, or is another file.
     """
     here: dict[str, Any] = {"machine": machine()}
     if path.exists():
-        try:
-            before = json.loads(path.read_bytes())
-            different = [k for k, v in before["machine"].items() if v != here["machine"][k]]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path}: not a file of measurements ({error!r}).") from None
+        before = read_record(path, FORMAT)
+        different = [k for k, v in before["machine"].items() if v != here["machine"].get(k)]
         if set(different) - {"date"}:
             raise UsageError(
                 f"{path}: measured with another {', '.join(different)}; only what was measured on "
@@ -69,12 +66,15 @@ def keep_speed(path: Path, kind: str, records: Records) -> None:
     rows = {(r["row"], r.get("peer")): r for r in [*here.get(kind, []), *records]}
     here[kind] = list(rows.values())
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, (json.dumps(here, indent=1) + "\n").encode())
+    write_record(path, FORMAT, here)
 
 
 def speed_tables(path: PathLike) -> str:
-    """Renders a file of measurements: what a reader compares, and what it was measured on."""
-    kept = json.loads(Path(path).read_bytes())
+    """Renders a file of measurements: what a reader compares, and what it was measured on.
+
+    Raises UsageError if it is damaged, was edited, or is another file.
+    """
+    kept = read_record(path, FORMAT)
     about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
     return "\n\n".join([*(speed_table(kept[kind], COMPARED.get(kind, ())) for kind in kept), about])
 
