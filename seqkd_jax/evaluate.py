@@ -119,18 +119,20 @@ def validation(
     pairs: Pairs,
     *,
     tokenize: str = "13a",
+    max_source: int | None = GREEDY.max_source,
 ) -> Callable[[Params], dict[str, float]]:
     """Builds what ``train.fit`` asks for after each epoch: params -> metrics.
 
     ``score``, by which the best parameters are chosen, is the BLEU of greedy decoding: after
     sequence-level distillation perplexity on real references rises while translations improve
-    (Kim & Rush 2016, Table 1), so it cannot choose.
+    (Kim & Rush 2016, Table 1), so it cannot choose. Sources are cut to ``max_source`` tokens.
     """
     measure = _perplexity(model, encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None))
     sources, references = zip(*pairs, strict=True)
+    search = replace(GREEDY, max_source=max_source)
 
     def validate(params: Params) -> dict[str, float]:
-        nbest = translate_texts(model, params, sources, src_vocab, tgt_vocab, GREEDY)
+        nbest = translate_texts(model, params, sources, src_vocab, tgt_vocab, search)
         bleu = corpus_bleu([n.texts[0] for n in nbest], references, tokenize)
         return {"perplexity": measure(params), "bleu": bleu, "score": bleu}
 

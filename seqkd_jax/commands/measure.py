@@ -1,5 +1,7 @@
 """Commands that measure: quality and speed."""
 
+from dataclasses import replace
+
 import jax
 
 from .. import __main__ as arguments
@@ -7,6 +9,7 @@ from .. import bench as benchmark
 from ..data.text import read_pairs
 from ..distill.shortlist import Shortlist
 from ..evaluate import evaluate as evaluate_model
+from ..plan import GREEDY
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
 from ..train.model_folder import load_model
@@ -34,6 +37,7 @@ def evaluate(command: arguments.Evaluate) -> None:
                 trained.tgt_vocab,
                 pairs,
                 beams=command.beams,
+                search=replace(GREEDY, max_source=command.max_source),
                 tokenize=command.tokenize,
                 shortlist=shortlist,
             )

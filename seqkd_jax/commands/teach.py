@@ -1,14 +1,19 @@
 """Commands that turn a teacher into data."""
 
+import sys
+from collections.abc import Sequence
+
 from .. import __main__ as arguments
 from ..bleu import gleu
 from ..data import encode_pairs
 from ..data.text import read_lines, read_pairs, write_lines
 from ..distill import select
 from ..distill.chrf import chrf
+from ..distill.nbest import NBest, read_nbest
 from ..distill.teacher_cache import cache_teacher
-from ..distill.translate import translate_corpus
+from ..distill.translate import lines_digest, translate_corpus
 from ..errors import UsageError
+from ..files import check_writable, make_folder
 from ..train.model_folder import load_model
 from .process import prepare
 
@@ -24,22 +29,14 @@ def distill(command: arguments.Distill) -> None:
     prepare()
     if command.mbr and command.reference:
         raise UsageError("Give --reference or --mbr: a hypothesis is close to one of them.")
+    for side in "src", "tgt":
+        check_writable(make_folder(command.out) / f"train.{side}")
     sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
     else:
         pairs = [(source, "") for source in sources]
-    teacher = load_model(command.model)
-    nbest = translate_corpus(
-        command.out / "nbest",
-        teacher.model,
-        teacher.params,
-        sources,
-        teacher.src_vocab,
-        teacher.tgt_vocab,
-        command.search,
-        teacher=teacher.digest,
-    )
+    nbest = _given_lists(command, sources) if command.nbest else _decoded(command, sources)
     similarity = SIMILARITIES[command.similarity]
     if command.reference:
         chosen = select.seq_inter(pairs, nbest, similarity)
@@ -52,9 +49,45 @@ def distill(command: arguments.Distill) -> None:
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
 
 
+def _decoded(command: arguments.Distill, sources: Sequence[str]) -> list[NBest]:
+    if command.model is None:
+        raise UsageError("Name the folder of the teacher, or give its lists with --nbest.")
+    if command.first_index:
+        raise UsageError("--first-index says how the lists of --nbest count; give these.")
+    teacher = load_model(command.model)
+    return translate_corpus(
+        command.out / "nbest",
+        teacher.model,
+        teacher.params,
+        sources,
+        teacher.src_vocab,
+        teacher.tgt_vocab,
+        command.search,
+        teacher=teacher.digest,
+    )
+
+
+def _given_lists(command: arguments.Distill, sources: Sequence[str]) -> list[NBest]:
+    assert command.nbest is not None
+    if command.model is not None or command.search != arguments.Distill.search:
+        raise UsageError(
+            "--nbest has the lists of a teacher: leave out its folder and the settings of a search."
+        )
+    header, nbest = read_nbest(command.nbest, command.first_index)
+    if len(nbest) != len(sources):
+        raise UsageError(
+            f"{command.nbest} has lists of {len(nbest):,} sentences and {command.source} has "
+            f"{len(sources):,} lines: each line needs a list."
+        )
+    if header.get("source", lines_digest(sources)) != lines_digest(sources):
+        raise UsageError(f"{command.nbest}: the lists are of other text than {command.source}.")
+    return nbest
+
+
 def cache(command: arguments.Cache) -> None:
     """Writes the distributions of a teacher over given pairs."""
     prepare()
+    make_folder(command.out)
     teacher = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
     encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
@@ -67,4 +100,5 @@ def cache(command: arguments.Cache) -> None:
         k=command.k,
         temperature=command.temperature,
     )
+    print(encoded.report, file=sys.stderr)
     print(f"{command.out}: {made}.")

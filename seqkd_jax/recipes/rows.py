@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import jax
 
@@ -13,6 +13,7 @@ from ..distill.translate import lines_digest
 from ..errors import UsageError
 from ..evaluate import Evaluation, corpus_bleu, evaluate
 from ..files import atomic_write
+from ..plan import GREEDY
 from ..report.compressed import read_evaluation
 from ..report.results import write_results
 from ..report.table import Row, Truth, compared, table
@@ -69,6 +70,7 @@ def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         "test": lines_digest([side for pair in lab.corpus.test for side in pair]),
         "beams": list(plan.beams),
         "tokenize": plan.tokenize,
+        "max_source": plan.max_source,
     }
     if path.exists():
         kept = json.loads(path.read_bytes())
@@ -81,6 +83,7 @@ def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         trained.tgt_vocab,
         lab.corpus.test,
         beams=plan.beams,
+        search=replace(GREEDY, max_source=plan.max_source),
         tokenize=plan.tokenize,
     )
     for beam, decoding in evaluation.decodings.items():
