@@ -5,7 +5,10 @@ Nothing heavy is imported before a command is known, so ``seqkd --help`` answers
 
 import functools
 import importlib
+import io
 import operator
+import os
+import select
 import sys
 import warnings
 from dataclasses import dataclass, field, fields, replace
@@ -121,6 +124,8 @@ class Train(Learning):
     """Lower-case all text."""
     tokenize: Tokenizer = "auto"
     """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    max_source: Count | None = 250
+    """Longer sources are cut to so many tokens in validation; None for any length."""
     seed: Seed = 1
     """Of parameters, dropout and data order."""
 
@@ -139,7 +144,7 @@ class Translate(Checked):
     shortlist: tuple[Path, Path] | None = None
     """Source and target text, best that of the training: compute only words a sentence can need."""
     scores: bool = False
-    """Put the log-probability in front of each line."""
+    """Put the log-probability in front of each line; with --n-best above 1 it is there."""
     replace_unk: bool = False
     """Replace each <unk> by the source word attended to most; for vocabularies of words."""
     dictionary: Path | None = None
@@ -150,12 +155,16 @@ class Translate(Checked):
 class Distill(Checked):
     """Let a teacher translate a corpus, and write the text that a student trains on."""
 
-    model: tyro.conf.Positional[Path]
-    """Folder of the teacher."""
     source: Path
     """Source sentences."""
     out: Path
     """Folder for n-best lists and train.src, train.tgt; start again to resume."""
+    model: tyro.conf.Positional[Path | None] = None
+    """Folder of the teacher; left out where --nbest has its lists."""
+    nbest: Path | None = None
+    """Lists there are: as distill writes them, JSON lines, or the form of translate --n-best."""
+    first_index: Literal[0, 1] = 0
+    """Number of the first sentence in --nbest."""
     reference: Path | None = None
     """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
     mbr: bool = False
@@ -232,6 +241,8 @@ class Evaluate(Checked):
     """Source and target language, as in en-ja: how BLEU must cut the target into tokens."""
     tokenize: Tokenizer = "auto"
     """sacreBLEU's tokeniser, by the target language; none for text that is tokenised."""
+    max_source: Count | None = 250
+    """Longer sources are cut to so many tokens; None for any length."""
     shortlist: tuple[Path, Path] | None = None
     """Source and target text to fit a shortlist on: decode with it, too; say what it changes."""
 
@@ -256,6 +267,8 @@ class Prune(Learning):
     training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
     tokenize: Tokenizer = "auto"
     """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    max_source: Count | None = 250
+    """Longer sources are cut to so many tokens in validation; None for any length."""
     seed: Seed = 1
     """Of dropout and data order."""
 
@@ -274,6 +287,8 @@ class Compress(Learning):
     training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
     tokenize: Tokenizer = "auto"
     """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    max_source: Count | None = 250
+    """Longer sources are cut to so many tokens in validation; None for any length."""
     seed: Seed = 1
     """Of dropout and data order, where there is text to train the values on."""
 
@@ -354,6 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
     It is 2 for what a user can put right, and 130 or 143 for what SIGINT or SIGTERM has ended.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _speak_utf8()
     with stopping.handlers(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"seqkd: {message}", file=sys.stderr)
         return _run(arguments)
@@ -365,11 +381,14 @@ def _run(arguments: list[str]) -> int:
         command = parse(arguments)
         commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
         on = "resumes" if isinstance(command, RESUMED) else "begins anew"
         print(f"seqkd: stopped; the same command {on}.", file=sys.stderr)
         return stop.status if isinstance(stop, stopping.Stopped) else 130
     except (UsageError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_listens():
+            return 141
         print(f"seqkd: {error}", file=sys.stderr)
         return 2
     except Exception as error:
@@ -402,6 +421,27 @@ def _options(arguments: list[str]) -> tuple[str, ...]:
     """The names of the options that were given, without dashes before them."""
     named = [a.partition("=")[0][2:].replace("_", "-") for a in arguments if a.startswith("--")]
     return tuple(dict.fromkeys(named))
+
+
+def _speak_utf8() -> None:
+    """Output is in UTF-8 whatever the locale, as input is; bytes of file names stay as they are."""
+    for stream, errors in (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace"):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+
+
+def _nobody_listens() -> bool:
+    """Whether the reader of standard output has gone; what is still to be written is dropped."""
+    try:
+        output = sys.stdout.fileno()
+        asked = select.poll()
+        asked.register(output, 0)
+        gone = bool(asked.poll(0))
+    except (AttributeError, ValueError, OSError):  # no such thing on this system, or no file of it
+        return False
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

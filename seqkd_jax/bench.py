@@ -364,7 +364,7 @@ def _real(name: str, lab: recipes.Lab, timing: Timing) -> Iterator[Record]:
     model = attention_lstm(Config(src_vocab.size, tgt_vocab.size, **vars(size)))
     loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     train = _Trainer(model, loss, training.rate)
-    encoded = encode_pairs(lab.corpus.train, src_vocab, tgt_vocab, max_len=plan.max_len)
+    encoded = encode_pairs(lab.corpus.train, src_vocab, tgt_vocab, max_len=training.max_tokens)
     lengths = ([len(ids) for ids in side] for side in (encoded.src, encoded.tgt))
     buckets = plan_buckets(
         *lengths, tokens_per_batch=training.tokens_per_batch, buckets=training.buckets

@@ -127,6 +127,8 @@ def validation(
     tgt_vocab: Vocabulary,
     pairs: Pairs,
     scorer: Scorer | None = None,
+    *,
+    max_source: int | None = GREEDY.max_source,
 ) -> Callable[[Params], dict[str, float]]:
     """Builds what ``train.fit`` asks for after each epoch: params -> metrics.
 
@@ -140,6 +142,7 @@ def validation(
       tgt_vocab: of the target side.
       pairs: (source, reference) lines.
       scorer: of the outputs; left out, 13a in the case that the vocabulary writes.
+      max_source: tokens that longer sources are cut to; None for any length.
 
     Raises:
       UsageError: not one pair has words on both sides.
@@ -155,9 +158,10 @@ def validation(
         )
     measure = _perplexity(model, encoded)
     sources, references = zip(*pairs, strict=True)
+    search = replace(GREEDY, max_source=max_source)
 
     def validate(params: Params) -> dict[str, float]:
-        nbest = translate_texts(model, params, sources, src_vocab, tgt_vocab, GREEDY)
+        nbest = translate_texts(model, params, sources, src_vocab, tgt_vocab, search)
         bleu = scorer.bleu([n.texts[0] for n in nbest], references)
         return {"perplexity": measure(params), "bleu": bleu, "score": bleu}
 

@@ -15,11 +15,12 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import filelock
 
@@ -31,6 +32,7 @@ RECORD_BYTES = 1 << 28  # of a file that is read as one JSON object, at most
 HEADER_BYTES = 1 << 20  # of the first line of a sealed file, at most
 UNPACKED_BYTES = 1 << 26  # a gzip file may unpack to this much whatever its size,
 UNPACKED_RATIO = 100  # and beyond that to this many times its size
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
 RESTORE = "Restore it, or delete it and run the command that wrote it again."
 
 
@@ -95,8 +97,14 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
 
 
 def pack_gzip(data: bytes) -> bytes:
-    """Packs bytes; equal bytes give equal bytes, because no time is noted."""
-    return gzip.compress(data, 6, mtime=0)
+    """Packs bytes so that ``unpack_gzip`` takes them; equal bytes give equal bytes.
+
+    No time is noted. What would pack so well that a reader must doubt it is not made smaller.
+    """
+    packed = gzip.compress(data, 6, mtime=0)
+    if len(data) > max(UNPACKED_BYTES, UNPACKED_RATIO * len(packed)):
+        packed = gzip.compress(data, 0, mtime=0)
+    return packed
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -226,6 +234,18 @@ def atomic_write(path: PathLike, data: bytes) -> None:
       FileNotFoundError: the folder does not exist.
       OSError: the disk is full or the folder cannot be written to; the old file is left whole.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: PathLike) -> Iterator[IO[bytes]]:
+    """Opens a file that takes the place of ``path`` once it is whole, and else is removed.
+
+    Raises:
+      FileNotFoundError: the folder does not exist.
+      OSError: the disk is full or the folder cannot be written to; the old file is left whole.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
@@ -233,12 +253,15 @@ def atomic_write(path: PathLike, data: bytes) -> None:
     try:
         with _temporary_file(path.parent) as file:
             temporary = Path(file.name)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
+        named = error.filename
+        if error.errno is None or not (named is None or _TEMPORARY.search(os.fspath(named))):
+            raise  # of another file, which was being read
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         if temporary is not None:
@@ -285,9 +308,9 @@ def make_folder(path: PathLike) -> Path:
 def clear_temporary(folder: PathLike) -> None:
     """Removes what killed processes left behind in a folder while they wrote files there.
 
-    A file that a living process is writing is locked by it, and stays.
+    A file that a living process is writing is locked by it, and stays, and so do files of others.
     """
-    for path in Path(folder).glob(".*.tmp"):
+    for path in filter(lambda path: _TEMPORARY.search(path.name), Path(folder).glob(".*.tmp")):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if _lock(file):
                 path.unlink(missing_ok=True)

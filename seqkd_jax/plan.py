@@ -61,6 +61,7 @@ class Search(Checked):
     max_extra: Natural = 10  # see max_ratio
     max_len: Count = 200  # and never more tokens than this, the end of the sentence counted
     stop_at_first: bool = False  # the first one to end while it is the best of its beam wins
+    max_source: Count | None = 250  # longer sources are cut to so many tokens; None for any length
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,6 +135,7 @@ class Training(Checked):
     microbatches: Count = 1  # a batch is worked off in so many parts: less memory, same result
     patience: Count | None = None  # validations without better BLEU before it stops
     label_smoothing: Fraction = 0.0  # of the part of the loss that sees the data
+    max_tokens: Count | None = 60  # pairs with a longer side are left out, and counted; None: none
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class Plan(Checked):
     features: bool = False  # source tokens are word-|-value-|-value; of words only
     characters: Literal["none", "source", "target", "both"] = "none"  # words are spelt; of words
     lower: bool = False  # put all text in lower case
-    max_len: Count = 60  # longer training pairs are left out, counted and reported
+    max_source: Count | None = 250  # sources are cut there when translated; None: nowhere
     alpha: Share = 0.5  # weight of Word-KD against the data
     kd_beam: Count = 5  # K of Seq-KD
     inter_beam: Count = 35  # K of Seq-Inter

@@ -114,7 +114,7 @@ def test_overlong_sources_are_cut_and_named(files, capsys):
     write_lines(files / "long", ["cat", " ".join(["dog"] * 300)])
     search = ["--max-len", "3"]
     assert main(["translate", f"{files}/big", "--source", f"{files}/long", *search]) == 0
-    assert "Sources longer than 250 tokens, cut there: 1 (line 2)." in capsys.readouterr().err
+    assert "Sources longer than 250 tokens, cut there: 1 (line 2);" in capsys.readouterr().err
 
 
 def test_a_distilled_corpus_trains_a_student(files, capsys):

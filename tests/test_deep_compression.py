@@ -1,5 +1,7 @@
 import dataclasses
+import json
 import math
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,16 @@ from small import MODEL, TEACHER, example, largest_difference, params
 
 from seqkd_jax.compress import huffman
 from seqkd_jax.compress.deep import Shared, expand, kmeans, share_weights, shared_model
-from seqkd_jax.compress.format import codes_of, entries_of, read_compressed, write_compressed
+from seqkd_jax.compress.format import (
+    FORMAT,
+    codes_of,
+    entries_of,
+    read_compressed,
+    write_compressed,
+)
 from seqkd_jax.compress.prune import apply_mask, class_blind
+from seqkd_jax.errors import UsageError
+from seqkd_jax.files import seal
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
@@ -250,8 +260,51 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         read_compressed(path, params())
     path.write_bytes(good.replace(b"compressed-1", b"compressed-2"))
-    with pytest.raises(ValueError, match="no compressed model that this version reads"):
+    with pytest.raises(ValueError, match="seqkd-compressed-1 is expected"):
         read_compressed(path, params())
+
+
+def test_files_that_lie_are_refused_before_they_cost_anything(tmp_path):
+    """The digest is right, and the numbers are not: sizes, a packed head without end, tables."""
+    path, tree = tmp_path / "model", {"w": np.float32([[0, 1, 2], [0, 0, 1], [3, 3, 4]])}
+    write_compressed(path, share_weights(tree, 3))
+    line, _, body = path.read_bytes().partition(b"\n")
+    size = json.loads(line)["head"]
+    listed, _, tables = zlib.decompress(body[:size]).partition(b"\n")
+    (record,) = json.loads(listed)
+
+    def lie(head, streams=body[size:], said=None):
+        packed = zlib.compress(head, 9)
+        about = {"head": len(packed) if said is None else said}
+        path.write_bytes(seal(FORMAT, about, packed + streams))
+        with pytest.raises(UsageError, match="model: ") as error:
+            read_compressed(path, tree)
+        assert len(str(error.value)) < 400
+
+    def record_lies(**change):
+        lie(json.dumps([record | change]).encode() + b"\n" + tables)
+
+    for said in (-1, 1e12, 10**12, "7", True, 0):
+        lie(listed + b"\n" + tables, said=said)
+    lie(b"[" * 100_000)
+    lie(listed + b" " * (1 << 26) + b"\n" + tables)
+    lie(listed + b"\n" + tables[:-1])
+    lie(listed + b"\n" + tables + b"\0")
+    lie(listed + b"\n" + tables, body[size:] + b"\0")
+    lie(listed + b"\n" + tables, body[size:-1])
+    for text in b"7", b"{}", b"[7]", b'[{"name": "w"}]', b"[]", listed[:-1] + b"," + listed[1:]:
+        lie(text + b"\n" + tables)
+    for name in ("values", "entries", "gap_bits"):
+        for value in (-1, 10**12, 3.0, "3", None, True):
+            record_lies(**{name: value})
+    for value in ([10**12, 0], [-1, 0], [0], [1e9, 0], None, {}):
+        record_lies(bytes=value)
+    for value in ([10**6, 10**6], [-3, -3], [9], ["3", 3], None):
+        record_lies(shape=value)
+    for table in (bytes([1, 1, 1]), bytes([255, 1]), bytes([1, 2, 2, 2, 2]), bytes(9)):
+        lie(listed + b"\n" + table + tables[len(table) :])
+    for bad in (np.nan, np.inf):
+        lie(listed + b"\n" + tables, np.float32([bad]).tobytes() + body[size + 4 :])
 
 
 def test_what_cannot_be_compressed_is_named():

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import mmap
 import os
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from seqkd_jax.data import (
 )
 from seqkd_jax.distill import teacher_cache as file
 from seqkd_jax.distill.teacher_cache import cache_teacher, open_teacher_cache
+from seqkd_jax.distill.topk_shards import FORMAT
+from seqkd_jax.errors import UsageError
+from seqkd_jax.files import seal, unseal
 from seqkd_jax.losses import jensen_shannon, mix, nll, with_temperature, word_kd, word_kl
 from seqkd_jax.models.renumber import renumbered
 from seqkd_jax.train.parallel import pmap_step, pmap_total, replicate, shard
@@ -289,6 +293,46 @@ def test_damaged_files_are_named(tmp_path, whole, where, how):
     with pytest.raises(ValueError) as error:
         open_teacher_cache(tmp_path)
     assert str(path) in str(error.value) and len(str(error.value)) < 700
+
+
+def test_headers_that_lie_are_refused_before_they_cost_anything(tmp_path, whole):
+    """The digest is right, and the numbers are not."""
+    for name, data in shards(whole.folder).items():
+        (tmp_path / name).write_bytes(data)
+    path = sorted(tmp_path.glob("shard-*"))[2]
+    data = path.read_bytes()
+    header, body = unseal(path, data, FORMAT)
+    numbers = (-1, 0, 10**12, 1e12, 3.0, "3", None, True, [3])
+    lies = [
+        {field: n} for field in ("pairs", "tokens", "k", "vocabulary", "shards") for n in numbers
+    ]
+    lies += [{"shard": 1}, {"nats": "few"}, {"nats": None}, {"temperature": -1.0}]
+    for lie in lies:
+        path.write_bytes(seal(FORMAT, header | lie, bytes(body), 64))
+        for read in open_teacher_cache, make:
+            with pytest.raises(UsageError) as error:
+                read(tmp_path)
+            assert str(path) in str(error.value) and len(str(error.value)) < 700, lie
+    path.write_bytes(data.replace(b'"nats": ', b'"nats":Infinity, "x":', 1))
+    with pytest.raises(UsageError, match="Infinity is no JSON number"):
+        open_teacher_cache(tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(UsageError, match="topk: empty"):
+        open_teacher_cache(tmp_path)
+    lengths = np.frombuffer(data, np.uint8).copy()
+    at = len(data) - len(body) + 16 * header["pairs"]
+    lengths[at : at + 4] = 255
+    path.write_bytes(seal(FORMAT, header, lengths.tobytes()[-len(body) :], 64))
+    with pytest.raises(UsageError, match="do not add up"):
+        open_teacher_cache(tmp_path)
+
+
+def test_arrays_are_mapped_and_not_read(whole):
+    for mapped in whole.shards:
+        base = mapped.ids
+        while getattr(base, "base", None) is not None:
+            base = base.base
+        assert isinstance(getattr(base, "obj", base), np.memmap | mmap.mmap)
 
 
 def test_folders_of_something_else_are_refused(tmp_path, whole):

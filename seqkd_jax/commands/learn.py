@@ -60,6 +60,7 @@ def train(command: arguments.Train) -> None:
         characters=command.characters,
         lower=command.lower,
         tokenize=command.tokenize,
+        max_source=command.max_source,
         seed=command.seed,
     )
     lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
@@ -85,7 +86,7 @@ def prune(command: arguments.Prune) -> None:
     lab = recipes.Lab(
         command.out,
         corpus_of(command, command.corpus),
-        Plan(tokenize=command.tokenize, seed=command.seed),
+        Plan(tokenize=command.tokenize, max_source=command.max_source, seed=command.seed),
     )
     pruned = recipes.prune(
         lab,
@@ -109,7 +110,7 @@ def compress(command: arguments.Compress) -> None:
     prepare()
     trained = load_model(command.model)
     if command.corpus.data or command.corpus.train:
-        plan = Plan(tokenize=command.tokenize, seed=command.seed)
+        plan = Plan(tokenize=command.tokenize, max_source=command.max_source, seed=command.seed)
         lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
         pairs = lab.corpus.train
         trained = recipes.share_values(

@@ -1,6 +1,7 @@
 """Commands that measure: quality and speed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 
@@ -11,6 +12,7 @@ from ..data.text import read_pairs
 from ..distill.shortlist import Shortlist
 from ..evaluate import evaluate as evaluate_model
 from ..files import make_folder
+from ..plan import GREEDY
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
 from ..scoring import Scorer, tokenizer
@@ -43,6 +45,7 @@ def evaluate(command: arguments.Evaluate) -> None:
                 trained.tgt_vocab,
                 pairs,
                 beams=command.beams,
+                search=replace(GREEDY, max_source=command.max_source),
                 scorer=scorer,
                 shortlist=shortlist,
             )

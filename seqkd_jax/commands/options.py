@@ -18,6 +18,7 @@ from ..train.model_folder import Trained
 
 SIZE = tuple(field.name for field in fields(Size)) + ("parts.*",)
 TRAINING = tuple(field.name for field in fields(Training))
+VALIDATION = ("tokenize", "max_source")
 CORPUS = ("data", "pair", "form", "train", "valid", "test")
 # Of an experiment: the option, and a part of the names of the rows that it is for.
 OF_ROWS = {
@@ -80,7 +81,7 @@ def check_table3(command: arguments.Table3) -> None:
 def check_compress(command: arguments.Compress) -> None:
     """Refuses options for the training of values where there is no text to train them on."""
     if not command.corpus.data and not command.corpus.train:
-        unused(command, "without --data or --train", *CORPUS, *TRAINING, "tokenize", "seed")
+        unused(command, "without --data or --train", *CORPUS, *TRAINING, *VALIDATION, "seed")
 
 
 def unused(command: arguments.Learning, where: str, *options: str) -> None:

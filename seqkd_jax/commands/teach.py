@@ -1,15 +1,16 @@
 """Commands that turn a teacher into data."""
 
+import sys
 from collections.abc import Sequence
 
 from .. import __main__ as arguments
 from ..data import encode_pairs
 from ..data.text import read_lines, read_pairs, write_lines
 from ..distill import select
-from ..distill.nbest import NBest
+from ..distill.nbest import NBest, read_nbest
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
-from ..distill.translate import translate_corpus
+from ..distill.translate import lines_digest, translate_corpus
 from ..errors import UsageError
 from ..files import check_writable, make_folder
 from ..train.model_folder import load_model
@@ -36,6 +37,30 @@ def distill(command: arguments.Distill) -> None:
     choose(*named)  # what cannot be chosen is said before the work begins
     for side in "src", "tgt":
         check_writable(make_folder(command.out) / f"train.{side}")
+    nbest, lower = _given_lists(command, sources) if command.nbest else _decoded(command, sources)
+    best = chosen = select.seq_kd(pairs, nbest)
+    if compares:
+        references = [target for _, target in pairs] if command.reference else _said(nbest)
+        name, similarity = choose(*named, texts=references)
+        way = select.mbr if command.mbr else select.seq_inter
+        chosen = way(pairs, nbest, similarity, lower=lower)
+        share = 100 * select.share_differing(chosen, best)
+        print(f"By {name}, {share:.1f} % of the targets are others than Seq-KD's.")
+    write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
+    write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
+    print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
+
+
+def _said(nbest: Sequence[NBest]) -> list[str]:
+    return [text for n in nbest for text in n.texts]
+
+
+def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[list[NBest], bool]:
+    """The teacher's lists, and whether it writes lower case alone."""
+    if command.model is None:
+        raise UsageError("Name the folder of the teacher, or give its lists with --nbest.")
+    if command.first_index:
+        raise UsageError("--first-index says how the lists of --nbest count; give these.")
     teacher = load_model(command.model)
     nbest = translate_corpus(
         command.out / "nbest",
@@ -47,21 +72,25 @@ def distill(command: arguments.Distill) -> None:
         command.search,
         teacher=teacher.digest,
     )
-    best = chosen = select.seq_kd(pairs, nbest)
-    if compares:
-        references = [target for _, target in pairs] if command.reference else _said(nbest)
-        name, similarity = choose(*named, texts=references)
-        way = select.mbr if command.mbr else select.seq_inter
-        chosen = way(pairs, nbest, similarity, lower=teacher.tgt_vocab.lower)
-        share = 100 * select.share_differing(chosen, best)
-        print(f"By {name}, {share:.1f} % of the targets are others than Seq-KD's.")
-    write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
-    write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
-    print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
+    return nbest, teacher.tgt_vocab.lower
 
 
-def _said(nbest: Sequence[NBest]) -> list[str]:
-    return [text for n in nbest for text in n.texts]
+def _given_lists(command: arguments.Distill, sources: Sequence[str]) -> tuple[list[NBest], bool]:
+    """Lists that are there already, and whether they are in lower case alone."""
+    assert command.nbest is not None
+    if command.model is not None or command.search != arguments.Distill.search:
+        raise UsageError(
+            "--nbest has the lists of a teacher: leave out its folder and the settings of a search."
+        )
+    header, nbest = read_nbest(command.nbest, command.first_index)
+    if len(nbest) != len(sources):
+        raise UsageError(
+            f"{command.nbest} has lists of {len(nbest):,} sentences and {command.source} has "
+            f"{len(sources):,} lines: each line needs a list."
+        )
+    if header.get("source", lines_digest(sources)) != lines_digest(sources):
+        raise UsageError(f"{command.nbest}: the lists are of other text than {command.source}.")
+    return nbest, all(text == text.lower() for text in _said(nbest))
 
 
 def cache(command: arguments.Cache) -> None:
@@ -80,4 +109,5 @@ def cache(command: arguments.Cache) -> None:
         k=command.k,
         temperature=command.temperature,
     )
+    print(encoded.report, file=sys.stderr)
     print(f"{command.out}: {made}.")

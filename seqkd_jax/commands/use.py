@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from tqdm import tqdm
 from .. import __main__ as arguments
 from ..data import check_same, encode_pairs
 from ..data.inputs import spelling_of
-from ..data.text import decode_lines, read_lines, read_pairs, write_lines
-from ..distill.nbest import NBest
+from ..data.text import read_pairs, write_lines
+from ..data.waiting import open_text, waiting_lines
+from ..distill.nbest import NBest, moses_lines
 from ..distill.shortlist import Shortlist, fit_shortlist
-from ..distill.translate import translate_texts
+from ..distill.translate import STREAM_SENTENCES, translate_stream
 from ..distill.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
 from ..evaluate import log_probs
@@ -29,39 +31,50 @@ from .process import prepare
 
 
 def translate(command: arguments.Translate) -> None:
-    """Translates lines of text."""
+    """Translates lines of text, each as soon as it is there."""
     prepare()
+    if command.out:
+        check_writable(command.out)
+    if command.scores and command.search.n_best > 1:
+        raise UsageError("--scores: the form of n-best lists has them; leave it out.")
     trained = _ensemble(command.models, [load_model(folder) for folder in command.models])
     if command.dictionary and not command.replace_unk:
         raise UsageError("--dictionary is for unknown words: give --replace-unk as well.")
     dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
     if command.replace_unk:
         check_replaceable(trained)
-    if command.source:
-        lines = read_lines(command.source)
-    else:
-        lines = decode_lines(sys.stdin.buffer.read(), "standard input")
     shortlist = (
         fitted_shortlist(trained, read_pairs(*command.shortlist)) if command.shortlist else None
     )
-    with tqdm(total=len(lines), desc="translating", unit="sent", disable=None) as bar:
-        nbest = translate_texts(
+    # Between lines that are typed a bar would only be in the way.
+    shown = None if command.source or not sys.stdin.isatty() else True
+    with (
+        open_text(command.source) as (file, name),
+        tqdm(desc="translating", unit="sent", disable=shown) as bar,
+    ):
+        stream = translate_stream(
             trained.model,
             trained.params,
-            lines,
+            waiting_lines(file, name, STREAM_SENTENCES),
             trained.src_vocab,
             trained.tgt_vocab,
             command.search,
             shortlist=shortlist,
             bar=bar,
         )
-    if command.replace_unk:
-        nbest = without_unknown(trained, lines, nbest, dictionary)
-    written = [line for n in nbest for line in _shown(n, command)]
-    if command.out:
-        write_lines(command.out, written)
-    else:
-        sys.stdout.write("".join(line + "\n" for line in written))
+        if command.replace_unk:
+            most = command.search.max_source
+            stream = (
+                (lines, without_unknown(trained, lines, nbest, dictionary, most))
+                for lines, nbest in stream
+            )
+        answers = ([line for n in nbest for line in _shown(n, command)] for _, nbest in stream)
+        if command.out:
+            write_lines(command.out, itertools.chain.from_iterable(answers))
+            return
+        for answer in answers:
+            sys.stdout.write("".join(line + "\n" for line in answer))
+            sys.stdout.flush()
 
 
 def score(command: arguments.Score) -> None:
@@ -115,6 +128,7 @@ def extract(command: arguments.Extract) -> None:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     atomic_write(command.out, file.getvalue())
+    print(encoded.report, file=sys.stderr)
     print(f"{command.out}: {len(encoded.src):,} pairs; {', '.join(arrays)}.")
 
 
@@ -153,8 +167,7 @@ def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
 def _shown(nbest: NBest, command: arguments.Translate) -> list[str]:
     """Lines of one sentence: the translation, or the n-best list as Moses writes it."""
     if command.search.n_best > 1:
-        ranked = zip(nbest.texts, nbest.scores, strict=True)
-        return [f"{nbest.index} ||| {text} ||| {score:.4f}" for text, score in ranked]
+        return moses_lines(nbest)
     if command.scores:
         return [f"{nbest.log_probs[0]:.4f}\t{nbest.texts[0]}"]
     return [nbest.texts[0]]

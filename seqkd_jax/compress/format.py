@@ -1,6 +1,6 @@
-r"""Parameters with shared weights as one file: relative indices, Huffman codes, a checksum.
+r"""Parameters with shared weights as one sealed file: relative indices and Huffman codes.
 
-    seqkd-compressed-1 <sha256 of all that follows> <bytes of the head>\n
+    {"format": "seqkd-compressed-1", "head": <bytes of the head>, "sha256": ...}\n
     head, packed with zlib:  [{"name", "shape", "values", "entries", "gap_bits", "bytes"}, ...]\n
                              of each array: the table of its codes, the table of its gaps
     of each array:           values, stream of codes, stream of gaps
@@ -12,12 +12,12 @@ for one of them (the paper's filler zero). With 0 bits every weight is an entry.
 Source: Han, Mao & Dally 2016, sections 2 and 4.
 """
 
-import hashlib
 import io
 import json
+import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +25,13 @@ import numpy as np
 
 from ..base import Params
 from ..errors import UsageError
-from ..files import PathLike, atomic_write
+from ..files import HEADER_BYTES, PathLike, atomic_write, parse_json, read_file, seal, unseal
 from . import huffman
 from .deep import Shared
 
-MAGIC = b"seqkd-compressed-1"
+FORMAT = "seqkd-compressed-1"
+AGAIN = "Restore it, or compress the model again."
+OF_ARRAY = 1 << 13  # bytes of an array beside its entries: values, tables, what is said of it
 GAP_BITS = (0, 4, 8)  # of which each array takes what is shortest
 
 
@@ -77,9 +79,7 @@ def write_compressed(path: PathLike, shared: Shared) -> Sizes:
         sizes += [4 * flat.size, -(-bits[0] // 8), -(-bits[1] // 8) + values.nbytes]
     listed = json.dumps(head, separators=(",", ":")).encode() + b"\n"
     packed_head = zlib.compress(listed + b"".join(tables), 9)
-    body = packed_head + b"".join(blobs)
-    digest = hashlib.sha256(body).hexdigest()
-    data = MAGIC + f" {digest} {len(packed_head)}\n".encode() + body
+    data = seal(FORMAT, {"head": len(packed_head)}, packed_head + b"".join(blobs))
     atomic_write(path, data)
     return Sizes(*map(int, sizes), huffman=len(data))
 
@@ -95,29 +95,16 @@ def read_compressed(path: PathLike, like: Params) -> Params:
       FileNotFoundError: there is no such file.
       UsageError: it is no such file, of another version, damaged, or of another model.
     """
-    path = Path(path)
-    first, _, body = path.read_bytes().partition(b"\n")
-    magic, *about = first.split(b" ")
-    if magic != MAGIC:
-        raise UsageError(
-            f"{path}: no compressed model that this version reads ({MAGIC.decode()} expected)."
-        )
-    if len(about) != 2 or hashlib.sha256(body).hexdigest().encode() != about[0]:
-        raise UsageError(f"{path}: damaged (its checksum does not match); compress again.")
-    size = int(about[1])
-    listed, _, tables = zlib.decompress(body[:size]).partition(b"\n")
-    reader, arrays = _Reader(tables, body[size:]), {}
-    for record in json.loads(listed):
-        arrays[record["name"]] = _array(record, reader)
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     want = {jax.tree_util.keystr(name): tuple(leaf.shape) for name, leaf in leaves}
-    have = {name: array.shape for name, array in arrays.items()}
-    for name in sorted(want.keys() | have.keys()):
-        if want.get(name) != have.get(name):
-            raise UsageError(
-                f"{path}: {name} is {have.get(name)} in the file and {want.get(name)} in this "
-                "model: the file holds another model."
-            )
+    # What a file of this model may have: a sparse weight takes less than 8 bytes.
+    most = len(want) * OF_ARRAY + 8 * sum(map(math.prod, want.values())) + HEADER_BYTES
+    header, body = unseal(path, read_file(path, most), FORMAT, AGAIN)
+    try:
+        arrays = _arrays(header, bytes(body), want)
+    except ValueError as error:
+        remedy = "" if isinstance(error, _OtherModel) else f" {AGAIN}"
+        raise UsageError(f"{path}: {error}.{remedy}") from None
     return tree.unflatten([arrays[name] for name in want])
 
 
@@ -134,9 +121,15 @@ def entries_of(codes: np.ndarray, gap_bits: int) -> _Entries:
 
 
 def codes_of(entries: _Entries, size: int) -> np.ndarray:
-    """What ``entries_of`` was given, ``size`` codes."""
+    """What ``entries_of`` was given, ``size`` codes.
+
+    Raises UsageError if the entries go beyond them.
+    """
+    places = np.cumsum(entries.gaps.astype(np.int64) + 1) - 1
+    if len(places) and places[-1] >= size:
+        raise UsageError(f"entries up to place {places[-1] + 1} of an array of {size}")
     codes = np.zeros(size, np.uint8)
-    codes[np.cumsum(entries.gaps.astype(np.int64) + 1) - 1] = entries.codes
+    codes[places] = entries.codes
     return codes
 
 
@@ -154,6 +147,10 @@ def _stream(symbols: np.ndarray, alphabet: int) -> tuple[bytes, bytes]:
     return lengths.tobytes(), huffman.encode(symbols, lengths)
 
 
+class _OtherModel(ValueError):
+    pass
+
+
 class _Reader:
     """Tables and streams, each read from its start to its end."""
 
@@ -161,17 +158,76 @@ class _Reader:
         self.tables, self.streams = io.BytesIO(tables), io.BytesIO(streams)
 
     def symbols(self, alphabet: int, size: int, count: int) -> np.ndarray:
-        lengths = np.frombuffer(self.tables.read(alphabet), np.uint8)
+        lengths = np.frombuffer(_exactly(self.tables, alphabet), np.uint8)
         if not size:  # all alike, or none
             return np.full(count, lengths.argmax(), np.uint8)
-        return huffman.decode(self.streams.read(size), lengths, count)
+        return huffman.decode(_exactly(self.streams, size), lengths, count)
 
 
-def _array(record: dict[str, Any], reader: _Reader) -> np.ndarray:
-    values = np.frombuffer(reader.streams.read(4 * record["values"]), "<f4")
-    of_codes, of_gaps = record["bytes"]
-    codes = reader.symbols(len(values) + 1, of_codes, record["entries"])
-    gaps = reader.symbols(2 ** record["gap_bits"], of_gaps, record["entries"])
-    size = int(np.prod(record["shape"], dtype=np.int64))
-    flat = codes_of(_Entries(codes, gaps, record["gap_bits"]), size)
-    return np.concatenate([np.zeros(1, np.float32), values])[flat].reshape(record["shape"])
+def _exactly(file: io.BytesIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError("it ends before all arrays have been read")
+    return data
+
+
+def _arrays(
+    header: dict[str, Any], body: bytes, want: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    size = _number(header, "head", len(body))
+    unpacking = zlib.decompressobj()
+    try:
+        head = unpacking.decompress(body[:size], (len(want) + 1) * OF_ARRAY)
+    except zlib.error as error:
+        raise ValueError(f"its head cannot be unpacked ({error})") from None
+    if not unpacking.eof:
+        raise ValueError("its head is cut off, or larger than that of this model")
+    listed, _, tables = head.partition(b"\n")
+    records = parse_json(listed)
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise ValueError("its head is no list of arrays")
+    have = {str(record.get("name")): _shape(record) for record in records}
+    for name in sorted(want.keys() | have.keys()):
+        if want.get(name) != have.get(name):
+            raise _OtherModel(
+                f"{name:.80} is {have.get(name)} in the file and {want.get(name)} in this model: "
+                "the file holds another model"
+            )
+    if len(records) != len(want):
+        raise ValueError("an array is there twice")
+    reader = _Reader(tables, body[size:])
+    arrays = {record["name"]: _array(record, want[record["name"]], reader) for record in records}
+    if reader.tables.read(1) or reader.streams.read(1):
+        raise ValueError("something follows its arrays")
+    return arrays
+
+
+def _array(record: dict[str, Any], shape: tuple[int, ...], reader: _Reader) -> np.ndarray:
+    size = math.prod(shape)
+    count, gap_bits = _number(record, "values", 255), _number(record, "gap_bits", max(GAP_BITS))
+    entries, streams = _number(record, "entries", size), record.get("bytes")
+    if gap_bits not in GAP_BITS or not isinstance(streams, list) or len(streams) != 2:
+        raise ValueError(f"what it says of array {record['name']:.80} is of another form")
+    sizes = {"bytes of codes": streams[0], "bytes of gaps": streams[1]}
+    of_codes, of_gaps = (_number(sizes, name, 4 * entries + 1) for name in sizes)
+    values = np.frombuffer(_exactly(reader.streams, 4 * count), "<f4")
+    if not np.isfinite(values).all():
+        raise ValueError(f"array {record['name']:.80} has values that are not finite")
+    codes = reader.symbols(count + 1, of_codes, entries)
+    gaps = reader.symbols(2**gap_bits, of_gaps, entries)
+    flat = codes_of(_Entries(codes, gaps, gap_bits), size)
+    return np.concatenate([np.zeros(1, np.float32), values])[flat].reshape(shape)
+
+
+def _shape(record: dict[str, Any]) -> tuple[int, ...] | None:
+    shape = record.get("shape")
+    if isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape):
+        return tuple(shape)
+    return None
+
+
+def _number(record: dict[str, Any], name: str, most: int) -> int:
+    value = record.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r:.40}, and must be a number from 0 to {most}")
+    return value

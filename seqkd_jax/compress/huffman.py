@@ -54,11 +54,14 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     """The first ``count`` symbols of a stream, uint8.
 
     Raises:
-      UsageError: the stream is too short, or holds a word of no symbol.
+      UsageError: the stream is too short, or the lengths are those of no code.
     """
     used = np.flatnonzero(lengths)
     if not len(used) or not count:
-        raise UsageError("a stream without code words.")
+        raise UsageError("a stream without code words")
+    # Kraft's equality: every stream of bits is one of words, and no word begins another.
+    if lengths.max() > LONGEST or (1 << LONGEST - lengths[used].astype(int)).sum() != 1 << LONGEST:
+        raise UsageError("the lengths of its code words are those of no Huffman code")
     order = used[np.argsort(lengths[used], kind="stable")].astype(np.uint8)
     sorted_lengths = lengths[order].astype(np.int64)
     left = _words(lengths)[order] << (LONGEST - sorted_lengths)  # words as they are read, rising
@@ -74,7 +77,7 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     except IndexError:
         place = len(sizes) + 1
     if place > 8 * len(data):
-        raise UsageError(f"a stream of {len(data)} bytes ends before its {count} symbols.")
+        raise UsageError(f"a stream of {len(data)} bytes ends before its {count} symbols")
     return order[word_at[starts]]
 
 

@@ -189,7 +189,7 @@ def _download(name: str) -> Path:
 @functools.cache
 def _known_sha256() -> dict[str, str]:
     """The sha256 of each file: of those served packed, packed (name ends in .gz) and unpacked."""
-    text = Path(__file__).with_name("multi30k.sha256").read_text()
+    text = Path(__file__).with_name("multi30k.sha256").read_text(encoding="utf-8")
     return {name: digest for digest, name in map(str.split, text.splitlines())}
 
 

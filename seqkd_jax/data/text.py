@@ -4,12 +4,15 @@ A line ends at ``\n`` and nowhere else. Text mode and ``str.splitlines`` also en
 U+0085 or a lone ``\r``, and then two files are no longer parallel.
 """
 
+import gzip
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import IO, cast
 
 from ..errors import UsageError
-from ..files import PathLike, atomic_write, pack_gzip, read_file, unpack_gzip
+from ..files import PathLike, read_file, unpack_gzip, writing
 
 BOM = "\ufeff"
 FAR_APART = 3  # times as long as its partner: a line that looks misaligned
@@ -40,12 +43,13 @@ def read_lines(path: PathLike) -> list[str]:
     return decode_lines(read_bytes(path), os.fspath(path))
 
 
-def decode_lines(data: bytes, name: str) -> list[str]:
+def decode_lines(data: bytes, name: str, first: int = 1) -> list[str]:
     """The lines of a text in UTF-8, as ``read_lines`` reads them.
 
     Args:
       data: the bytes.
       name: what they are called in an error.
+      first: number of the first line in its text.
 
     Raises:
       UsageError: a line is not UTF-8 or holds a NUL byte.
@@ -53,7 +57,7 @@ def decode_lines(data: bytes, name: str) -> list[str]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = first + data.count(b"\n", 0, error.start)
         before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
         raise UsageError(
             f"{name}:{line}: not valid UTF-8 (byte {data[error.start]:#04x} at column "
@@ -61,10 +65,10 @@ def decode_lines(data: bytes, name: str) -> list[str]:
         ) from None
     if (nul := text.find("\0")) >= 0:
         raise UsageError(
-            f"{name}:{text.count(chr(10), 0, nul) + 1}: a NUL byte; this is no text "
+            f"{name}:{first + text.count(chr(10), 0, nul)}: a NUL byte; this is no text "
             "file, or it is in UTF-16: convert it with iconv."
         )
-    lines = text.removeprefix(BOM).split("\n")
+    lines = (text.removeprefix(BOM) if first == 1 else text).split("\n")
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -120,18 +124,24 @@ def _where_misaligned(sources: list[str], targets: list[str]) -> str:
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:
     r"""Writes lines so that ``read_lines`` gives the same ones; packed if the name ends in .gz.
 
+    Lines are written as they come, to a file that takes the name when it is whole.
+
     Raises:
       UsageError: a line holds ``\n`` or NUL; nothing is written.
       OSError: the disk is full or the folder cannot be written to; the old file is left whole.
     """
-    parts = []
-    for number, line in enumerate(lines, 1):
-        if "\n" in line or "\0" in line:
-            found = "line break" if "\n" in line else "NUL"
-            raise UsageError(f"{os.fspath(path)}: line {number} holds a {found}: {line[:50]!r}.")
-        # A reader takes one \r off the end, and one byte order mark off the start.
-        parts += [line, "\r\n" if line.endswith("\r") else "\n"]
-    if parts and parts[0].startswith(BOM):
-        parts.insert(0, BOM)
-    data = "".join(parts).encode()
-    atomic_write(path, pack_gzip(data) if Path(path).suffix == ".gz" else data)
+    with writing(path) as file, _packing(path, file) as out:
+        for number, line in enumerate(lines, 1):
+            if "\n" in line or "\0" in line:
+                held = "line break" if "\n" in line else "NUL"
+                raise UsageError(f"{os.fspath(path)}: line {number} holds a {held}: {line[:50]!r}.")
+            # A reader takes one \r off the end, and one byte order mark off the start.
+            mark = BOM if number == 1 and line.startswith(BOM) else ""
+            out.write((mark + line + ("\r\n" if line.endswith("\r") else "\n")).encode())
+
+
+def _packing(path: PathLike, file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    if Path(path).suffix != ".gz":
+        return nullcontext(file)
+    packed = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
+    return cast(IO[bytes], packed)

@@ -1,31 +1,35 @@
-"""N-best files: gzip JSON lines in shards, each traceable to what made it.
+"""N-best files: gzip JSON lines in shards, each sealed and traceable to what made it.
 
     shard-00003-of-00012.jsonl.gz
-        {"format": "seqkd-nbest-1", "teacher": ..., "search": ..., "first": 6000, ...}
+        {"format": "seqkd-nbest-1", "teacher": ..., "search": ..., "first": 6000, "sha256": ...}
         {"index": 6000, "hypotheses": [{"text": ..., "tokens": [...], "score": ..., ...}, ...]}
         ...
 
 Any other teacher can write such files: a plain .jsonl or .jsonl.gz without a header will do, and
 only ``index`` and ``text`` are needed. ``tokens``, ``score`` and ``log_prob`` are given for all
-hypotheses of a sentence or for none.
+hypotheses of a sentence or for none. Lists in the form of Moses are read as well (``moses``).
 """
 
-import gzip
+import itertools
 import json
+import math
 import re
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.text import read_lines
+from ..data.text import decode_lines, read_bytes
 from ..errors import UsageError
-from ..files import atomic_write
+from ..files import HEADER_BYTES, atomic_write, pack_gzip, parse_json, seal, unseal
+from . import moses
 
 FORMAT = "seqkd-nbest-1"
-PER_SHARD = ("format", "first", "count")  # header fields that tell shards apart
-AGAIN = "delete the file and run again"
+PER_SHARD = ("format", "first", "count", "sha256")  # header fields that tell shards apart
+AGAIN = "Delete the file and run again."
+FORM = '{"index": 0, "hypotheses": [{"text": "the hypothesis"}, ...]}'
+LARGEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -57,83 +61,116 @@ def write_shard(
       nbest: consecutive sentences.
     """
     first = nbest[0].index if nbest else 0
-    full = {"format": FORMAT, **header, "first": first, "count": len(nbest)}
-    lines = [json.dumps(full), *(json.dumps(_record(n), ensure_ascii=False) for n in nbest)]
-    data = "".join(line + "\n" for line in lines).encode()
-    atomic_write(shard_path(folder, shard, of), gzip.compress(data, 6, mtime=0))
+    lines = [json.dumps(_record(n), ensure_ascii=False, allow_nan=False) + "\n" for n in nbest]
+    full = {**header, "first": first, "count": len(nbest)}
+    data = pack_gzip(seal(FORMAT, full, "".join(lines).encode()))
+    atomic_write(shard_path(folder, shard, of), data)
 
 
 def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
-    """Reads a shard, or a foreign file without a header (its header is then empty).
+    """Reads a shard, or a file of another teacher, which has no header (it is then empty).
 
     Raises:
       FileNotFoundError: there is no such file.
       UsageError: it is damaged or not an n-best file; the message names file and line.
     """
     path = Path(path)
-    lines = _lines(path)
-    header: dict[str, Any] = {}
-    if lines and "hypotheses" not in (parsed := _parse(path, 1, lines[0])):
-        header, lines = _checked(path, parsed), lines[1:]
-    skipped = 1 if header else 0
-    nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 1 + skipped)]
-    first = header.get("first", nbest[0].index if nbest else 0)
-    if not isinstance(first, int):
-        raise UsageError(f"{path}:1: the first sentence is {first!r}, not a number; {AGAIN}.")
-    for n, item in enumerate(nbest):
-        if item.index != first + n:
-            raise UsageError(
-                f"{path}:{n + 1 + skipped}: sentence {item.index} stands where {first + n} "
-                "belongs; each comes once, in order."
-            )
-    if header and header.get("count") != len(nbest):
+    data = read_bytes(path)
+    if not _claims(data):
+        return {}, _foreign(path, decode_lines(data, str(path)))
+    header, body = unseal(path, data, FORMAT, AGAIN)
+    lines = decode_lines(bytes(body), str(path), 2)
+    try:
+        nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 2)]
+        first = header.get("first")
+        if not _whole(first):
+            raise UsageError(f"{path}:1: the first sentence is {first!r:.40}, not a number.")
+        _check_order(path, [(n, item.index) for n, item in enumerate(nbest, 2)], first)
+    except UsageError as error:
+        raise UsageError(f"{error} {AGAIN}") from None
+    if header.get("count") != len(nbest):
         raise UsageError(
-            f"{path}: {len(nbest)} sentences, and the header says {header.get('count')}; {AGAIN}."
+            f"{path}: {len(nbest)} sentences, and the header says {header.get('count')!r:.40}. "
+            + AGAIN
         )
     return header, nbest
 
 
-def complete_shards(folder: str | Path, header: dict[str, Any]) -> set[int]:
-    """The numbers of the shards that are there, all made as ``header`` says.
+def complete_shards(
+    folder: str | Path, header: dict[str, Any], whole: set[int] | None = None
+) -> set[int]:
+    """The numbers of the shards that are there, all whole and made as ``header`` says.
+
+    Args:
+      folder: of the shards.
+      header: what makes them.
+      whole: shards that need no other look; those that were found whole are added.
 
     Raises:
       UsageError: a shard is damaged, or was made by another teacher or search, or of other text.
     """
+    whole = set() if whole is None else whole
     found = set()
     for path in sorted(Path(folder).glob("shard-*.jsonl.gz")):
-        theirs = {k: v for k, v in _header(path).items() if k not in PER_SHARD}
+        number = _numbers(path)[0]
+        found.add(number)
+        if number in whole:
+            continue
+        theirs = unseal(path, read_bytes(path), FORMAT, AGAIN)[0]
+        theirs = {k: v for k, v in theirs.items() if k not in PER_SHARD}
         for name in sorted(header.keys() | theirs.keys()):
             if header.get(name) != theirs.get(name):
                 raise UsageError(
                     f"{path}: made with another {name}: {theirs.get(name)} there, "
                     f"{header.get(name)} now. Choose another folder, or delete this one."
                 )
-        found.add(_numbers(path)[0])
+        whole.add(number)
     return found
 
 
-def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
+def read_nbest(path: str | Path, first_index: int = 0) -> tuple[dict[str, Any], list[NBest]]:
     """Reads all shards of a folder in order, or one file; each sentence exactly once.
 
+    Args:
+      path: of a folder that ``translate_corpus`` wrote, or of a file: JSON lines or the form of
+        Moses, plain or ``.gz``.
+      first_index: the number of the first sentence in a file of another teacher, 0 or 1.
+
     Returns:
-      What made them (the header without what is a shard's own), and the lists.
+      What made them (the header without what is a shard's own), and the lists, counted from 0.
 
     Raises:
       FileNotFoundError: there is nothing to read.
-      UsageError: a shard is missing or damaged, or comes from another teacher.
+      UsageError: a shard is missing or damaged, or comes from another teacher; a file is not an
+        n-best file, or begins with another sentence.
     """
     path = Path(path)
     if not path.is_dir():
-        return read_shard(path)
+        header, nbest = read_shard(path)
+        first = nbest[0].index if nbest and not header else first_index
+        if first != first_index:
+            other = {0: 1, 1: 0}.get(first_index)
+            remedy = f"If it counts from {first}, say so." if first == other else ""
+            raise UsageError(
+                f"{path}:1: begins with sentence {first}, where {first_index} belongs. "
+                f"{remedy or 'The lists of a whole text are needed.'}"
+            )
+        if first_index and header:
+            raise UsageError(f"{path}: written by this library, which counts from 0.")
+        return header, [replace(n, index=n.index - first_index) for n in nbest]
     paths = sorted(path.glob("shard-*.jsonl.gz"))
     if not paths:
         raise FileNotFoundError(f"{path}: there are no n-best files.")
-    of = _numbers(paths[0])[1]
-    wanted = [shard_path(path, n, of) for n in range(of)]
-    if strange := sorted(set(paths) - set(wanted)):
-        raise UsageError(f"{strange[0]}: not of one job with {paths[0].name}; delete one of them.")
-    if missing := [n for n, shard in enumerate(wanted) if shard not in paths]:
-        raise UsageError(f"{path}: shards {missing[:10]} of {of} are missing; run the job again.")
+    if first_index:
+        raise UsageError(f"{path}: shards of this library count from 0.")
+    numbers = [_numbers(shard) for shard in paths]
+    of = numbers[0][1]
+    for shard, (_, count) in zip(paths, numbers, strict=True):
+        if count != of or shard != shard_path(path, *_numbers(shard)):
+            raise UsageError(f"{shard}: not of one job with {paths[0].name}; delete one of them.")
+    there = {number for number, _ in numbers}
+    if missing := list(itertools.islice((n for n in range(of) if n not in there), 10)):
+        raise UsageError(f"{path}: shards {missing} of {of} are missing; run the job again.")
     common: dict[str, Any] | None = None
     merged: list[NBest] = []
     for shard in paths:
@@ -150,6 +187,84 @@ def read_nbest(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     return common or {}, merged
 
 
+def moses_lines(nbest: NBest) -> list[str]:
+    """The lines of a list in the form of Moses, which ``read_nbest`` reads."""
+    logs = nbest.log_probs or (None,) * len(nbest.texts)
+    rows = zip(nbest.texts, nbest.scores, logs, strict=True)
+    return [moses.write_line(moses.Line(nbest.index, *row)) for row in rows]
+
+
+def _claims(data: bytes) -> bool:
+    """Whether the first line says that a file is one of this library's."""
+    try:
+        first = parse_json(data[:HEADER_BYTES].partition(b"\n")[0])
+    except ValueError:
+        return False
+    return isinstance(first, dict) and str(first.get("format")).startswith("seqkd-")
+
+
+def _foreign(path: Path, lines: list[str]) -> list[NBest]:
+    if lines and moses.is_moses(lines[0]):
+        return _of_moses(path, lines)
+    try:
+        nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 1)]
+    except UsageError as error:
+        # The two forms look so different that a wrong first line is of neither.
+        raise UsageError(f"{error} Each line needs the form {FORM}.") from None
+    _check_order(path, [(n, item.index) for n, item in enumerate(nbest, 1)])
+    return nbest
+
+
+def _of_moses(path: Path, lines: list[str]) -> list[NBest]:
+    found: list[list[moses.Line]] = []
+    starts: list[tuple[int, int]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            read = moses.read_line(line)
+        except ValueError as error:
+            raise UsageError(
+                f"{path}:{number}: not of an n-best list: {error}. Each line needs the form "
+                f"{moses.FORM}."
+            ) from None
+        if found and found[-1][0].index == read.index:
+            if (read.log_prob is None) != (found[-1][0].log_prob is None):
+                raise UsageError(
+                    f"{path}:{number}: log_prob is given for some hypotheses of sentence "
+                    f"{read.index} only; give it for all or for none."
+                )
+            found[-1].append(read)
+        else:
+            found.append([read])
+            starts.append((number, read.index))
+    _check_order(path, starts)
+    return [
+        NBest(
+            index=rows[0].index,
+            texts=tuple(row.text for row in rows),
+            scores=tuple(row.score for row in rows),
+            log_probs=tuple(row.log_prob for row in rows if row.log_prob is not None),
+        )
+        for rows in found
+    ]
+
+
+def _check_order(path: Path, places: Sequence[tuple[int, int]], first: int | None = None) -> None:
+    """Checks that sentences come one after the other; ``places`` are lines and sentences."""
+    wanted = places[0][1] if first is None and places else first or 0
+    start = wanted
+    for line, index in places:
+        if index != wanted:
+            what = f"is missing before sentence {index}"
+            if start <= index < wanted:
+                what = f"belongs, and sentence {index} is there a second time"
+            elif index < wanted:
+                what = f"belongs, and sentence {index} stands"
+            raise UsageError(
+                f"{path}:{line}: here sentence {wanted} {what}; each comes once, in order."
+            )
+        wanted += 1
+
+
 def _record(nbest: NBest) -> dict[str, Any]:
     columns = {
         "text": nbest.texts,
@@ -163,6 +278,8 @@ def _record(nbest: NBest) -> dict[str, Any]:
                 f"nbest: sentence {nbest.index} has {len(nbest.texts)} texts and {len(values)} of "
                 f"{name}; give one for each text, or none."
             )
+    if not all(map(math.isfinite, (*nbest.scores, *nbest.log_probs))):
+        raise UsageError(f"nbest: sentence {nbest.index} has a score that is not finite.")
     given = {name: values for name, values in columns.items() if len(values)}
     rows = zip(*given.values(), strict=True)
     return {
@@ -172,63 +289,61 @@ def _record(nbest: NBest) -> dict[str, Any]:
 
 
 def _nbest(path: Path, line: int, text: str) -> NBest:
-    record = _parse(path, line, text)
     try:
-        rows = record["hypotheses"]
-        if not isinstance(rows, list) or not all(isinstance(row["text"], str) for row in rows):
-            raise UsageError("the hypotheses are not a list with texts")
+        record = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"{path}:{line}: not JSON ({error}).") from None
+    try:
+        if not isinstance(record, dict) or "index" not in record or "hypotheses" not in record:
+            raise ValueError("no JSON object with index and hypotheses")
+        index, rows = record["index"], record["hypotheses"]
+        if not _whole(index):
+            raise ValueError(f"index is {index!r:.40}, and must be a whole number from 0")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("hypotheses is no list of objects")
         return NBest(
-            index=int(record["index"]),
-            texts=tuple(row["text"] for row in rows),
-            tokens=_column(rows, "tokens", lambda ids: tuple(map(int, ids))),
-            scores=_column(rows, "score", float),
-            log_probs=_column(rows, "log_prob", float),
+            index=index,
+            texts=tuple(_text(row.get("text")) for row in rows),
+            tokens=_column(rows, "tokens", _ids),
+            scores=_column(rows, "score", lambda value: _score("score", value)),
+            log_probs=_column(rows, "log_prob", lambda value: _score("log_prob", value)),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{path}:{line}: not an n-best list ({error!r}); {AGAIN}.") from None
+    except ValueError as error:
+        raise UsageError(f"{path}:{line}: not an n-best list: {error}.") from None
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is {value!r:.40}, and must be a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(_whole(i) and i <= LARGEST_ID for i in value):
+        raise ValueError(f"tokens is {value!r:.40}, and must be a list of ids")
+    return tuple(value)
+
+
+def _score(name: str, value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    raise ValueError(f"{name} is {value!r:.40}, and must be a number")
 
 
 def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
     values = [row[name] for row in rows if name in row]
     if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
-        raise UsageError(f"{name} is given for some hypotheses only")
+        raise ValueError(f"{name} is given for some hypotheses only")
     return tuple(map(kind, values))
-
-
-def _parse(path: Path, line: int, text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}:{line}: not JSON ({error}); {AGAIN}.") from None
-    if not isinstance(parsed, dict):
-        raise UsageError(f"{path}:{line}: not a JSON object; {AGAIN}.")
-    return parsed
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_lines(path)
-    except ValueError as error:
-        raise UsageError(f"{error} If it is a shard, {AGAIN}.") from None
-
-
-def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    if header.get("format") != FORMAT:
-        raise UsageError(
-            f"{path}:1: not an n-best file; its lines need index and hypotheses, or the first "
-            f"the format {FORMAT}. Convert it, or {AGAIN}."
-        )
-    return header
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The header alone: whole shards are only read when they are merged."""
-    try:
-        with gzip.open(path, "rb") as file:
-            line = file.readline(1 << 20)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path}: damaged ({error}); {AGAIN}.") from None
-    return _checked(path, _parse(path, 1, line.decode("utf-8", "replace")))
 
 
 def _numbers(path: Path) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
+from ..files import clear_temporary
+
 
 def work_through(
     folder: Path,
@@ -18,6 +20,8 @@ def work_through(
     size: int,
 ) -> None:
     """Makes all shards that no other worker has or had, and returns when none is missing.
+
+    What killed workers left half written is removed first; living ones keep theirs.
 
     Args:
       folder: of the shards; locks lie there.
@@ -39,6 +43,7 @@ def work_through(
         except filelock.Timeout:
             return False
 
+    clear_temporary(folder)
     while len(complete := done()) < shards:
         bar.n = min(bar.total, len(complete) * size)
         bar.refresh()

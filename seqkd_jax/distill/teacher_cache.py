@@ -29,16 +29,17 @@ from tqdm import tqdm
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
 from ..data import Encoded, batches, plan_buckets
 from ..errors import UsageError
+from ..files import make_folder
 from ..train.parallel import pmap_rows
 from .shards import work_through
 from .topk_shards import (
-    FORMAT,
     KEY_BYTES,
     PER_SHARD,
     Shard,
     complete_shards,
-    read_header,
+    missing_shards,
     read_shard,
+    require_alike,
     shard_name,
     shard_paths,
     write_shard,
@@ -171,20 +172,19 @@ def cache_teacher(
     Raises:
       UsageError: there are no pairs, k is not between 1 and V, or the folder holds another cache.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     pairs, keys = _sorted(pairs)
     params = model.fixed(params)
     shards = -(-len(keys) // SHARD_PAIRS)
     header = {
-        "format": FORMAT,
         "teacher": teacher,
         "vocabulary": _vocabulary(model, params, pairs),
         "k": k,
-        "temperature": temperature,
+        "temperature": float(temperature),
         "corpus": hashlib.sha256(keys.tobytes()).hexdigest(),
         "shards": shards,
     }
+    whole: set[int] = set()
     # One plan for all shards, so that few programs are compiled.
     plan = plan_buckets(
         [len(s) for s in pairs.src],
@@ -205,7 +205,7 @@ def cache_teacher(
             folder,
             shards,
             lambda number: folder / shard_name(number, shards),
-            lambda: complete_shards(folder, header),
+            lambda: complete_shards(folder, header, whole),
             make,
             bar,
             SHARD_PAIRS,
@@ -224,12 +224,12 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
     paths = shard_paths(folder)
     if not paths:
         raise FileNotFoundError(f"{folder}: holds no cache of a teacher (no shard-*.topk).")
-    header, _ = read_header(paths[0])
-    common = {name: value for name, value in header.items() if name not in PER_SHARD}
-    done = complete_shards(folder, common)
-    if missing := [n for n in range(common["shards"]) if n not in done]:
-        raise UsageError(f"{folder}: shards {missing[:10]} are missing; run the job again.")
     read = [read_shard(path) for path in paths]
+    common = {name: value for name, value in read[0][0].items() if name not in PER_SHARD}
+    for path, (header, _) in zip(paths, read, strict=True):
+        require_alike(path, header, common)
+    if missing := missing_shards([header["shard"] for header, _ in read], common["shards"]):
+        raise UsageError(f"{folder}: shards {missing} are missing; run the job again.")
     shards = tuple(shard for _, shard in read)
     sizes = [len(shard.keys) for shard in shards]
     lengths = np.concatenate([shard.lengths for shard in shards]).astype(np.int64)

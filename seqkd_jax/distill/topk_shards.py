@@ -7,20 +7,22 @@
 What they mean is said in ``teacher_cache``.
 """
 
-import hashlib
-import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UsageError
-from ..files import atomic_write
+from ..files import atomic_write, seal, unseal
 
 FORMAT = "seqkd-topk-1"
 KEY_BYTES = 16
-PER_SHARD = ("shard", "pairs", "tokens", "nats", "sha256")  # header fields that tell shards apart
-AGAIN = "delete the file and run again"
+ALIGNED = 64  # bytes
+# Header fields that tell shards apart.
+PER_SHARD = ("format", "shard", "pairs", "tokens", "nats", "sha256")
+AGAIN = "Delete the file and run again."
 
 
 class Shard(NamedTuple):
@@ -54,78 +56,101 @@ def write_shard(path: Path, header: dict[str, Any], shard: Shard) -> None:
       header: what made it: ``k``, ``vocabulary``, ``nats`` and whatever else is to be kept.
       shard: what it holds.
     """
+    if not math.isfinite(header["nats"]):
+        raise UsageError("The teacher's distributions are not finite; there is nothing to cache.")
     header = header | {"pairs": len(shard.keys), "tokens": len(shard.rest)}
     parts = [
         np.asarray(array).astype(kind).tobytes()
         for array, (kind, _) in zip(shard, _kinds(header), strict=True)
     ]
-    header["sha256"] = _digest(header, b"".join(parts))
-    line = json.dumps(header).encode()
-    atomic_write(path, b"".join([line.ljust(-(-(len(line) + 1) // 64) * 64 - 1), b"\n", *parts]))
+    atomic_write(path, seal(FORMAT, header, b"".join(parts), ALIGNED))
 
 
 def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
     """Maps a shard into memory, and checks every byte.
 
-    Raises UsageError if it is damaged.
+    Raises:
+      UsageError: it is damaged, edited, or its header does not fit what it holds.
     """
-    header, offset = read_header(path)
-    data = np.memmap(path, np.uint8, "r")[offset:]
-    if _digest(header, data.data) != header["sha256"]:
-        raise UsageError(f"{path}: damaged (its content does not match its digest); {AGAIN}.")
-    arrays = []
-    for kind, shape in _kinds(header):
-        size = np.dtype(kind).itemsize * int(np.prod(shape))
-        arrays.append(data[:size].view(kind).reshape(shape))
-        data = data[size:]
-    return header, Shard(*arrays)
-
-
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a shard, and where its arrays begin.
-
-    Raises UsageError if it is damaged, or the file has not the size that it says.
-    """
-    with path.open("rb") as file:
-        line = file.readline(1 << 16)
+    if not path.stat().st_size:  # of nothing there is no map
+        raise UsageError(f"{path}: empty. {AGAIN}")
+    mapped: Any = np.memmap(path, np.uint8, "r")
+    header, data = unseal(path, memoryview(mapped), FORMAT, AGAIN)
     try:
-        header = json.loads(line)
-        if header["format"] != FORMAT:
-            raise UsageError(f"the format {FORMAT} expected")
-        kinds = _kinds(header)
-        size = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in kinds)
-        if path.stat().st_size != len(line) + size or not isinstance(header["nats"], float):
-            raise UsageError("its size is not what its header says")
-        if path.name != shard_name(header["shard"], header["shards"]):
-            raise UsageError("it is another shard than its name says")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: damaged ({error}); {AGAIN}.") from None
-    return header, len(line)
+        return header, _arrays(path.name, header, data)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}. {AGAIN}") from None
 
 
-def complete_shards(folder: Path, header: dict[str, Any]) -> set[int]:
-    """The numbers of the shards that are there, all made as ``header`` says.
+def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
+    for field in ("pairs", "tokens", "k", "vocabulary", "shard", "shards"):
+        value = header.get(field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{field} is {value!r:.40} in its header, and must be a whole number")
+    for field in ("nats", "temperature"):
+        if not isinstance(header.get(field), float):
+            raise ValueError(f"{field} is {header.get(field)!r:.40} in its header, and no number")
+    if name != shard_name(header["shard"], header["shards"]):
+        raise ValueError("it is another shard than its name says")
+    kinds = _kinds(header)
+    sizes = [np.dtype(kind).itemsize * math.prod(shape) for kind, shape in kinds]
+    if sum(sizes) != len(data):
+        raise ValueError(f"its header says {sum(sizes):,} bytes, and {len(data):,} follow it")
+    arrays, start = [], 0
+    for (kind, shape), size in zip(kinds, sizes, strict=True):
+        arrays.append(np.frombuffer(data[start : start + size], kind).reshape(shape))
+        start += size
+    shard = Shard(*arrays)
+    if not header["pairs"] or int(shard.lengths.sum(dtype=np.int64)) != header["tokens"]:
+        raise ValueError("the lengths of its pairs do not add up to its tokens")
+    if not 1 <= header["k"] <= header["vocabulary"] or shard.ids.max() >= header["vocabulary"]:
+        raise ValueError("it has ids beyond its vocabulary")
+    if not header["temperature"] > 0:
+        raise ValueError("its temperature is not above 0")
+    return shard
 
-    Raises UsageError if one is damaged, or made of another teacher, corpus or k.
+
+def complete_shards(
+    folder: Path, header: dict[str, Any], whole: set[int] | None = None
+) -> set[int]:
+    """The numbers of the shards that are there, all whole and made as ``header`` says.
+
+    Args:
+      folder: of the shards.
+      header: what makes them.
+      whole: shards that need no other look; those that were found whole are added.
+
+    Raises:
+      UsageError: one is damaged, or made of another teacher, corpus or k.
     """
-    found = set()
+    whole = set() if whole is None else whole
+    names = {shard_name(number, header["shards"]): number for number in whole}
     for path in shard_paths(folder):
-        theirs, _ = read_header(path)
-        for name, value in header.items():
-            if theirs.get(name) != value:
-                raise UsageError(
-                    f"{path}: made with another {name}: {theirs.get(name)} there, {value} now. "
-                    "Choose another folder, or delete this one."
-                )
-        found.add(theirs["shard"])
-    return found
+        if path.name not in names:
+            theirs = read_shard(path)[0]
+            require_alike(path, theirs, header)
+            whole.add(theirs["shard"])
+    return {number for number in whole if (folder / shard_name(number, header["shards"])).exists()}
 
 
-def _digest(header: dict[str, Any], data: bytes | memoryview) -> str:
-    named = json.dumps({name: value for name, value in header.items() if name != "sha256"})
-    digest = hashlib.sha256(named.encode())
-    digest.update(data)
-    return digest.hexdigest()
+def require_alike(path: Path, theirs: dict[str, Any], header: dict[str, Any]) -> None:
+    """Raises UsageError unless a shard was made as ``header`` says."""
+    for name in sorted(header.keys() | theirs.keys() - set(PER_SHARD)):
+        if theirs.get(name) != header.get(name):
+            raise UsageError(
+                f"{path}: made with another {name}: {theirs.get(name)} there, {header.get(name)} "
+                "now. Choose another folder, or delete this one."
+            )
+
+
+def missing_shards(there: Iterable[int], of: int) -> list[int]:
+    """The first few numbers below ``of`` that are not there."""
+    known, missing, number = set(there), [], 0
+    while number < of and len(missing) < 10:
+        if number not in known:
+            missing.append(number)
+        number += 1
+    return missing
 
 
 def shard_paths(folder: Path) -> list[Path]:

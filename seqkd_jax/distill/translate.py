@@ -7,7 +7,7 @@ can be resumed, finished by any number of workers, and traced to what made them.
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
 from ..errors import UsageError
+from ..files import make_folder
 from ..models.attention_lstm import Translator, restrict
 from ..plan import GREEDY, Search
 from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
@@ -32,6 +33,12 @@ LIVE_ROWS = 512  # hypotheses decoded together on a device, at 16 tokens of the 
 LIVE_SENTENCES = 128  # and no more of these on a CPU, where more at a time are not faster
 WAITING = 4  # so many times as many sentences are given to a device at once
 SHARD_SENTENCES = 2000
+STREAM_SENTENCES = 8192  # of a stream, translated together where they are there
+BREAKS = set("\n\r\0")  # what no line of text holds
+
+
+class SourceCut(UserWarning):
+    """Sources were longer than the search takes."""
 
 
 def length_penalty(search: Search) -> Callable[[Array], Array]:
@@ -165,23 +172,26 @@ def translate_texts(
     search: Search = GREEDY,
     *,
     shortlist: Shortlist | None = None,
-    max_source: int = 250,
     first: int = 0,
     bar: tqdm | None = None,
 ) -> list[NBest]:
     """Translates lines of text; an empty line has one empty hypothesis, so lines stay aligned.
 
-    Sources of more than ``max_source`` tokens are cut there, with a warning that names the lines.
-    ``first`` is the index of the first line in its corpus.
+    Sources of more than ``search.max_source`` tokens are cut there, with a warning (``SourceCut``)
+    that names the lines. ``first`` is the index of the first line in its corpus.
     """
     ids = [np.array(src_vocab.encode(line), np.int32) for line in lines]
-    if overlong := [first + n + 1 for n, source in enumerate(ids) if len(source) > max_source]:
-        where = f"line {', '.join(map(str, overlong[:5]))}{', ...' if len(overlong) > 5 else ''}"
-        warnings.warn(
-            f"Sources longer than {max_source} tokens, cut there: {len(overlong):,} ({where}).",
-            stacklevel=2,
-        )
-    ids = [source[:max_source] for source in ids]
+    most = search.max_source
+    if most is not None:
+        if overlong := [first + n + 1 for n, source in enumerate(ids) if len(source) > most]:
+            where = ", ".join(map(str, overlong[:5])) + (", ..." if len(overlong) > 5 else "")
+            warnings.warn(
+                f"Sources longer than {most} tokens, cut there: {len(overlong):,} (line {where}); "
+                "max_source sets the limit.",
+                SourceCut,
+                stacklevel=2,
+            )
+        ids = [source[:most] for source in ids]
     full = [place for place, source in enumerate(ids) if len(source)]
     sources = [ids[place] for place in full]
     found = translate(model, params, sources, search, shortlist=shortlist, bar=bar)
@@ -191,12 +201,65 @@ def translate_texts(
         tokens = tuple(tuple(sentence(np.asarray(hypotheses.tokens[n]))) for n in rows)
         nbest[place] = NBest(
             index=first + place,
-            texts=tuple(tgt_vocab.decode(t) for t in tokens),
+            texts=tuple(as_line(tgt_vocab.decode(t)) for t in tokens),
             tokens=tokens,
             scores=tuple(float(hypotheses.scores[n]) for n in rows),
             log_probs=tuple(float(hypotheses.log_probs[n]) for n in rows),
         )
     return nbest
+
+
+def as_line(text: str) -> str:
+    """A translation as one line: where bytes of pieces spell a line break or NUL, a space."""
+    return "".join(" " if c in BREAKS else c for c in text)
+
+
+def translate_stream(
+    model: Seq2Seq,
+    params: Params,
+    given: Iterable[Sequence[str]],
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    search: Search = GREEDY,
+    *,
+    shortlist: Shortlist | None = None,
+    bar: tqdm | None = None,
+) -> Iterator[tuple[Sequence[str], list[NBest]]]:
+    """Translates text without end: each time the lines that are given together (``waiting_lines``).
+
+    Args:
+      model: as of ``translate_texts``, and so all others.
+      params: its parameters.
+      given: lines, some at a time.
+      src_vocab: of the source side.
+      tgt_vocab: of the target side.
+      search: settings.
+      shortlist: the words that each sentence may hold.
+      bar: a progress bar.
+
+    Yields:
+      The lines and their translations, whose indices go on counting.
+    """
+    first = words = 0
+    for lines in given:
+        words += sum(len(line.split()) for line in lines)
+        # Laid out for speed once more has been read than that takes, and then for good.
+        params = model.fixed(params, words, model.project)
+        yield (
+            lines,
+            translate_texts(
+                model,
+                params,
+                lines,
+                src_vocab,
+                tgt_vocab,
+                search,
+                shortlist=shortlist,
+                first=first,
+                bar=bar,
+            ),
+        )
+        first += len(lines)
 
 
 def translate_corpus(
@@ -232,20 +295,17 @@ def translate_corpus(
     Raises:
       UsageError: the folder holds lists of another teacher, corpus or search.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = asdict(search)
-    if not search.stop_at_first:
-        del settings["stop_at_first"]  # so that lists from before there was a choice go on
+    folder = make_folder(folder)
     header = {
         "teacher": teacher,
-        "search": settings,
+        "search": asdict(search),
         "source": lines_digest(lines),
         "sentences": len(lines),
     }
     shards = max(1, -(-len(lines) // SHARD_SENTENCES))
     # Once, and the same programs for all shards.
     params = model.fixed(params, reader=model.project)
+    whole: set[int] = set()
 
     def decode(shard: int) -> None:
         first = shard * SHARD_SENTENCES
@@ -260,7 +320,7 @@ def translate_corpus(
             folder,
             shards,
             lambda shard: shard_path(folder, shard, shards),
-            lambda: complete_shards(folder, header),
+            lambda: complete_shards(folder, header, whole),
             decode,
             bar,
             SHARD_SENTENCES,

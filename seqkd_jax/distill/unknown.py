@@ -12,12 +12,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..base import UNK
-from ..data import batches, encode_pairs, plan_buckets
+from ..base import PAD, UNK
+from ..data import encode_pairs
+from ..data.batches import ROWS, SOURCE_LENGTHS
 from ..data.text import read_lines
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError
 from ..models.attention_lstm import Config, Translator, alignments
+from ..plan import GREEDY
 from ..train.model_folder import Trained
 from ..train.parallel import pmap_rows
 from .nbest import NBest
@@ -85,7 +87,7 @@ def without_unknown(
     lines: Sequence[str],
     nbest: Sequence[NBest],
     dictionary: Mapping[str, str] | None = None,
-    max_source: int = 250,
+    max_source: int | None = GREEDY.max_source,
 ) -> list[NBest]:
     """Replaces the unknown words of translations; scores and tokens stay those of the model.
 
@@ -94,7 +96,7 @@ def without_unknown(
       lines: the sources.
       nbest: their translations, with tokens.
       dictionary: see ``replace_unknown``; None for an empty one.
-      max_source: where ``translate_texts`` cut the sources.
+      max_source: where the search cut the sources.
 
     Raises:
       UsageError: see ``check_replaceable``.
@@ -130,14 +132,30 @@ def _attention(trained: Trained, pairs: Sequence[tuple[str, str]]) -> dict[int, 
     if not pairs:
         return {}
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
-    lengths = [[len(ids) for ids in side] for side in (encoded.src, encoded.tgt)]
-    buckets = plan_buckets(*lengths, tokens_per_batch=2048, buckets=3)
+    # Few shapes whatever the lengths are, for each is compiled and text may come line by line.
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for place, sides in enumerate(zip(encoded.src, encoded.tgt, strict=True)):
+        source, target = (_width(len(ids)) for ids in sides)
+        shapes.setdefault((source, target), []).append(place)
     run, weights = _aligner(trained.config), {}
-    for batch in batches(encoded, buckets, seed=0, epoch=None):
-        for index, one in zip(batch.index, run(trained.params, batch.src, batch.tgt), strict=True):
-            if index >= 0:
-                weights[int(index)] = one
+    for (source, target), places in shapes.items():
+        for cut in range(0, len(places), ROWS):
+            some = places[cut : cut + ROWS]
+            rows = [*some, *some[:1] * (ROWS - len(some))]
+            src = np.stack([_padded(encoded.src[n], source) for n in rows])
+            tgt = np.stack([_padded(encoded.tgt[n], target) for n in rows])
+            for place, one in zip(some, run(trained.params, src, tgt), strict=False):
+                weights[int(encoded.index[place])] = one
     return weights
+
+
+def _width(tokens: int) -> int:
+    longest = SOURCE_LENGTHS[-1]
+    return next((n for n in SOURCE_LENGTHS if n >= tokens), -(-tokens // longest) * longest)
+
+
+def _padded(ids: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(ids, (0, width - len(ids)), constant_values=PAD)
 
 
 @functools.lru_cache(maxsize=8)

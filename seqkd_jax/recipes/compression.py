@@ -78,7 +78,7 @@ def prune(
     }[scheme]
 
     def choose(params: Params, ratio: float, mask: Params) -> Params:
-        by = {"saliency": _obd(lab, start, params, pairs)} if obd else {}
+        by = {"saliency": _obd(lab, start, params, pairs, training.max_tokens)} if obd else {}
         return choose_by(params, ratio, mask=mask, prunable=prunable, **by)
 
     def retrain(params: Params, mask: Params, ratio: float) -> Params:
@@ -123,8 +123,8 @@ def compress(folder: str | Path, trained: Trained, bits: int) -> Sizes:
         return write_compressed(Path(folder) / COMPRESSED, share_weights(trained.params, bits))
 
 
-def _obd(lab: Lab, start: Trained, params: Params, pairs: Pairs) -> Params:
-    encoded = encode_pairs(pairs, start.src_vocab, start.tgt_vocab, max_len=lab.plan.max_len)
+def _obd(lab: Lab, start: Trained, params: Params, pairs: Pairs, max_tokens: int | None) -> Params:
+    encoded = encode_pairs(pairs, start.src_vocab, start.tgt_vocab, max_len=max_tokens)
     lengths = [[len(ids) for ids in side] for side in (encoded.src, encoded.tgt)]
     buckets = plan_buckets(*lengths, tokens_per_batch=512, buckets=3)
     some = itertools.islice(batches(encoded, buckets, seed=lab.plan.seed, epoch=0), OBD_BATCHES)

@@ -13,6 +13,7 @@ from ..distill.translate import lines_digest
 from ..errors import UsageError
 from ..evaluate import Evaluation, evaluate
 from ..files import atomic_write, make_folder, read_record, write_record
+from ..plan import GREEDY
 from ..report.records import evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
@@ -107,6 +108,7 @@ def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         "test": lines_digest([side for pair in lab.corpus.test for side in pair]),
         "beams": list(plan.beams),
         "bleu": scorer.bleu_signature,
+        "max_source": plan.max_source,
     }
     if path.exists():
         kept = read_record(path, FORMAT)
@@ -122,6 +124,7 @@ def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         trained.tgt_vocab,
         lab.corpus.test,
         beams=plan.beams,
+        search=replace(GREEDY, max_source=plan.max_source),
         scorer=scorer,
     )
     for beam, decoding in evaluation.decodings.items():

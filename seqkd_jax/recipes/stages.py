@@ -206,13 +206,17 @@ def train(
             f"{cache.folder}: made by another teacher than the one given; make it anew."
         )
     cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
-    encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=plan.max_len, weights=weights)
+    encoded = encode_pairs(
+        pairs, src_vocab, tgt_vocab, max_len=training.max_tokens, weights=weights
+    )
     if cache and on_policy:
         raise UsageError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
         cache.require(encoded)
     scorer = scorer_of(lab.corpus, plan.tokenize, tgt_vocab.lower)
-    validate = validation(model, src_vocab, tgt_vocab, lab.corpus.valid, scorer)
+    validate = validation(
+        model, src_vocab, tgt_vocab, lab.corpus.valid, scorer, max_source=plan.max_source
+    )
     describe_model(
         folder,
         config,
@@ -221,8 +225,11 @@ def train(
         {
             "training": asdict(training),
             "pairs": _digest(pairs),
-            "max_len": plan.max_len,
-            "validation": {"pairs": _digest(lab.corpus.valid), "tokenize": scorer.tokenize},
+            "validation": {
+                "pairs": _digest(lab.corpus.valid),
+                "tokenize": scorer.tokenize,
+                "max_source": plan.max_source,
+            },
             "alpha": alpha,
             "teacher": teacher and teacher.digest,
             "cache": cache and {n: cache.header[n] for n in ("teacher", "k", "temperature")},
@@ -312,7 +319,7 @@ def nbest(lab: Lab, name: str, trained: Trained, beam: int) -> list[NBest]:
         [source for source, _ in lab.corpus.train],
         trained.src_vocab,
         trained.tgt_vocab,
-        Search(beam_size=beam, n_best=beam),
+        Search(beam_size=beam, n_best=beam, max_source=lab.plan.max_source),
         teacher=trained.digest,
         progress=name,
     )

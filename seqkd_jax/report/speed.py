@@ -28,7 +28,11 @@ Records = Sequence[dict[str, Any]]
 def machine() -> dict[str, Any]:
     """What is measured on, with what, and when."""
     info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    named = (
+        re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8"))
+        if info.exists()
+        else None
+    )
     return {
         "cpu": named[1] if named else platform.processor(),
         "cores": os.cpu_count(),

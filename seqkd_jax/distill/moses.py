@@ -1,0 +1,83 @@
+"""Lines of n-best lists in the form of Moses, one for each hypothesis, best first.
+
+    0 ||| ein Satz ||| log_prob= -1.25 ||| -1.25
+    0 ||| der Satz ||| log_prob= -2.5 ||| -2.5
+    1 |||  ||| log_prob= -0.75 ||| -0.75
+
+The number of the sentence, the hypothesis, its features, and the score by which it was ranked.
+Lists of others may have no features; of features only ``log_prob``, the teacher's log-probability,
+is read. A hypothesis may hold " ||| " itself where there are features, because what is around it is
+told from the ends of the line; one without features that holds it is refused.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+FORM = "0 ||| the hypothesis ||| score, or 0 ||| the hypothesis ||| name= value ... ||| score"
+_FIELDS = re.compile(r"(?<= )\|\|\|(?= |$)")
+_INDEX = re.compile(r"\s*([0-9]{1,15})\s*")
+_FEATURE = re.compile(r"\S+[=:]|(?:[^\s=]+=)?[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One hypothesis."""
+
+    index: int  # of its sentence
+    text: str
+    score: float
+    log_prob: float | None
+
+
+def is_moses(line: str) -> bool:
+    """Whether a line begins as those of such a list do."""
+    return "|||" in line and _INDEX.fullmatch(line.partition("|||")[0]) is not None
+
+
+def write_line(line: Line) -> str:
+    """The line of a hypothesis; ``read_line`` gives the same, its numbers in single precision."""
+    features = "" if line.log_prob is None else f"log_prob= {_shown(line.log_prob)} "
+    return f"{line.index} ||| {line.text} ||| {features}||| {_shown(line.score)}"
+
+
+def read_line(line: str) -> Line:
+    """Reads a line.
+
+    Raises:
+      ValueError: it is not of this form; the message says what is wrong.
+    """
+    fields = _FIELDS.split(line)
+    index = _INDEX.fullmatch(fields[0])
+    if index is None:
+        raise ValueError(f"its first field is {fields[0]!r:.40}, which is no number of a sentence")
+    if len(fields) < 3:
+        raise ValueError(f"it has {len(fields)} fields between |||")
+    features = fields[-2].split() if len(fields) > 3 else []
+    if not all(map(_FEATURE.fullmatch, features)):
+        raise ValueError(
+            f"the field before the score is {fields[-2]!r:.40}, which is no list of features (a "
+            "hypothesis that holds ||| needs features behind it)"
+        )
+    # One space to either side belongs to the form; where a text is empty there may be one for both.
+    text = "|||".join(fields[1 : max(2, len(fields) - 2)]).removeprefix(" ").removesuffix(" ")
+    log_prob = None
+    if "log_prob=" in features[:-1]:
+        log_prob = _number(features[features.index("log_prob=") + 1])
+    return Line(int(index[1]), text, _number(fields[-1].strip()), log_prob)
+
+
+def _shown(value: float) -> str:
+    """The fewest digits that tell this number from others in single precision."""
+    return np.format_float_positional(np.float32(value), trim="-")
+
+
+def _number(digits: str) -> float:
+    if not _FEATURE.fullmatch(digits) or "=" in digits or digits.endswith(":"):
+        raise ValueError(f"{digits!r:.40} stands where a score belongs")
+    with np.errstate(over="ignore"):
+        value = float(np.float32(digits))
+    if abs(value) == float("inf"):
+        raise ValueError(f"its score is {digits!r:.40}, which is too large")
+    return value
