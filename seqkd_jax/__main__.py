@@ -69,6 +69,19 @@ class TestedCorpus(Corpus):
 
 
 @dataclass(frozen=True)
+class Vocabularies(Checked):
+    """Vocabularies made elsewhere, in place of new ones."""
+
+    vocab: Path | None = None
+    """Vocabulary of both sides: a SentencePiece .model, a list of words (one a line), or a
+    .vocab.json of this library."""
+    src_vocab: Path | None = None
+    """Vocabulary of the source alone, the same."""
+    tgt_vocab: Path | None = None
+    """Vocabulary of the target alone, the same."""
+
+
+@dataclass(frozen=True)
 class Run(Learning):
     """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
 
@@ -84,6 +97,7 @@ class Run(Learning):
         "seq-kd+seq-inter",
     )
     """Rows of Table 1, or: all of them; other systems, too: luong-dot, sutskever, deep-att, ..."""
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,7 @@ class Train(Learning):
     """Read words by their characters (convolution and highway); for --vocabulary words."""
     lower: bool = False
     """Lower-case all text."""
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     tokenize: str = "13a"
     """sacreBLEU's tokeniser for validation; none for text that is tokenised."""
     seed: Seed = 1
@@ -128,7 +143,7 @@ class Translate(Checked):
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; several form an ensemble."""
     source: Path | None = None
-    """File to translate; standard input if left out."""
+    """File to translate, of a .tsv file the first column; standard input if left out."""
     out: Path | None = None
     """File to write; standard output if left out."""
     search: Annotated[Search, Flat] = Search()
@@ -149,11 +164,12 @@ class Distill(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""
     source: Path
-    """Source sentences."""
+    """Source sentences; of a .tsv file the first column."""
     out: Path
     """Folder for n-best lists and train.src, train.tgt; start again to resume."""
     reference: Path | None = None
-    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
+    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD).
+    Of a .tsv file, the same as the source or another, the second column."""
     mbr: bool = False
     """Take the hypothesis closest to all others, each by its probability (minimum Bayes risk)."""
     similarity: Literal["bleu", "gleu", "chrf"] = "bleu"
@@ -168,11 +184,11 @@ class Cache(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""
     source: Path
-    """Source sentences."""
-    target: Path
-    """Their translations: those that a student will be trained on."""
+    """Source sentences, or one .tsv file with both sides."""
     out: Path
     """Folder of the cache; start again to resume."""
+    target: Path | None = None
+    """Their translations: those that a student will be trained on."""
     k: Count = 16
     """Words kept of each distribution; the mass of all others is kept as one number."""
     temperature: Positive = 1.0
@@ -186,8 +202,8 @@ class Score(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences."""
-    target: Path
+    """Source sentences, or one .tsv file with both sides."""
+    target: Path | None = None
     """Their translations."""
 
 
@@ -203,11 +219,11 @@ class Extract(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences."""
-    target: Path
-    """Their translations."""
+    """Source sentences, or one .tsv file with both sides."""
     out: Path
     """File to write."""
+    target: Path | None = None
+    """Their translations."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +233,8 @@ class Evaluate(Checked):
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; differences are to the first."""
     source: Path
-    """Source sentences."""
-    reference: Path
+    """Source sentences, or one .tsv file with both sides."""
+    reference: Path | None = None
     """Their true translations."""
     beams: Counts = (1, 5)
     """Beam sizes; 1 is greedy."""
@@ -278,6 +294,7 @@ class Table3(Learning):
     out: Path
     """Folder of the experiment, as of run; what has been trained there is used."""
     plan: Annotated[Plan, Flat]
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)

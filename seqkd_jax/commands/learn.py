@@ -19,6 +19,7 @@ from .options import (
     check_table3,
     check_train,
     corpus_of,
+    vocabularies_of,
 )
 from .process import prepare
 
@@ -28,7 +29,8 @@ def run(command: arguments.Run) -> None:
     rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
     check_run(command, rows)
     prepare()
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
+    given = vocabularies_of(command, command.vocabularies, command.plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
     truth = None
     if command.corpus.data == "grammar":
         truth = recipes.grammar_truth(lab.corpus.test)
@@ -60,7 +62,8 @@ def train(command: arguments.Train) -> None:
         tokenize=command.tokenize,
         seed=command.seed,
     )
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
+    given = vocabularies_of(command, command.vocabularies, plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan, given)
     recipes.train(
         lab,
         "",
@@ -129,5 +132,6 @@ def table3(command: arguments.Table3) -> None:
     """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
     check_table3(command)
     prepare()
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
+    given = vocabularies_of(command, command.vocabularies, command.plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
     print(compressed_table(recipes.table3(lab)))

@@ -2,8 +2,8 @@
 
 from .. import __main__ as arguments
 from ..bleu import gleu
-from ..data import encode_pairs
-from ..data.text import read_lines, read_pairs, write_lines
+from ..data import encode_pairs, require_kept
+from ..data.text import read_pairs, read_sources, require_sentences, write_lines
 from ..distill import select
 from ..distill.chrf import chrf
 from ..distill.teacher_cache import cache_teacher
@@ -24,11 +24,12 @@ def distill(command: arguments.Distill) -> None:
     prepare()
     if command.mbr and command.reference:
         raise UsageError("Give --reference or --mbr: a hypothesis is close to one of them.")
-    sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
     else:
-        pairs = [(source, "") for source in sources]
+        pairs = [(source, "") for source in read_sources(command.source)]
+    sources = [source for source, _ in pairs]
+    require_sentences(sources, command.source)
     teacher = load_model(command.model)
     nbest = translate_corpus(
         command.out / "nbest",
@@ -55,9 +56,10 @@ def distill(command: arguments.Distill) -> None:
 def cache(command: arguments.Cache) -> None:
     """Writes the distributions of a teacher over given pairs."""
     prepare()
-    teacher = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
+    teacher = load_model(command.model)
     encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
+    require_kept(encoded, str(command.source))
     made = cache_teacher(
         command.out,
         teacher.model,

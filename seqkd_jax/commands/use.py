@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import __main__ as arguments
-from ..data import check_same, encode_pairs
+from ..data import check_same, encode_pairs, require_kept
 from ..data.inputs import spelling_of
-from ..data.text import decode_lines, read_lines, read_pairs, write_lines
+from ..data.text import decode_lines, read_pairs, read_sources, write_lines
 from ..distill.nbest import NBest
 from ..distill.shortlist import Shortlist, fit_shortlist
 from ..distill.translate import translate_texts
@@ -37,7 +37,7 @@ def translate(command: arguments.Translate) -> None:
     if command.replace_unk:
         check_replaceable(trained)
     if command.source:
-        lines = read_lines(command.source)
+        lines = read_sources(command.source)
     else:
         lines = decode_lines(sys.stdin.buffer.read(), "standard input")
     shortlist = (
@@ -66,8 +66,8 @@ def translate(command: arguments.Translate) -> None:
 def score(command: arguments.Score) -> None:
     """Prints log-probabilities."""
     prepare()
-    trained = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
+    trained = load_model(command.model)
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
     scores = dict(
         zip(
@@ -91,10 +91,11 @@ def score(command: arguments.Score) -> None:
 def extract(command: arguments.Extract) -> None:
     """Writes what a model holds while it reads and predicts pairs of sentences."""
     prepare()
+    pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
     config, spelling = trained.config, spelling_of(trained.config.inputs, trained.tgt_vocab)
-    pairs = read_pairs(command.source, command.target)
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
+    require_kept(encoded, str(command.source))
     run = jax.jit(functools.partial(states, config, spelling=spelling))
     rows: dict[str, list[np.ndarray]] = {}
     with tqdm(total=len(encoded.src), desc="extracting", unit="sent", disable=None) as bar:
