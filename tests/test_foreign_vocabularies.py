@@ -283,12 +283,12 @@ def test_a_foreign_model_and_a_list_train_and_translate(files, capsys):
         (["--vocab", "WORDS", "--src-vocab", "WORDS"], "--src-vocab has no effect with --vocab"),
         (
             ["--vocab", "WORDS", "--vocabulary-size", "50"],
-            "--vocabulary-size has no effect where both",
+            "--vocabulary-size has no effect where",
         ),
-        (["--vocab", "WORDS", "--vocabulary", "words"], "--vocabulary has no effect where both"),
+        (["--vocab", "WORDS", "--vocabulary", "words"], "--vocabulary has no effect where"),
         (
             ["--src-vocab", "WORDS", "--features"],
-            "--features has no effect where the vocabulary of",
+            "--features has no effect where the",
         ),
         (["--src-vocab", "WORDS", "--characters", "both"], "--characters of the source"),
         (["--src-vocab", "WORDS", "--shared-vocabulary"], "One vocabulary for both sides is"),

@@ -159,17 +159,18 @@ def test_files_without_text_are_named_with_their_lines(tmp_path, data, side):
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
 @pytest.mark.parametrize("kind", ["none", "blank"])
 def test_training_without_text_is_refused_before_any_work(files, capsys, part, kind):
-    named = {name: files / f"{name}.tsv" for name in ("train", "valid", "test")}
-    corpus = [str(x) for name, path in named.items() for x in (f"--{name}", path)]
-    place = corpus.index(f"--{part}") + 1
     write_lines(files / "three", ["a", "b", "c"] if kind == "blank" else [])
-    corpus[place : place + 1] = [str(files / kind), str(files / "three")]
-    never = files / "never"
-    error = refused(capsys, "train", *corpus, *SHORT, "--out", never)
-    assert f"{files / kind} and {files / 'three'}: {3 * (kind == 'blank')} lines" in error
-    error = refused(capsys, "run", *corpus, "--out", never)
-    assert str(files / kind) in error
-    assert not never.exists()
+    parts = {name: [files / f"{name}.tsv"] for name in ("train", "valid", "test")}
+    parts[part] = [files / kind, files / "three"]
+    corpus = {name: [f"--{name}", *paths] for name, paths in parts.items()}
+    never = ["--out", files / "never"]
+    commands = [["run", *corpus["train"], *corpus["valid"], *corpus["test"], *never]]
+    if part != "test":
+        commands.append(["train", *corpus["train"], *corpus["valid"], *SHORT, *never])
+    for command in commands:
+        error = refused(capsys, *command)
+        assert f"{files / kind} and {files / 'three'}: {3 * (kind == 'blank')} lines" in error
+    assert not (files / "never").exists()
 
 
 @pytest.mark.parametrize("kind", ["none", "blank"])
