@@ -36,6 +36,7 @@ from .data import corpus_from_files as corpus_from_files
 from .data import encode_pairs as encode_pairs
 from .data import load_corpus as load_corpus
 from .data import load_vocabulary as load_vocabulary
+from .data import open_vocabulary as open_vocabulary
 from .data import plan_buckets as plan_buckets
 from .data import renumbering as renumbering
 from .data import train_pieces as train_pieces

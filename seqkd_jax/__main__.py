@@ -76,6 +76,19 @@ class TestedCorpus(Corpus):
 
 
 @dataclass(frozen=True)
+class Vocabularies(Checked):
+    """Vocabularies made elsewhere, in place of new ones."""
+
+    vocab: Path | None = None
+    """Vocabulary of both sides: a SentencePiece .model, a list of words (one a line), or a
+    .vocab.json of this library."""
+    src_vocab: Path | None = None
+    """Vocabulary of the source alone, the same."""
+    tgt_vocab: Path | None = None
+    """Vocabulary of the target alone, the same."""
+
+
+@dataclass(frozen=True)
 class Run(Learning):
     """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
 
@@ -91,6 +104,7 @@ class Run(Learning):
         "seq-kd+seq-inter",
     )
     """Rows of Table 1, or: all of them; other systems, too: luong-dot, sutskever, deep-att, ..."""
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,7 @@ class Train(Learning):
     """Read words by their characters (convolution and highway); for --vocabulary words."""
     lower: bool = False
     """Lower-case all text."""
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     tokenize: Tokenizer = "auto"
     """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
     max_source: Count | None = 250
@@ -137,7 +152,7 @@ class Translate(Checked):
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; several form an ensemble."""
     source: Path | None = None
-    """File to translate; standard input if left out."""
+    """File to translate, of a .tsv file the first column; standard input if left out."""
     out: Path | None = None
     """File to write; standard output if left out."""
     search: Annotated[Search, Flat] = Search()
@@ -156,7 +171,7 @@ class Distill(Checked):
     """Let a teacher translate a corpus, and write the text that a student trains on."""
 
     source: Path
-    """Source sentences."""
+    """Source sentences; of a .tsv file the first column."""
     out: Path
     """Folder for n-best lists and train.src, train.tgt; start again to resume."""
     model: tyro.conf.Positional[Path | None] = None
@@ -166,7 +181,8 @@ class Distill(Checked):
     first_index: Literal[0, 1] = 0
     """Number of the first sentence in --nbest."""
     reference: Path | None = None
-    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD)."""
+    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD).
+    Of a .tsv file, the same as the source or another, the second column."""
     mbr: bool = False
     """Take the hypothesis closest to all others, each by its probability (minimum Bayes risk)."""
     similarity: Similarity = "auto"
@@ -183,11 +199,11 @@ class Cache(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""
     source: Path
-    """Source sentences."""
-    target: Path
-    """Their translations: those that a student will be trained on."""
+    """Source sentences, or one .tsv file with both sides."""
     out: Path
     """Folder of the cache; start again to resume."""
+    target: Path | None = None
+    """Their translations: those that a student will be trained on."""
     k: Count = 16
     """Words kept of each distribution; the mass of all others is kept as one number."""
     temperature: Positive = 1.0
@@ -201,8 +217,8 @@ class Score(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences."""
-    target: Path
+    """Source sentences, or one .tsv file with both sides."""
+    target: Path | None = None
     """Their translations."""
 
 
@@ -218,11 +234,11 @@ class Extract(Checked):
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences."""
-    target: Path
-    """Their translations."""
+    """Source sentences, or one .tsv file with both sides."""
     out: Path
     """File to write."""
+    target: Path | None = None
+    """Their translations."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +248,8 @@ class Evaluate(Checked):
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; differences are to the first."""
     source: Path
-    """Source sentences."""
-    reference: Path
+    """Source sentences, or one .tsv file with both sides."""
+    reference: Path | None = None
     """Their true translations."""
     beams: Counts = (1, 5)
     """Beam sizes; 1 is greedy."""
@@ -301,6 +317,7 @@ class Table3(Learning):
     out: Path
     """Folder of the experiment, as of run; what has been trained there is used."""
     plan: Annotated[Plan, Flat]
+    vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)

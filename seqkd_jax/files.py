@@ -33,6 +33,8 @@ HEADER_BYTES = 1 << 20  # of the first line of a sealed file, at most
 UNPACKED_BYTES = 1 << 26  # a gzip file may unpack to this much whatever its size,
 UNPACKED_RATIO = 100  # and beyond that to this many times its size
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
+GZIP = b"\x1f\x8b"  # how every gzip file begins
+CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at once
 RESTORE = "Restore it, or delete it and run the command that wrote it again."
 
 
@@ -75,22 +77,31 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
       UsageError: the file is damaged, cut off, or unpacks to more than it may.
     """
     limit = max(UNPACKED_BYTES, UNPACKED_RATIO * len(data)) if most is None else most
-    parts, size, rest = [], 0, data
+    parts, size, at, view = [], 0, 0, memoryview(data)
     try:
         if not data:
             raise EOFError("it is empty")
-        while rest:  # a file may have several members
+        if not data.startswith(GZIP[: len(data)]):
+            raise UsageError(
+                f"{path}: no gzip file, though its name ends in .gz; rename it, or fetch it again."
+            )
+        while at < len(data):  # a file may have several members, and some have thousands
             member = zlib.decompressobj(wbits=31)
-            parts.append(member.decompress(rest, limit - size + 1))
-            size += len(parts[-1])
-            if size > limit:
-                raise UsageError(
-                    f"{path}: unpacks to more than {limit:,} bytes from {len(data):,}. If that is "
-                    "meant, unpack it and give the unpacked file."
-                )
-            if not member.eof:
-                raise EOFError("it ends too early")
-            rest = member.unused_data.lstrip(b"\0")
+            while not member.eof:
+                chunk = view[at : at + CHUNK]
+                if not chunk:
+                    raise EOFError("it ends too early")
+                parts.append(member.decompress(chunk, limit - size + 1))
+                size += len(parts[-1])
+                if size > limit:
+                    raise UsageError(
+                        f"{path}: unpacks to more than {limit:,} bytes from {len(data):,}. If that "
+                        "is meant, unpack it and give the unpacked file."
+                    )
+                at += len(chunk) - len(member.unused_data)
+            while at < len(data) and not data[at]:  # zeros fill a block of a tape
+                chunk = data[at : at + CHUNK]
+                at += len(chunk) - len(chunk.lstrip(b"\0"))
     except (EOFError, zlib.error) as error:
         raise UsageError(f"{path}: damaged gzip file ({error}); fetch or pack it again.") from None
     return b"".join(parts)

@@ -57,7 +57,15 @@ def readers() -> dict[str, Reader]:
 
     from seqkd_jax.compress.deep import share_weights
     from seqkd_jax.compress.format import read_compressed, write_compressed
-    from seqkd_jax.data import build_words, load_vocabulary, read_lines, read_pairs, train_pieces
+    from seqkd_jax.data import (
+        build_words,
+        load_pieces,
+        load_vocabulary,
+        load_words,
+        read_lines,
+        read_pairs,
+        train_pieces,
+    )
     from seqkd_jax.data.alignments import read_alignments
     from seqkd_jax.data.inputs import build_inputs
     from seqkd_jax.data.vectors import read_vectors
@@ -109,6 +117,10 @@ def readers() -> dict[str, Reader]:
         "gzip": Reader("text.gz", read_lines, given(gzip.compress(b"a b\nc"), b"\x1f\x8b")),
         "pairs": Reader("text.tsv", read_pairs, given(b"a\tb\nc\td", b"a\t\tb")),
         "vocabulary": Reader("vocab.json", load_vocabulary, written(vocabularies), sealed),
+        "words": Reader("list.txt", load_words, given(b"a 2\nb 1", b"a\nb", b"<s>\n")),
+        "words-json": Reader("list.json", load_words, given(b'{"a": 0, "b": 1}', b'["a"]')),
+        "words-marian": Reader("list.yml", load_words, given(b'</s>: 0\n"a": 1\nb: 2')),
+        "pieces": Reader("a.model", load_pieces, given(train_pieces(["ab abc bc"], 14).model)),
         "vectors": Reader(
             "vec.txt", lambda p: read_vectors(p, words), given(b"2 3\na 1 2 3\nb 1 2 3", b"a inf")
         ),

@@ -356,7 +356,9 @@ def test_a_damaged_model_is_named_and_not_loaded(files, refused):
     vocabulary = damaged / "tgt.vocab.json"
     text = vocabulary.read_text()
     vocabulary.write_text(text.replace("ANBEN", "BEN").replace("CAT", "COT"))
-    assert "damaged vocabulary" in refused("translate", damaged, "--source", files / "test.src")
+    assert "tgt.vocab.json: damaged or edited" in refused(
+        "translate", damaged, "--source", files / "test.src"
+    )
     (damaged / "config.json").write_text("{")
     assert "config.json: damaged" in refused("translate", damaged, "--source", files / "test.src")
 

@@ -11,11 +11,10 @@ from small import largest_difference, params
 
 from seqkd_jax import recipes
 from seqkd_jax.base import EOS, PAD, UNK
-from seqkd_jax.data import Corpus
+from seqkd_jax.data import Corpus, load_vocabulary
 from seqkd_jax.data.inputs import (
     build_inputs,
     character_vocabulary,
-    load_inputs,
     spelled,
     spelling_table,
 )
@@ -53,10 +52,10 @@ def test_a_token_with_other_features_is_named():
 def test_a_vocabulary_comes_back_from_its_file_and_damage_is_found(tmp_path):
     vocab, path = build_inputs(LINES, characters=20), tmp_path / "src.vocab.json"
     vocab.save(path)
-    assert load_inputs(path) == vocab and load_inputs(path).digest == vocab.digest
+    assert load_vocabulary(path) == vocab and load_vocabulary(path).digest == vocab.digest
     path.write_text(path.read_text().replace("haus", "maus"))
-    with pytest.raises(ValueError, match="damaged vocabulary"):
-        load_inputs(path)
+    with pytest.raises(ValueError, match="src.vocab.json: damaged or edited.*Restore"):
+        load_vocabulary(path)
 
 
 def config(**inputs):

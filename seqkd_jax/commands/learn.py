@@ -19,6 +19,7 @@ from .options import (
     check_table3,
     check_train,
     corpus_of,
+    vocabularies_of,
 )
 from .process import prepare
 
@@ -29,7 +30,8 @@ def run(command: arguments.Run) -> None:
     recipes.with_baselines(rows)  # an unknown one is refused before a corpus is read
     check_run(command, rows)
     prepare()
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
+    given = vocabularies_of(command, command.vocabularies, command.plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
     recipes.ready(lab)
     truth = None
     if command.corpus.data == "grammar":
@@ -63,7 +65,8 @@ def train(command: arguments.Train) -> None:
         max_source=command.max_source,
         seed=command.seed,
     )
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
+    given = vocabularies_of(command, command.vocabularies, plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan, given)
     recipes.train(
         lab,
         "",
@@ -132,5 +135,6 @@ def table3(command: arguments.Table3) -> None:
     """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
     check_table3(command)
     prepare()
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan)
+    given = vocabularies_of(command, command.vocabularies, command.plan)
+    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
     print(compressed_table(recipes.table3(lab)))

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import fields
 
 from .. import __main__ as arguments
-from ..data import Corpus, corpus_from_files, load_corpus
+from ..data import Corpus, Vocabulary, corpus_from_files, load_corpus, open_vocabulary
+from ..data.inputs import InputVocabulary
 from ..errors import UsageError
 from ..files import PathLike
-from ..plan import Size, Training
+from ..plan import Plan, Size, Training
 from ..recipes.stages import VOCABULARY
 from ..train.model_folder import Trained
 
@@ -39,6 +40,7 @@ def check_train(command: arguments.Train) -> None:
     if command.teacher_cache and command.alpha == 0:
         raise UsageError("--teacher-cache has no effect where --alpha is 0: leave one of them out.")
     words = [name for name in VOCABULARY if name != "characters"]
+    words += [field.name for field in fields(arguments.Vocabularies)]
     if command.start:
         if command.size != Size():
             raise UsageError("--start brings the shape of the model: leave its settings out.")
@@ -115,6 +117,27 @@ def _check_shape(command: arguments.Learning, prefix: str, size: Size) -> None:
 def _check_training(command: arguments.Learning, prefix: str, training: Training) -> None:
     if training.optimizer != "adam":
         unused(command, f"where the optimizer is {training.optimizer}", f"{prefix}warmup")
+
+
+def vocabularies_of(
+    command: arguments.Learning, files: arguments.Vocabularies, plan: Plan
+) -> tuple[Vocabulary | None, Vocabulary | None]:
+    """Reads the vocabularies that a command was given; those of a side without one are new."""
+    if files.vocab:
+        unused(command, "with --vocab, which is for both sides", "src-vocab", "tgt-vocab")
+    src, tgt = files.src_vocab or files.vocab, files.tgt_vocab or files.vocab
+    if src and tgt:
+        unused(command, "where both vocabularies are given", "vocabulary", "vocabulary-size")
+    if src:
+        unused(command, "where the vocabulary of the source is given", "features")
+        if plan.characters in ("source", "both"):
+            raise UsageError("--characters of the source are for a new vocabulary: leave them out.")
+    if plan.shared_vocabulary and (src or tgt) and not files.vocab:
+        raise UsageError("One vocabulary for both sides is --vocab; else: --no-shared-vocabulary.")
+    opened = {path: open_vocabulary(path, plan.lower) for path in (src, tgt) if path}
+    if tgt and isinstance(opened[tgt], InputVocabulary):
+        raise UsageError(f"{tgt}: tokens with features or characters are for the source.")
+    return opened[src] if src else None, opened[tgt] if tgt else None
 
 
 def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:

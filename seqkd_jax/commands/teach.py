@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import __main__ as arguments
-from ..data import encode_pairs
-from ..data.text import read_lines, read_pairs, write_lines
+from ..data import encode_pairs, require_kept
+from ..data.text import read_pairs, read_sources, require_sentences, write_lines
 from ..distill import select
 from ..distill.nbest import NBest, read_nbest
 from ..distill.similarity import choose
@@ -28,11 +28,12 @@ def distill(command: arguments.Distill) -> None:
             "--similarity and --smoothing say what is close to what: give --reference for "
             "Seq-Inter or --mbr as well. Seq-KD takes the teacher's best, and compares nothing."
         )
-    sources = read_lines(command.source)
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
     else:
-        pairs = [(source, "") for source in sources]
+        pairs = [(source, "") for source in read_sources(command.source)]
+    sources = [source for source, _ in pairs]
+    require_sentences(sources, command.source)
     named = command.similarity, command.smoothing
     choose(*named)  # what cannot be chosen is said before the work begins
     for side in "src", "tgt":
@@ -97,9 +98,10 @@ def cache(command: arguments.Cache) -> None:
     """Writes the distributions of a teacher over given pairs."""
     prepare()
     make_folder(command.out)
-    teacher = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
+    teacher = load_model(command.model)
     encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
+    require_kept(encoded, str(command.source))
     made = cache_teacher(
         command.out,
         teacher.model,

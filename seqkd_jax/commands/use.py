@@ -13,10 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import __main__ as arguments
-from ..data import check_same, encode_pairs
+from ..data import check_same, encode_pairs, require_kept
 from ..data.inputs import spelling_of
-from ..data.text import read_pairs, write_lines
-from ..data.waiting import open_text, waiting_lines
+from ..data.text import is_table, read_pairs, write_lines
+from ..data.waiting import first_columns, open_text, waiting_lines
 from ..distill.nbest import NBest, moses_lines
 from ..distill.shortlist import Shortlist, fit_shortlist
 from ..distill.translate import STREAM_SENTENCES, translate_stream
@@ -52,10 +52,13 @@ def translate(command: arguments.Translate) -> None:
         open_text(command.source) as (file, name),
         tqdm(desc="translating", unit="sent", disable=shown) as bar,
     ):
+        lines = waiting_lines(file, name, STREAM_SENTENCES)
+        if command.source and is_table(command.source):
+            lines = first_columns(lines, name)
         stream = translate_stream(
             trained.model,
             trained.params,
-            waiting_lines(file, name, STREAM_SENTENCES),
+            lines,
             trained.src_vocab,
             trained.tgt_vocab,
             command.search,
@@ -80,8 +83,8 @@ def translate(command: arguments.Translate) -> None:
 def score(command: arguments.Score) -> None:
     """Prints log-probabilities."""
     prepare()
-    trained = load_model(command.model)
     pairs = read_pairs(command.source, command.target)
+    trained = load_model(command.model)
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
     scores = dict(
         zip(
@@ -106,10 +109,11 @@ def extract(command: arguments.Extract) -> None:
     """Writes what a model holds while it reads and predicts pairs of sentences."""
     prepare()
     check_writable(command.out)
+    pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
     config, spelling = trained.config, spelling_of(trained.config.inputs, trained.tgt_vocab)
-    pairs = read_pairs(command.source, command.target)
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
+    require_kept(encoded, str(command.source))
     run = jax.jit(functools.partial(states, config, spelling=spelling))
     rows: dict[str, list[np.ndarray]] = {}
     with tqdm(total=len(encoded.src), desc="extracting", unit="sent", disable=None) as bar:

@@ -9,7 +9,7 @@ import numpy as np
 from ..base import Example, Hinted
 from ..errors import UsageError
 from ..files import PathLike
-from .text import read_lines
+from .text import read_lines, words_of
 
 Links = list[tuple[int, int]]  # (source word, target word)
 
@@ -17,7 +17,7 @@ Links = list[tuple[int, int]]  # (source word, target word)
 def read_alignments(path: PathLike, pairs: Sequence[tuple[str, str]]) -> list[Links]:
     """Reads the links of each pair, checked against its words.
 
-    Words are what whitespace separates, so models of words can be guided, those of pieces not.
+    Words are what ASCII whitespace separates: models of words can be guided, those of pieces not.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -28,16 +28,17 @@ def read_alignments(path: PathLike, pairs: Sequence[tuple[str, str]]) -> list[Li
     if len(lines) != len(pairs):
         raise UsageError(f"{path}: {len(lines)} lines for {len(pairs)} pairs; each needs one.")
     return [
-        [_link(f"{path}:{number}", text, *pair) for text in line.split()]
+        [_link(f"{path}:{number}", text, *pair) for text in words_of(line)]
         for number, (line, pair) in enumerate(zip(lines, pairs, strict=True), 1)
     ]
 
 
 def _link(where: str, text: str, source: str, target: str) -> tuple[int, int]:
     i, separator, j = text.partition("-")
-    if not (separator and i.isdecimal() and j.isdecimal()):
-        raise UsageError(f"{where}: {text!r} is no link; write SOURCE-TARGET, both from 0.")
-    words = len(source.split()), len(target.split())
+    # No sentence has more words than nine digits can say, and int() refuses thousands of them.
+    if not (separator and i.isdecimal() and j.isdecimal() and len(text) < 20):
+        raise UsageError(f"{where}: {text!r:.60} is no link; write SOURCE-TARGET, both from 0.")
+    words = len(words_of(source)), len(words_of(target))
     if int(i) >= words[0] or int(j) >= words[1]:
         raise UsageError(
             f"{where}: {text} points beyond the sentence of {words[0]} source and {words[1]} "

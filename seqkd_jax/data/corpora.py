@@ -15,11 +15,12 @@ from typing import Literal
 
 from ..errors import UsageError
 from ..files import PathLike, sha256
-from .text import read_bytes, read_lines, read_pairs
+from .text import read_bytes, read_lines, read_pairs, words_of
 
 Pairs = list[tuple[str, str]]
 Files = PathLike | tuple[PathLike, PathLike]  # one .tsv file, or source and target
 Form = Literal["tok", "raw"]
+Part = Literal["train", "valid", "test"]
 
 MULTI30K_URL = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
@@ -42,6 +43,27 @@ class Corpus:
     valid: Pairs = field(repr=False)
     test: Pairs = field(repr=False)
     tokenised: bool = False  # words and punctuation marks already stand between spaces
+    files: dict[str, str] = field(default_factory=dict, repr=False)  # that a part was read from
+
+    def where(self, part: Part) -> str:
+        """What messages call a part: the files it was read from, or the name of the corpus."""
+        return self.files.get(part, f"the {part} part of {self.name}")
+
+    def require_shorter(self, max_len: int) -> None:
+        """Refuses text of which no pair can be within a limit of so many tokens.
+
+        A sentence has at least as many tokens as words; vocabularies need not be made to see it.
+
+        Raises:
+          UsageError: all training pairs have more words; the message names their files.
+        """
+        longer = [max(len(words_of(s)), len(words_of(t)) + 1) for s, t in self.train]
+        if longer and min(longer) > max_len:
+            raise UsageError(
+                f"{self.where('train')}: all {len(longer):,} pairs are longer than {max_len} "
+                f"tokens; the shortest has {min(longer)}: raise the limit (max_tokens), or give "
+                "one sentence a line."
+            )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -108,16 +130,18 @@ def corpus_from_files(
 
     Raises:
       FileNotFoundError: a file is missing.
-      UsageError: ``read_pairs`` refuses a file, or ``pair`` is not two names.
+      UsageError: ``read_pairs`` refuses a file, as one without text, or ``pair`` is not two names.
     """
     src, tgt = languages(pair)
-
-    def read(files: Files | None) -> Pairs:
-        if files is None:
-            return []
-        return read_pairs(*files) if isinstance(files, tuple) else read_pairs(files)
-
-    return Corpus(name, src, tgt, read(train), read(valid), read(test))
+    given = {"train": train, "valid": valid, "test": test}
+    sides = {
+        part: files if isinstance(files, tuple) else (files,)
+        for part, files in given.items()
+        if files is not None
+    }
+    read = {part: read_pairs(*files) for part, files in sides.items()}
+    names = {part: " and ".join(map(os.fspath, files)) for part, files in sides.items()}
+    return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
 
 
 def languages(pair: str) -> tuple[str, str]:
@@ -140,8 +164,8 @@ def _multi30k(pair: str, form: Form) -> Corpus:
         sides = [_multi30k_lines(f"{form}/{split}{MULTI30K_SUFFIX[form]}.{s}") for s in (src, tgt)]
         return list(zip(*sides, strict=True))
 
-    parts = (read(split) for split in MULTI30K_SPLITS)
-    return Corpus("multi30k", src, tgt, *parts, tokenised=form == "tok")
+    train, valid, test = map(read, MULTI30K_SPLITS)
+    return Corpus("multi30k", src, tgt, train, valid, test, tokenised=form == "tok")
 
 
 def _multi30k_lines(name: str) -> list[str]:

@@ -23,6 +23,7 @@ class Report:
     max_len: int | None
     empty_lines: tuple[int, ...]  # the first few
     overlong_lines: tuple[int, ...]
+    shortest: int | None = None  # tokens of the shortest of the overlong
 
     def __str__(self) -> str:
         parts = [f"{self.kept:,} pairs kept"]
@@ -68,7 +69,7 @@ def encode_pairs(
     """
     given = None if weights is None else _weights(weights, len(pairs))
     src, tgt, index = [], [], []
-    empty, overlong = [], []
+    empty, overlong, lengths = [], [], []
     for place, (source, target) in enumerate(pairs):
         source_ids = _encode(src_vocab, source, place, "source")
         target_ids = _encode(tgt_vocab, target, place, "target")
@@ -76,6 +77,7 @@ def encode_pairs(
             empty.append(place + 1)
         elif max_len is not None and max(len(source_ids), len(target_ids) + 1) > max_len:
             overlong.append(place + 1)
+            lengths.append(max(len(source_ids), len(target_ids) + 1))
         else:
             src.append(np.array(source_ids, np.int32))
             tgt.append(np.array([*target_ids, EOS], np.int32))
@@ -87,9 +89,29 @@ def encode_pairs(
         max_len=max_len,
         empty_lines=tuple(empty[:EXAMPLES]),
         overlong_lines=tuple(overlong[:EXAMPLES]),
+        shortest=min(lengths, default=None),
     )
     places = np.array(index, np.int32)
     return Encoded(src, tgt, places, report, None if given is None else given[places])
+
+
+def require_kept(encoded: Encoded, where: str) -> None:
+    """Refuses a corpus of which no pair is left.
+
+    Args:
+      encoded: the corpus.
+      where: what to call it: its files, see ``Corpus.where``.
+
+    Raises:
+      UsageError: all pairs were empty or too long; the message says how many, and what to do.
+    """
+    report = encoded.report
+    if report.kept:
+        return
+    remedy = "give files with one sentence a line"
+    if report.shortest is not None:
+        remedy = f"the shortest has {report.shortest} tokens: raise the limit (max_tokens)"
+    raise UsageError(f"{where}: nothing is left to work on ({report}); {remedy}.")
 
 
 def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:

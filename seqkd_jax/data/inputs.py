@@ -12,22 +12,21 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..base import PAD, UNK
 from ..errors import UsageError
-from ..files import PathLike, atomic_write
+from ..files import PathLike, write_record
 from ..models.attention_lstm import Inputs, Spelling
-from . import vocab
-from .text import read_bytes
-from .vocab import SPECIAL, Vocabulary, WordVocabulary, build_words
+from .text import words_of
+from .vocab import FORMAT, SPECIAL, WordVocabulary, build_words
 
 SEPARATOR = "-|-"
 START, END = "{", "}"  # of a word; they have the ids that BOS and EOS have in words
-FORMAT = "seqkd-inputs-1"
+OF_WORDS = (SPECIAL[PAD], SPECIAL[UNK], START, END)  # the first characters, by id
+MOST_CHARACTERS = 1000  # of a word with its two ends, at most
 CHARACTERS = 500  # known ones, special ones counted, as in seq2seq-attn
 
 
@@ -68,7 +67,7 @@ class InputVocabulary:
 
         Raises UsageError for a token with another number of features.
         """
-        return [self._row(token) for token in text.split() if token not in SPECIAL[2:]]
+        return [self._row(token) for token in words_of(text)]
 
     def _row(self, token: str) -> tuple[int, ...]:
         word, *values = token.split(SEPARATOR)
@@ -97,17 +96,15 @@ class InputVocabulary:
 
     def save(self, path: PathLike) -> None:
         """Writes the vocabulary to one JSON file."""
-        data = {
-            "format": FORMAT,
+        record = {
             "kind": self.kind,
-            "digest": self.digest,
-            "lower": self.words.lower,
+            "lower": self.lower,
             "words": self.words.words,
             "features": [f.words for f in self.features],
             "characters": self.characters,
             "max_word": self.max_word,
         }
-        atomic_write(path, json.dumps(data, ensure_ascii=False, indent=0).encode())
+        write_record(path, FORMAT, record)
 
 
 def build_inputs(
@@ -132,12 +129,12 @@ def build_inputs(
     Raises:
       UsageError: there is no text, or a token has another number of features.
     """
-    tokens = [token.split(SEPARATOR) for line in lines for token in line.split()]
+    tokens = [token.split(SEPARATOR) for line in lines for token in words_of(line)]
     if not tokens:
         raise UsageError("lines: no words to build a vocabulary of.")
     count = len(tokens[0])
     for number, line in enumerate(lines, 1):
-        for token in line.split():
+        for token in words_of(line):
             if len(token.split(SEPARATOR)) != count:
                 raise UsageError(
                     f"line {number}: {token!r} has {len(token.split(SEPARATOR)) - 1} features, and "
@@ -155,8 +152,7 @@ def character_vocabulary(words: Iterable[str], size: int = CHARACTERS) -> tuple[
     """The most frequent characters, after PAD, UNK and the two ends of a word."""
     counts = Counter(c for word in words for c in word)
     ranked = sorted(counts, key=lambda c: (-counts[c], c))
-    special = (SPECIAL[PAD], SPECIAL[UNK], START, END)
-    return (*special, *(c for c in ranked if c not in special))[:size]
+    return (*OF_WORDS, *(c for c in ranked if c not in OF_WORDS))[:size]
 
 
 def spelled(word: str, ids: dict[str, int], max_word: int) -> list[int]:
@@ -202,31 +198,3 @@ def _letters(vocab: Any) -> tuple[str, ...]:
     if not isinstance(vocab, WordVocabulary):
         raise UsageError("Only whole words are spelt: give the target side a vocabulary of words.")
     return character_vocabulary(vocab.words[len(SPECIAL) :])
-
-
-def load_vocabulary(path: PathLike) -> Vocabulary:
-    """Loads a vocabulary of any kind that ``save`` wrote.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      UsageError: the file is damaged, or is none of ours.
-    """
-    start = read_bytes(path)[:200]
-    return load_inputs(path) if FORMAT.encode() in start else vocab.load_vocabulary(path)
-
-
-def load_inputs(path: PathLike) -> InputVocabulary:
-    """Loads what ``InputVocabulary.save`` wrote; raises as ``load_vocabulary`` does."""
-    try:
-        data = json.loads(Path(path).read_bytes())
-        loaded = InputVocabulary(
-            WordVocabulary(tuple(data["words"]), data["lower"]),
-            tuple(WordVocabulary(tuple(words)) for words in data["features"]),
-            tuple(data["characters"]),
-            data["max_word"],
-        )
-        if loaded.digest != data["digest"]:
-            raise UsageError("its content does not match its digest")
-        return loaded
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: damaged vocabulary: {error}. Restore the file.") from None

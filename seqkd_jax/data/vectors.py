@@ -1,64 +1,153 @@
 """Word vectors from elsewhere: word2vec text files, or .npz."""
 
+import contextlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
-from ..files import PathLike
-from .text import read_lines
+from ..files import UNPACKED_BYTES, UNPACKED_RATIO, PathLike
+from .text import read_lines, words_of
 from .vocab import WordVocabulary
+
+NAMES = ("words", "vectors", "word_vecs")
 
 
 def read_vectors(path: PathLike, vocab: WordVocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Reads the vectors of a vocabulary's words.
 
     A text file has a word and its numbers on each line, and may start with a line of two numbers,
-    as word2vec writes it. An ``.npz`` holds ``words`` and ``vectors``, or ``word_vecs`` [V, E] with
-    a row for each id of the vocabulary.
+    how many words and how many numbers each, as word2vec writes it. An ``.npz`` holds ``words`` and
+    ``vectors``, or ``word_vecs`` [V, E] with a row for each id of the vocabulary. Of a word that
+    comes twice the last vector counts.
 
     Returns:
       Ids [N] of the words that were found, and their vectors [N, E], float32.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: a line or an array has the wrong shape, or no word was found.
+      UsageError: a line or an array has the wrong shape, a number is not finite, the file says
+        sizes that are not its own, or no word was found.
     """
     path = Path(path)
-    words, vectors = _read_npz(path, vocab) if path.suffix == ".npz" else _read_text(path)
-    place = {word: n for n, word in enumerate(words)}  # of a word that comes twice the last counts
-    found = [(n, place[w]) for n, w in enumerate(vocab.words) if w in place]
+    found = _read_npz(path, vocab) if path.suffix == ".npz" else _read_text(path, vocab)
     if not found:
         raise UsageError(f"{path}: holds none of the {vocab.size} words; lower-cased or not?")
-    ids, rows = (np.array(side, np.int32) for side in zip(*found, strict=True))
-    return ids, np.asarray(vectors, np.float32)[rows]
+    ids = sorted(found)
+    return np.array(ids, np.int32), np.array([found[n] for n in ids], np.float32)
 
 
-def _read_npz(path: Path, vocab: WordVocabulary) -> tuple[list[str], np.ndarray]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file.")
-    with np.load(path, allow_pickle=False) as data:
-        if {"words", "vectors"} <= set(data):
-            words, vectors = data["words"].tolist(), data["vectors"]
-        elif "word_vecs" in data:
-            words, vectors = list(vocab.words), data["word_vecs"]
-        else:
-            raise UsageError(f"{path}: needs the arrays words and vectors, or word_vecs.")
-    if vectors.ndim != 2 or len(vectors) != len(words):
-        raise UsageError(f"{path}: {len(words)} words and vectors of shape {vectors.shape}.")
-    return words, vectors
+Found = dict[int, np.ndarray]  # vectors by id
 
 
-def _read_text(path: Path) -> tuple[list[str], list[list[float]]]:
-    lines = [line.split() for line in read_lines(path)]
-    header = bool(lines) and len(lines[0]) == 2 and all(x.isdecimal() for x in lines[0])
-    words, vectors = [], []
+def _read_npz(path: Path, vocab: WordVocabulary) -> Found:
+    arrays = _arrays(path)
+    if {"words", "vectors"} <= arrays.keys():
+        words, vectors = arrays["words"], arrays["vectors"]
+        if words.ndim != 1 or words.dtype.kind != "U":
+            raise UsageError(f"{path}: words must be a list of text, and is {words.dtype}.")
+        place: dict[str, int] = {word: n for n, word in enumerate(words.tolist())}
+    elif "word_vecs" in arrays:
+        vectors = arrays["word_vecs"]
+        place = {word: n for n, word in enumerate(vocab.words)}
+    else:
+        raise UsageError(f"{path}: needs the arrays words and vectors, or word_vecs.")
+    rows = len(arrays["words"]) if "vectors" in arrays else vocab.size
+    if vectors.ndim != 2 or len(vectors) != rows or not vectors.shape[1]:
+        raise UsageError(f"{path}: {rows} words and vectors of shape {vectors.shape}.")
+    if vectors.dtype.kind not in "fiu":
+        raise UsageError(f"{path}: vectors must be numbers, and are {vectors.dtype}.")
+    vectors = _float32(vectors)
+    if not np.isfinite(vectors).all():
+        raise UsageError(f"{path}: vectors hold a number that is not finite, or too large.")
+    return {n: vectors[place[word]] for n, word in enumerate(vocab.words) if word in place}
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """What readers of zip files and arrays raise for those that are none."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file.") from None
+    except UsageError:
+        raise
+    except (
+        *(ValueError, SyntaxError, KeyError, TypeError, IndexError, OverflowError, EOFError),
+        *(zipfile.BadZipFile, zlib.error, struct.error, OSError),
+        *(NotImplementedError, RuntimeError, MemoryError, RecursionError),
+    ) as error:
+        raise UsageError(f"{path}: no .npz file, or a damaged one ({error}).") from None
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that are wanted, none larger than what the file can hold of them."""
+    with _damage_named(path), zipfile.ZipFile(path) as packed:
+        members = {info.filename: info for info in packed.infolist()}
+        wanted = [members[f"{name}.npy"] for name in NAMES if f"{name}.npy" in members]
+        most = max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size)
+        if sum(member.file_size for member in wanted) > most:
+            raise UsageError(f"{path}: unpacks to more than {most:,} bytes; save it unpacked.")
+        arrays = {}
+        for member in wanted:
+            with packed.open(member) as file:
+                _check_size(path, member, file)
+                file.seek(0)
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                    file, allow_pickle=False
+                )
+        return arrays
+
+
+def _check_size(path: Path, member: zipfile.ZipInfo, file: Any) -> None:
+    """Refuses an array whose header promises more than follows: numpy would make room for it."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    count = 1
+    for length in shape:
+        count *= int(length)
+    if not dtype.itemsize or count * dtype.itemsize != member.file_size - file.tell():
+        raise UsageError(f"{path}: {member.filename} is damaged: its header says {shape} {dtype}.")
+
+
+def _float32(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large is no number, and named as that
+        return numbers.astype(np.float32)
+
+
+def _read_text(path: Path, vocab: WordVocabulary) -> Found:
+    lines = read_lines(path)
+    place = {word: n for n, word in enumerate(vocab.words)}
+    first = words_of(lines[0]) if lines else []
+    header = len(first) == 2 and all(x.isdecimal() and len(x) < 20 for x in first)
+    found: Found = {}
+    width = None
     for number, line in enumerate(lines[header:], 1 + header):
+        word, *digits = words_of(line) or [""]
+        width = len(digits) if width is None else width
+        if not digits or len(digits) != width:
+            raise UsageError(f"{path}:{number}: not as many numbers as the first line has.")
+        if word not in place:
+            continue
         try:
-            vectors.append([float(x) for x in line[1:]])
+            vector = _float32(np.array([float(x) for x in digits]))
         except ValueError:
             raise UsageError(f"{path}:{number}: not a word and numbers.") from None
-        if not line or len(vectors[-1]) != len(vectors[0]) or not vectors[-1]:
-            raise UsageError(f"{path}:{number}: not as many numbers as the first line has.")
-        words.append(line[0])
-    return words, vectors
+        if not np.isfinite(vector).all():
+            raise UsageError(f"{path}:{number}: a number that is not finite, or too large.")
+        found[place[word]] = vector
+    said = [int(x) for x in first] if header else [len(lines), width or 0]
+    if said != [len(lines) - header, width or 0]:
+        raise UsageError(
+            f"{path}: its first line says {said[0]} words of {said[1]} numbers, and there are "
+            f"{len(lines) - header} of {width or 0}; fetch it again."
+        )
+    return found

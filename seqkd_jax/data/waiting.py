@@ -5,14 +5,14 @@ import os
 import select
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import UsageError
 from ..files import PathLike
-from .text import decode_lines
+from .text import columns, decode_lines
 
 CHUNK = 1 << 16  # bytes read at a time
 GATHERED = 1 << 22  # bytes that wait together, at most
@@ -86,6 +86,25 @@ def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
             return
         yield from _decoded(lines, name, first)
         first += len(lines)
+
+
+def first_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]:
+    """The sources of a ``.tsv`` file whose lines come in batches.
+
+    Raises:
+      UsageError: a line has not exactly two columns; those before it have been given.
+    """
+    number = 0
+    for lines in batches:
+        sources = []
+        for number, line in enumerate(lines, number + 1):  # noqa: B020
+            try:
+                sources.append(columns(line, name, number)[0])
+            except UsageError:
+                if sources:
+                    yield sources
+                raise
+        yield sources
 
 
 def _decoded(lines: list[bytes], name: str, first: int) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 from ..base import PAD, UNK
 from ..data import encode_pairs
 from ..data.batches import ROWS, SOURCE_LENGTHS
-from ..data.text import read_lines
+from ..data.text import read_lines, words_of
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError
 from ..models.attention_lstm import Config, Translator, alignments
@@ -61,7 +61,7 @@ def read_dictionary(path: str | Path) -> dict[str, str]:
     dictionary: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         parts = [part.strip() for part in line.split(SEPARATOR)]
-        if len(parts) != 2 or not all(parts) or len(parts[0].split()) > 1:
+        if len(parts) != 2 or not all(parts) or len(words_of(parts[0])) > 1:
             raise UsageError(
                 f"{path}:{number}: {line!r} is not of the form: source word{SEPARATOR}translation"
             )

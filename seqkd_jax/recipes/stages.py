@@ -31,6 +31,7 @@ from ..data import (
     load_vocabulary,
     number_of_batches,
     plan_buckets,
+    require_kept,
     train_pieces,
 )
 from ..data.inputs import CHARACTERS, build_inputs, inputs_of, spelling_of
@@ -69,6 +70,7 @@ class Lab:
     folder: Path
     corpus: Corpus
     plan: Plan = field(default_factory=Plan)
+    given: tuple[Vocabulary | None, Vocabulary | None] = (None, None)  # in place of new ones
 
     @functools.cached_property
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
@@ -80,6 +82,7 @@ class Lab:
         paths = [folder / f"{side}.vocab.json" for side in ("src", "tgt")]
         made_of = {name: getattr(self.plan, name) for name in VOCABULARY}
         made_of |= {"text": _digest(self.corpus.train)}
+        made_of |= {"given": [vocab and vocab.digest for vocab in self.given]}
         if not (folder / "made_of.json").exists():  # written last
             vocabularies = self._new_vocabularies()
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +93,11 @@ class Lab:
         return src, tgt
 
     def _new_vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
-        plan = self.plan
+        plan, (given_src, given_tgt) = self.plan, self.given
+        if given_src and given_tgt:
+            return given_src, given_tgt
+        if plan.shared_vocabulary and (given_src or given_tgt):
+            raise UsageError("shared_vocabulary: give the vocabularies of both sides, or of none.")
 
         def make(lines: list[str]) -> Vocabulary:
             if plan.vocabulary == "words":
@@ -111,11 +118,12 @@ class Lab:
                 )
             spelt = CHARACTERS if plan.characters in ("source", "both") else 0
             size, lower = plan.vocabulary_size, plan.lower
-            return build_inputs(sides[0], size, characters=spelt, lower=lower), make(sides[1])
+            src = given_src or build_inputs(sides[0], size, characters=spelt, lower=lower)
+            return src, given_tgt or make(sides[1])
         if plan.shared_vocabulary:
             shared = make(sides[0] + sides[1])
             return shared, shared
-        return make(sides[0]), make(sides[1])
+        return given_src or make(sides[0]), given_tgt or make(sides[1])
 
 
 def _digest(pairs: Pairs) -> str:
@@ -193,6 +201,8 @@ def train(
     if isinstance(begin, Trained):
         config, src_vocab, tgt_vocab = begin.config, begin.src_vocab, begin.tgt_vocab
     else:
+        if training.max_tokens is not None:  # seen before a vocabulary is made
+            lab.corpus.require_shorter(training.max_tokens)
         src_vocab, tgt_vocab = vocabularies or lab.vocabularies
         spelt = int(plan.characters in ("target", "both"))
         inputs = inputs_of(inputs or Inputs(tgt_characters=spelt), src_vocab, tgt_vocab)
@@ -209,6 +219,7 @@ def train(
     encoded = encode_pairs(
         pairs, src_vocab, tgt_vocab, max_len=training.max_tokens, weights=weights
     )
+    require_kept(encoded, lab.corpus.where("train"))
     if cache and on_policy:
         raise UsageError("A cache knows the corpus' own targets, not what the student will say.")
     if cache:
