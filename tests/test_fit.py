@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from small import MODEL, example, largest_difference, params
 
 from seqkd_jax.train.checkpoint import Checkpoints, params_digest
-from seqkd_jax.train.fit import TrainingDiverged, claim, fit
+from seqkd_jax.train.fit import Progress, TrainingDiverged, claim, fit
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
@@ -68,19 +69,8 @@ def stopping_at(step_number):
 @pytest.mark.parametrize("when", [1, 3, 5, 8, 14])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, when):
     whole = run(tmp_path / "whole")
-    stopped = stopping_at(when)
     with pytest.raises(Stop):
-        fit(
-            tmp_path / "stopped",
-            STEP,
-            start(),
-            batches=stopped,
-            batches_per_epoch=PER_EPOCH,
-            validate=improving,
-            epochs=3,
-            key=jax.random.key(5),
-            checkpoint_every=2,
-        )
+        run(tmp_path / "stopped", batches=stopping_at(when))
     resumed = run(tmp_path / "stopped")
     assert params_digest(resumed.params) == params_digest(whole.params)
     assert resumed.progress.best_step == whole.progress.best_step
@@ -111,6 +101,84 @@ def test_it_stops_when_patience_is_at_an_end(tmp_path):
     validate = lambda p: {"perplexity": 2.0, "score": next(scores)}  # noqa: E731
     fitted = run(tmp_path, epochs=5, validate=validate, patience=2)
     assert fitted.progress.epoch == 4 and fitted.progress.done
+
+
+@pytest.mark.parametrize("every", [1, 5, 10])
+@pytest.mark.parametrize("stops", [(), (2, 4), (5, 7)], ids=str)
+def test_an_epoch_of_a_multiple_of_the_interval_loses_no_save(tmp_path, every, stops):
+    """What is returned is what is on disk as the best, however often the run was stopped."""
+    rising = itertools.count()
+    validate = lambda p: {"perplexity": 3.0, "score": next(rising)}  # noqa: E731
+    for when in stops:
+        with pytest.raises(Stop):
+            run(
+                tmp_path,
+                checkpoint_every=every,
+                validate=validate,
+                batches=stopping_at(when),
+            )
+    fitted = run(tmp_path, checkpoint_every=every, validate=validate)
+    assert fitted.progress.best_step == 3 * PER_EPOCH and fitted.progress.done
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        number, signature = checkpoints.newest()
+        assert signature.step == 3 * PER_EPOCH and signature.meta["epoch"] == 3
+        assert signature.meta["best"] == number
+        kept = checkpoints.restore_params(number, start().params)
+    assert params_digest(kept) == params_digest(fitted.params)
+
+
+def validating(*metrics):
+    """A validation that finds these (score, perplexity), one after the other."""
+    given = iter(metrics)
+    return lambda p: dict(zip(("score", "perplexity"), next(given), strict=True))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "metrics, best",
+    [
+        ([(0.0, 74.0), (0.0, 44.0), (0.0, 50.0)], 2),
+        ([(2.0, 74.0), (1.0, 44.0), (2.0, 74.0)], 1),
+        ([(2.0, 74.0), (1.0, 44.0), (2.0, 73.0)], 3),
+        ([(NAN, NAN), (0.0, NAN), (0.0, 9.0)], 3),
+        ([(0.0, 9.0), (NAN, 8.0), (0.0, NAN)], 1),
+    ],
+)
+def test_of_equal_scores_the_lower_perplexity_is_best(tmp_path, metrics, best):
+    fitted = run(tmp_path, validate=validating(*metrics))
+    assert fitted.progress.best_step == best * PER_EPOCH
+    assert len(fitted.validations) == 3 and load_progress(tmp_path) == fitted.progress
+
+
+def load_progress(folder):
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        return Progress.of_meta(folder, checkpoints.newest()[1].meta)
+
+
+def test_a_tie_with_lower_perplexity_is_an_improvement_to_patience(tmp_path):
+    falling = [(0.0, 9.0), (0.0, 8.0), (0.0, 7.0), (0.0, 7.0), (0.0, 6.0)]
+    fitted = run(tmp_path, epochs=5, validate=validating(*falling), patience=1)
+    assert fitted.progress.epoch == 4 and fitted.progress.best_step == 3 * PER_EPOCH
+
+
+def test_more_epochs_are_trained_and_fewer_refused(tmp_path):
+    run(tmp_path, epochs=2)
+    longer = run(tmp_path, epochs=3)
+    assert longer.progress.epoch == 3
+    with pytest.raises(ValueError, match="3 epochs have been trained there, and epochs is 2"):
+        run(tmp_path, epochs=2)
+
+
+def test_nothing_is_believed_that_stands_in_the_log(tmp_path):
+    with pytest.raises(Stop):
+        run(tmp_path, batches=stopping_at(8))
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 5, "epoch": 1, "valid": {"score": 99}}\n[]\n{"step": "x"}\n\xff{')
+    fitted = run(tmp_path)
+    whole = run(tmp_path / "whole")
+    assert fitted.validations == whole.validations
 
 
 def test_metrics_are_json_lines_without_repeats(tmp_path):
@@ -207,6 +275,46 @@ def test_a_checkpoint_that_was_not_finished_does_not_count(tmp_path):
         assert restored_step(tmp_path) == (20, 20)
     assert [Path(str(w.message).split(":")[0]).name for w in said] == ["99", "3"]
     assert restored_step(saved(tmp_path, steps=(30,))) == (30, 30)
+
+
+def test_when_all_are_damaged_that_is_said_and_nothing_is_deleted(tmp_path):
+    saved(tmp_path)
+    for number in (2, 3):
+        damage(tmp_path, number, "bit flipped")
+    with pytest.raises(ValueError, match=r"no checkpoint can be used \(3: it is damaged.*copy"):
+        restored_step(tmp_path)
+    assert (tmp_path / "3").is_dir() and (tmp_path / "2").is_dir()
+
+
+def test_when_all_signatures_are_lost_training_does_not_begin_anew(tmp_path):
+    saved(tmp_path)
+    for path in tmp_path.glob("*.sha256"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no checkpoint can be used"):
+        restored_step(tmp_path)
+
+
+def test_an_edited_signature_is_as_bad_as_an_edited_checkpoint(tmp_path):
+    saved(tmp_path)
+    signature = tmp_path / "3.sha256"
+    signature.write_text(signature.read_text().replace('"step": 30', '"step": 31'))
+    with pytest.warns(UserWarning, match="3.sha256: damaged or edited.*checkpoint 2 is used"):
+        assert restored_step(tmp_path) == (20, 20)
+
+
+def test_with_the_newest_its_best_one_counts(tmp_path):
+    """A run goes on from where its best parameters are still there."""
+    saved(tmp_path, steps=(10, 20), keep={1})
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(start().replace(step=jnp.int32(30)), {"step": 30}, keep={2})
+    damage(tmp_path, 2, "bit flipped")
+    with pytest.warns(UserWarning, match="2: it is damaged|best one so far, 2, is lost"):
+        assert restored_step(tmp_path) == (10, 10)
+
+
+def test_a_state_is_saved_under_a_name_that_no_other_had(tmp_path):
+    saved(tmp_path, steps=(7, 7, 7))
+    assert sorted(p.name for p in tmp_path.glob("*.sha256")) == ["2.sha256", "3.sha256"]
 
 
 def test_an_empty_folder_restores_nothing(tmp_path):

@@ -286,8 +286,15 @@ def started(arguments, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("sign", ["metrics.jsonl", "checkpoints/*tmp*", "checkpoints/*.sha256"])
+@pytest.mark.parametrize(
+    "number, sign",
+    [
+        (signal.SIGTERM, "metrics.jsonl"),
+        (signal.SIGINT, "checkpoints/*tmp*"),
+        (signal.SIGTERM, "checkpoints/*.sha256"),
+    ],
+    ids=["compiling", "saving", "training"],
+)
 def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, number, sign):
     long = command(tmp_path, "--epochs", "40")
     process = started(long)
@@ -301,7 +308,9 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, num
     said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
     assert said == ["seqkd: stopped; the same command resumes."]
     for arguments in (long, [*long[:-3], f"{tmp_path}/whole", *long[-2:]]):
-        assert started(arguments).wait() == 0
+        process = started(arguments)
+        process.communicate()
+        assert process.returncode == 0
     digests = {load_model(tmp_path / name).digest for name in ("model", "whole")}
     assert len(digests) == 1
 

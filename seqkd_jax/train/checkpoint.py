@@ -346,13 +346,14 @@ def _orbax_alone() -> Iterator[None]:
     logger.addFilter(wanted)
 
     def unraisable(said: Any) -> None:
-        # After a failure TensorStore calls back into event loops that are closed.
-        if said.object is not None or not isinstance(said.exc_value, RuntimeError):
+        # After a failure TensorStore calls back, for a while, into event loops that are closed.
+        if said.object is not None or str(said.exc_value) != "Event loop is closed":
             hook(said)
 
     sys.unraisablehook = unraisable
     try:
         yield
+        sys.unraisablehook = hook
     except BaseException:
         until = time.monotonic() + ENDING
         for thread in set(threading.enumerate()) - others:
@@ -360,7 +361,6 @@ def _orbax_alone() -> Iterator[None]:
                 thread.join(max(0.0, until - time.monotonic()))
         raise
     finally:
-        sys.unraisablehook = hook
         logger.removeFilter(wanted)
 
 

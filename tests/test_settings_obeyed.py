@@ -1,0 +1,265 @@
+"""A setting is obeyed or refused, by every command that trains; what was made before stays true."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import typing
+import warnings
+
+import numpy as np
+import pytest
+from test_cli import SHORT, SIZE, WORDS
+from test_recipes import CORPUS, ONE_EPOCH, PLAN, pairs
+
+from seqkd_jax import __main__ as arguments
+from seqkd_jax import commands, recipes
+from seqkd_jax.__main__ import main
+from seqkd_jax.data import encode_pairs, write_lines
+from seqkd_jax.evaluate import perplexity as measured
+from seqkd_jax.plan import Plan
+from seqkd_jax.train.model_folder import load_model
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Text, and a model trained on it by the command."""
+    folder = tmp_path_factory.mktemp("files")
+    for part in ("train", "valid", "test"):
+        write_lines(folder / f"{part}.tsv", ["\t".join(pair) for pair in getattr(CORPUS, part)])
+    write_lines(folder / "other.tsv", ["\t".join(pair) for pair in pairs(9, 8)])
+    assert main(trained(folder, "big")) == 0
+    return folder
+
+
+def trained(folder, name, *more, valid="valid"):
+    text = ["--train", f"{folder}/train.tsv", "--valid", f"{folder}/{valid}.tsv"]
+    return ["train", *text, *SIZE, *SHORT, *WORDS, "--out", f"{folder}/{name}", *more]
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must fail as a user's mistake, and gives its one message."""
+
+    def run(*given):
+        assert main([str(a) for a in given]) == 2
+        error = capsys.readouterr().err.strip().split("\n")[-1]
+        assert error.startswith("seqkd: ")
+        return error
+
+    return run
+
+
+# A folder that was begun with other settings.
+
+
+def test_what_is_announced_is_what_is_loaded(files, capsys):
+    assert main(trained(files, "big")) == 0
+    assert load_model(files / "big").digest[:12] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changed, named",
+    [
+        (["--epochs", "2"], "training.epochs was 1 there and is 2 now"),
+        (["--hidden", "9"], "model.hidden was 8 there and is 9 now"),
+        (["--dropout", "0.2"], "model.dropout"),
+        (["--seed", "2"], "made_by.seed"),
+        (["--tokenize", "13a"], "made_by.validation.tokenize was 'none' there and is '13a' now"),
+        (["--lower"], "lower was False there and is True now"),
+        (["--vocabulary-size", "9"], "vocabulary_size was None there and is 9 now"),
+        (["--vocabulary", "bpe", "--vocabulary-size", "40"], "vocabulary was 'words' there"),
+        (["--vocabulary-size", "9", "--shared-vocabulary"], "shared_vocabulary"),
+        (["--characters", "target"], "characters was 'none' there and is 'target' now"),
+        (["--parts.attention", "dot"], "model.parts.attention"),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+def test_a_finished_folder_refuses_other_settings_by_their_names(files, refused, changed, named):
+    before = load_model(files / "big").digest
+    assert named in refused(*trained(files, "big", *changed))
+    assert load_model(files / "big").digest == before
+
+
+def test_a_finished_folder_refuses_other_text(files, refused):
+    assert "made_by.validation.pairs" in refused(*trained(files, "big", valid="other"))
+    other = trained(files, "big")
+    other[2] = f"{files}/other.tsv"
+    assert "text was" in refused(*other)
+
+
+def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, refused):
+    text = ["--train", f"{files}/train.tsv", "--valid", f"{files}/valid.tsv"]
+    rest = [*text, *SHORT, "--out", f"{files}/pruned"]
+    prune = ["prune", f"{files}/big", *rest]
+    assert main([*prune, "--ratio", "0.5"]) == 0
+    made = sorted(files.glob("pruned/*"))
+    error = refused(*prune, "--ratio", "0.3", "0.5")
+    assert "ratios was [0.5] there and is [0.3, 0.5] now" in error
+    assert "scheme was 'blind'" in refused(*prune, "--ratio", "0.5", "--scheme", "uniform")
+    assert "saliency was" in refused(*prune, "--ratio", "0.5", "--saliency", "obd")
+    assert "prunable was" in refused(*prune, "--ratio", "0.5", "--keep-embeddings")
+    assert sorted(files.glob("pruned/*")) == made
+    compress = ["compress", f"{files}/pruned", "--out", f"{files}/small"]
+    assert main([*compress, "--bits", "3"]) == 0
+    assert "made_by.bits was 3 there and is 4 now" in refused(*compress, "--bits", "4")
+
+
+def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
+    plan = dataclasses.replace(PLAN, student_training=ONE_EPOCH)
+    lab = recipes.lab(CORPUS, tmp_path, plan)
+    recipes.seq_kd(lab)
+    wider = dataclasses.replace(lab, plan=dataclasses.replace(plan, kd_beam=3))
+    with pytest.raises(ValueError, match="kd_beam was 2 there and is 3 now"):
+        recipes.seq_kd(wider)
+    assert not (tmp_path / "nbest-3").exists()
+
+
+# Options that others leave without effect.
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        (["--alpha", "0.5"], "--alpha has no effect without --teacher"),
+        (["--teacher", "big", "--lower"], "--lower has no effect with --teacher"),
+        (["--teacher", "big", "--no-lower"], "--no-lower has no effect with --teacher"),
+        (["--teacher", "big", "--vocabulary", "words"], "--vocabulary has no effect"),
+        (["--teacher", "big", "--vocabulary-size", "None"], "--vocabulary-size has no effect"),
+        (["--teacher", "big", "--shared-vocabulary"], "--shared-vocabulary has no effect"),
+        (["--teacher", "big", "--features"], "--features has no effect"),
+        (["--teacher", "big", "--characters", "source"], "spells no words"),
+        (["--start", "big", "--lower"], "--lower has no effect with --start"),
+        (["--start", "big", "--characters", "none"], "--characters has no effect with --start"),
+        (["--start", "big", "--hidden", "256"], "--hidden has no effect with --start"),
+        (["--form", "raw"], "--form has no effect with files of your own"),
+        (["--optimizer", "sgd", "--warmup", "9"], "--warmup has no effect where the optimizer"),
+        (["--parts.window", "3"], "--parts.window has no effect where alignment is global"),
+        (["--parts.join", "concat"], "--parts.join has no effect"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_train_refuses_what_it_would_not_obey(files, refused, monkeypatch, given, named):
+    monkeypatch.chdir(files)
+    text = ["--train", "train.tsv", "--valid", "valid.tsv", "--out", "never", *SHORT]
+    assert named in refused("train", *text, *given)
+    assert not (files / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        (["run", "--data", "grammar", "--form", "raw"], "--form has no effect"),
+        (["run", "--data", "grammar", "--pair", "en-de"], "--pair has no effect"),
+        (["run", "--data", "grammar", "--test", "x.tsv"], "--test has no effect with --data"),
+        (["train", "--data", "grammar", "--valid", "x.tsv"], "--valid has no effect with --data"),
+        (["run", "--data", "grammar", "--bits", "3"], "--bits has no effect in run"),
+        (["run", "--data", "grammar", "--pruning.epochs", "3"], "--pruning.epochs has no effect"),
+        (["run", "--data", "grammar", "--inter-beam", "3", "--rows", "seq-kd"], "--inter-beam"),
+        (["run", "--data", "grammar", "--on-policy.share", "1"], "--on-policy.share has no"),
+        (["table3", "--data", "grammar", "--alpha", "1"], "--alpha has no effect in table3"),
+        (["compress", "big", "--epochs", "3"], "--epochs has no effect without --data"),
+        (["compress", "big", "--valid", "valid.tsv"], "--valid has no effect without"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_other_commands_refuse_what_they_would_not_obey(files, refused, monkeypatch, given, named):
+    monkeypatch.chdir(files)
+    assert named in refused(*given, "--out", "never")
+    assert not (files / "never").exists()
+
+
+def test_train_has_no_option_for_test_files(files, capsys):
+    with pytest.raises(SystemExit):
+        main([*trained(files, "never"), "--test", f"{files}/test.tsv"])
+    assert "--test" in capsys.readouterr().err
+
+
+def test_pieces_need_a_number_of_them(files, refused):
+    given = [*trained(files, "never"), "--vocabulary", "bpe"]
+    assert "of pieces give a number" in refused(*given)
+
+
+def test_a_pair_of_languages_is_not_ignored():
+    with pytest.raises(ValueError, match="only multi30k has languages to choose from"):
+        recipes.lab("grammar", "never", pair="en-fr")
+
+
+# One meaning, one name, one default.
+
+
+@pytest.mark.parametrize("data", [None, "grammar", "multi30k"])
+def test_train_and_run_have_the_same_defaults(data, monkeypatch):
+    """Both as the command line itself makes them."""
+    seen = []
+    monkeypatch.setattr(commands, "run", seen.append)
+    monkeypatch.setattr(commands, "train", seen.append)
+    named = ["--data", data] if data else []
+    assert main(["run", *named, "--out", "x"]) == main(["train", *named, "--out", "x"]) == 0
+    plan, train = seen[0].plan, seen[1]
+    types = typing.get_type_hints(Plan, include_extras=True)
+    both = {f.name for f in dataclasses.fields(train)} & types.keys() - {"teacher"}
+    assert both >= {"vocabulary", "vocabulary_size", "lower", "tokenize", "alpha", "seed"}
+    for name in both:
+        assert getattr(train, name) == getattr(plan, name), name
+        mine = typing.get_type_hints(arguments.Train, include_extras=True)[name]
+        assert mine == types[name], name
+
+
+# What the user has set for JAX and Python.
+
+SETTINGS = """
+import jax, sys, warnings
+before = warnings.showwarning
+from seqkd_jax.commands import prepare
+prepare()
+assert warnings.showwarning is before
+print(jax.config.jax_compilation_cache_dir)
+print(jax.config.jax_persistent_cache_min_compile_time_secs)
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_cache_that_the_user_has_named_is_used(tmp_path, own):
+    named = {
+        "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/mine",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "7",
+    }
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": f"{tmp_path}/cache"}
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS],
+        env=environment | (named if own else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [f"{tmp_path}/cache/seqkd_jax/compiled", "0.5"]
+    assert done.stdout.split() == ([f"{tmp_path}/mine", "7.0"] if own else ours)
+
+
+def test_warnings_are_python_s_own_again_after_a_command(files, capsys):
+    before = warnings.showwarning
+    assert main(trained(files, "big")) == 0
+    assert warnings.showwarning is before
+
+
+# The choice of the best checkpoint.
+
+
+def test_a_run_without_a_word_right_says_what_chose_its_parameters(tmp_path, capsys):
+    """No word of the references is in the vocabulary; the perplexity falls all the same."""
+    short = [(f"a{n} b", f"A{n} A{n + 1}") for n in range(60)]
+    corpus = dataclasses.replace(CORPUS, train=short, valid=short[-8:])
+    training = dataclasses.replace(ONE_EPOCH, epochs=3, rate=0.02)
+    lab = recipes.Lab(tmp_path, corpus, dataclasses.replace(PLAN, vocabulary_size=6))
+    recipes.train(lab, "short", PLAN.student, corpus.train, training)
+    assert "BLEU of the validation pairs was 0 after every epoch" in capsys.readouterr().err
+    lines = map(json.loads, (tmp_path / "short" / "metrics.jsonl").read_text().splitlines())
+    perplexity = [line["valid"]["perplexity"] for line in lines if "valid" in line]
+    assert np.argmin(perplexity) == 2  # the last epoch is better than the first,
+    loaded = load_model(tmp_path / "short")
+    encoded = encode_pairs(corpus.valid, loaded.src_vocab, loaded.tgt_vocab)
+    now = measured(loaded.model, loaded.params, encoded)
+    np.testing.assert_allclose(now, perplexity[2], rtol=1e-5)  # and it is what was kept
