@@ -5,10 +5,7 @@ Nothing heavy is imported before a command is known, so ``seqkd --help`` answers
 
 import functools
 import importlib
-import io
 import operator
-import os
-import select
 import sys
 import warnings
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from . import stopping
+from . import output, stopping
 from .errors import UsageError
 from .plan import PLANS, Plan, Search, Similarity, Size, Smoothing, Timing, Tokenizer, Training
 from .ranges import (
@@ -386,7 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     It is 2 for what a user can put right, and 130 or 143 for what SIGINT or SIGTERM has ended.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _speak_utf8()
+    output.speak_utf8()
     with stopping.handlers(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"seqkd: {message}", file=sys.stderr)
         return _run(arguments)
@@ -404,7 +401,7 @@ def _run(arguments: list[str]) -> int:
         print(f"seqkd: stopped; the same command {on}.", file=sys.stderr)
         return stop.status if isinstance(stop, stopping.Stopped) else 130
     except (UsageError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and _nobody_listens():
+        if isinstance(error, BrokenPipeError) and output.nobody_listens():
             return 141
         print(f"seqkd: {error}", file=sys.stderr)
         return 2
@@ -438,27 +435,6 @@ def _options(arguments: list[str]) -> tuple[str, ...]:
     """The names of the options that were given, without dashes before them."""
     named = [a.partition("=")[0][2:].replace("_", "-") for a in arguments if a.startswith("--")]
     return tuple(dict.fromkeys(named))
-
-
-def _speak_utf8() -> None:
-    """Output is in UTF-8 whatever the locale, as input is; bytes of file names stay as they are."""
-    for stream, errors in (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace"):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors=errors)
-
-
-def _nobody_listens() -> bool:
-    """Whether the reader of standard output has gone; what is still to be written is dropped."""
-    try:
-        output = sys.stdout.fileno()
-        asked = select.poll()
-        asked.register(output, 0)
-        gone = bool(asked.poll(0))
-    except (AttributeError, ValueError, OSError):  # no such thing on this system, or no file of it
-        return False
-    if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return gone
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

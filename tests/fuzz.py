@@ -149,6 +149,11 @@ def readers() -> dict[str, Reader]:
             read_nbest,
             given(b'{"index": 0, "hypotheses": [{"text": "a", "score": -1}]}', b'{"index": 0.9}'),
         ),
+        "nbest-moses": Reader(
+            "lists.txt",
+            read_nbest,
+            given(b"0 ||| a ||| -1\n0 ||| b ||| log_prob= -2 ||| -2", b"0 ||| |||  ||| -1e999"),
+        ),
         "topk": Reader(
             shard_name(0, 1),
             read_shard,

@@ -80,6 +80,7 @@ def test_validation_and_evaluation_obey_it(model):
         evaluate(trained.model, trained.params, *given[1:], beams=(1,), search=search)
 
 
+@pytest.mark.slow
 def test_pairs_of_any_length_are_trained_on_where_there_is_no_limit(tmp_path, capsys):
     some = [("cat dog", "DOG CAT")] * 8
     long = [(" ".join(["cat"] * 70), "CAT"), ("cat", " ".join(["CAT"] * 70))]

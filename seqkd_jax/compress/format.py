@@ -102,7 +102,7 @@ def read_compressed(path: PathLike, like: Params) -> Params:
     header, body = unseal(path, read_file(path, most), FORMAT, AGAIN)
     try:
         arrays = _arrays(header, bytes(body), want)
-    except ValueError as error:
+    except UsageError as error:
         remedy = "" if isinstance(error, _OtherModel) else f" {AGAIN}"
         raise UsageError(f"{path}: {error}.{remedy}") from None
     return tree.unflatten([arrays[name] for name in want])
@@ -147,7 +147,7 @@ def _stream(symbols: np.ndarray, alphabet: int) -> tuple[bytes, bytes]:
     return lengths.tobytes(), huffman.encode(symbols, lengths)
 
 
-class _OtherModel(ValueError):
+class _OtherModel(UsageError):
     pass
 
 
@@ -167,7 +167,7 @@ class _Reader:
 def _exactly(file: io.BytesIO, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise ValueError("it ends before all arrays have been read")
+        raise UsageError("it ends before all arrays have been read")
     return data
 
 
@@ -179,13 +179,16 @@ def _arrays(
     try:
         head = unpacking.decompress(body[:size], (len(want) + 1) * OF_ARRAY)
     except zlib.error as error:
-        raise ValueError(f"its head cannot be unpacked ({error})") from None
+        raise UsageError(f"its head cannot be unpacked ({error})") from None
     if not unpacking.eof:
-        raise ValueError("its head is cut off, or larger than that of this model")
+        raise UsageError("its head is cut off, or larger than that of this model")
     listed, _, tables = head.partition(b"\n")
-    records = parse_json(listed)
+    try:
+        records = parse_json(listed)
+    except ValueError as error:
+        raise UsageError(f"its head is no JSON ({error})") from None
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-        raise ValueError("its head is no list of arrays")
+        raise UsageError("its head is no list of arrays")
     have = {str(record.get("name")): _shape(record) for record in records}
     for name in sorted(want.keys() | have.keys()):
         if want.get(name) != have.get(name):
@@ -194,11 +197,11 @@ def _arrays(
                 "the file holds another model"
             )
     if len(records) != len(want):
-        raise ValueError("an array is there twice")
+        raise UsageError("an array is there twice")
     reader = _Reader(tables, body[size:])
     arrays = {record["name"]: _array(record, want[record["name"]], reader) for record in records}
     if reader.tables.read(1) or reader.streams.read(1):
-        raise ValueError("something follows its arrays")
+        raise UsageError("something follows its arrays")
     return arrays
 
 
@@ -207,12 +210,12 @@ def _array(record: dict[str, Any], shape: tuple[int, ...], reader: _Reader) -> n
     count, gap_bits = _number(record, "values", 255), _number(record, "gap_bits", max(GAP_BITS))
     entries, streams = _number(record, "entries", size), record.get("bytes")
     if gap_bits not in GAP_BITS or not isinstance(streams, list) or len(streams) != 2:
-        raise ValueError(f"what it says of array {record['name']:.80} is of another form")
+        raise UsageError(f"what it says of array {record['name']:.80} is of another form")
     sizes = {"bytes of codes": streams[0], "bytes of gaps": streams[1]}
     of_codes, of_gaps = (_number(sizes, name, 4 * entries + 1) for name in sizes)
     values = np.frombuffer(_exactly(reader.streams, 4 * count), "<f4")
     if not np.isfinite(values).all():
-        raise ValueError(f"array {record['name']:.80} has values that are not finite")
+        raise UsageError(f"array {record['name']:.80} has values that are not finite")
     codes = reader.symbols(count + 1, of_codes, entries)
     gaps = reader.symbols(2**gap_bits, of_gaps, entries)
     flat = codes_of(_Entries(codes, gaps, gap_bits), size)
@@ -229,5 +232,5 @@ def _shape(record: dict[str, Any]) -> tuple[int, ...] | None:
 def _number(record: dict[str, Any], name: str, most: int) -> int:
     value = record.get(name)
     if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name} is {value!r:.40}, and must be a number from 0 to {most}")
+        raise UsageError(f"{name} is {value!r:.40}, and must be a number from 0 to {most}")
     return value

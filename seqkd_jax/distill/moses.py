@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UsageError
+
 FORM = "0 ||| the hypothesis ||| score, or 0 ||| the hypothesis ||| name= value ... ||| score"
 _FIELDS = re.compile(r"(?<= )\|\|\|(?= |$)")
 _INDEX = re.compile(r"\s*([0-9]{1,15})\s*")
@@ -46,17 +48,17 @@ def read_line(line: str) -> Line:
     """Reads a line.
 
     Raises:
-      ValueError: it is not of this form; the message says what is wrong.
+      UsageError: it is not of this form; the message says what is wrong.
     """
     fields = _FIELDS.split(line)
     index = _INDEX.fullmatch(fields[0])
     if index is None:
-        raise ValueError(f"its first field is {fields[0]!r:.40}, which is no number of a sentence")
+        raise UsageError(f"its first field is {fields[0]!r:.40}, which is no number of a sentence")
     if len(fields) < 3:
-        raise ValueError(f"it has {len(fields)} fields between |||")
+        raise UsageError(f"it has {len(fields)} fields between |||")
     features = fields[-2].split() if len(fields) > 3 else []
     if not all(map(_FEATURE.fullmatch, features)):
-        raise ValueError(
+        raise UsageError(
             f"the field before the score is {fields[-2]!r:.40}, which is no list of features (a "
             "hypothesis that holds ||| needs features behind it)"
         )
@@ -75,9 +77,9 @@ def _shown(value: float) -> str:
 
 def _number(digits: str) -> float:
     if not _FEATURE.fullmatch(digits) or "=" in digits or digits.endswith(":"):
-        raise ValueError(f"{digits!r:.40} stands where a score belongs")
+        raise UsageError(f"{digits!r:.40} stands where a score belongs")
     with np.errstate(over="ignore"):
         value = float(np.float32(digits))
     if abs(value) == float("inf"):
-        raise ValueError(f"its score is {digits!r:.40}, which is too large")
+        raise UsageError(f"its score is {digits!r:.40}, which is too large")
     return value

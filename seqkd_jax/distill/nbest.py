@@ -221,7 +221,7 @@ def _of_moses(path: Path, lines: list[str]) -> list[NBest]:
     for number, line in enumerate(lines, 1):
         try:
             read = moses.read_line(line)
-        except ValueError as error:
+        except UsageError as error:
             raise UsageError(
                 f"{path}:{number}: not of an n-best list: {error}. Each line needs the form "
                 f"{moses.FORM}."
@@ -295,12 +295,12 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
         raise UsageError(f"{path}:{line}: not JSON ({error}).") from None
     try:
         if not isinstance(record, dict) or "index" not in record or "hypotheses" not in record:
-            raise ValueError("no JSON object with index and hypotheses")
+            raise UsageError("no JSON object with index and hypotheses")
         index, rows = record["index"], record["hypotheses"]
         if not _whole(index):
-            raise ValueError(f"index is {index!r:.40}, and must be a whole number from 0")
+            raise UsageError(f"index is {index!r:.40}, and must be a whole number from 0")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError("hypotheses is no list of objects")
+            raise UsageError("hypotheses is no list of objects")
         return NBest(
             index=index,
             texts=tuple(_text(row.get("text")) for row in rows),
@@ -308,7 +308,7 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
             scores=_column(rows, "score", lambda value: _score("score", value)),
             log_probs=_column(rows, "log_prob", lambda value: _score("log_prob", value)),
         )
-    except ValueError as error:
+    except UsageError as error:
         raise UsageError(f"{path}:{line}: not an n-best list: {error}.") from None
 
 
@@ -318,17 +318,17 @@ def _whole(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"text is {value!r:.40}, and must be a string")
+        raise UsageError(f"text is {value!r:.40}, and must be a string")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("text holds half of a surrogate pair, which is no character") from None
+        raise UsageError("text holds half of a surrogate pair, which is no character") from None
     return value
 
 
 def _ids(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(_whole(i) and i <= LARGEST_ID for i in value):
-        raise ValueError(f"tokens is {value!r:.40}, and must be a list of ids")
+        raise UsageError(f"tokens is {value!r:.40}, and must be a list of ids")
     return tuple(value)
 
 
@@ -336,13 +336,13 @@ def _score(name: str, value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError):
             return float(value)
-    raise ValueError(f"{name} is {value!r:.40}, and must be a number")
+    raise UsageError(f"{name} is {value!r:.40}, and must be a number")
 
 
 def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
     values = [row[name] for row in rows if name in row]
     if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
-        raise ValueError(f"{name} is given for some hypotheses only")
+        raise UsageError(f"{name} is given for some hypotheses only")
     return tuple(map(kind, values))
 
 

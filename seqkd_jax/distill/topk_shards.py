@@ -78,7 +78,7 @@ def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
     header, data = unseal(path, memoryview(mapped), FORMAT, AGAIN)
     try:
         return header, _arrays(path.name, header, data)
-    except ValueError as error:
+    except UsageError as error:
         raise UsageError(f"{path}: {error}. {AGAIN}") from None
 
 
@@ -86,27 +86,27 @@ def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
     for field in ("pairs", "tokens", "k", "vocabulary", "shard", "shards"):
         value = header.get(field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{field} is {value!r:.40} in its header, and must be a whole number")
+            raise UsageError(f"{field} is {value!r:.40} in its header, and must be a whole number")
     for field in ("nats", "temperature"):
         if not isinstance(header.get(field), float):
-            raise ValueError(f"{field} is {header.get(field)!r:.40} in its header, and no number")
+            raise UsageError(f"{field} is {header.get(field)!r:.40} in its header, and no number")
     if name != shard_name(header["shard"], header["shards"]):
-        raise ValueError("it is another shard than its name says")
+        raise UsageError("it is another shard than its name says")
     kinds = _kinds(header)
     sizes = [np.dtype(kind).itemsize * math.prod(shape) for kind, shape in kinds]
     if sum(sizes) != len(data):
-        raise ValueError(f"its header says {sum(sizes):,} bytes, and {len(data):,} follow it")
+        raise UsageError(f"its header says {sum(sizes):,} bytes, and {len(data):,} follow it")
     arrays, start = [], 0
     for (kind, shape), size in zip(kinds, sizes, strict=True):
         arrays.append(np.frombuffer(data[start : start + size], kind).reshape(shape))
         start += size
     shard = Shard(*arrays)
     if not header["pairs"] or int(shard.lengths.sum(dtype=np.int64)) != header["tokens"]:
-        raise ValueError("the lengths of its pairs do not add up to its tokens")
+        raise UsageError("the lengths of its pairs do not add up to its tokens")
     if not 1 <= header["k"] <= header["vocabulary"] or shard.ids.max() >= header["vocabulary"]:
-        raise ValueError("it has ids beyond its vocabulary")
+        raise UsageError("it has ids beyond its vocabulary")
     if not header["temperature"] > 0:
-        raise ValueError("its temperature is not above 0")
+        raise UsageError("its temperature is not above 0")
     return shard
 
 
