@@ -274,14 +274,13 @@ def command(folder, *more):
     return [*("train", *text, *SIZE, *SHORT, *WORDS, "--out"), f"{folder}/model", *more]
 
 
-def started(arguments, **settings):
+def started(arguments, *before):
     return subprocess.Popen(
-        [sys.executable, "-m", "seqkd_jax", *map(str, arguments)],
+        [*before, sys.executable, "-m", "seqkd_jax", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **settings,
     )
 
 
@@ -317,8 +316,8 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, num
 
 @pytest.mark.slow
 def test_a_command_whose_disk_is_full_says_so_in_one_line(tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # noqa: E731
-    process = started(command(tmp_path, "--hidden", "64"), preexec_fn=limit)
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh"]
+    process = started(command(tmp_path, "--hidden", "64"), *limited)
     error = process.communicate()[1]
     assert process.returncode == 2 and "Traceback" not in error
     said = [line for line in error.splitlines() if line.startswith("seqkd: ")]

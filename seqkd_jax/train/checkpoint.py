@@ -62,6 +62,7 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self._writing: threading.Thread | None = None
         self._written = threading.Event()
+        self._last = 0  # number given to a save, which may not have got to its file yet
         self._error: BaseException | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -78,7 +79,7 @@ class Checkpoints:
     @property
     def next_number(self) -> int:
         """The number that the next save will have."""
-        return 1 + max(self._numbers(), default=0)
+        return 1 + max(self._numbers() | {self._last})
 
     def save(self, state: TrainState, meta: dict[str, Any], keep: Collection[int] = ()) -> int:
         """Saves the state and ``meta`` (JSON) in the background, and returns their number.
@@ -90,7 +91,7 @@ class Checkpoints:
           OSError: the save before this one failed, for example because the disk is full.
         """
         self.finish()
-        number = self.next_number
+        self._last = number = self.next_number
         host = jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(state))
 
         def write() -> None:
