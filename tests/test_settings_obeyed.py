@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import typing
@@ -18,6 +19,7 @@ from seqkd_jax import commands, recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import encode_pairs, write_lines
 from seqkd_jax.evaluate import perplexity as measured
+from seqkd_jax.files import write_record
 from seqkd_jax.plan import Plan
 from seqkd_jax.train.model_folder import load_model
 
@@ -263,3 +265,120 @@ def test_a_run_without_a_word_right_says_what_chose_its_parameters(tmp_path, cap
     encoded = encode_pairs(corpus.valid, loaded.src_vocab, loaded.tgt_vocab)
     now = measured(loaded.model, loaded.params, encoded)
     np.testing.assert_allclose(now, perplexity[2], rtol=1e-5)  # and it is what was kept
+
+
+# Files that say what a model is.
+
+
+@pytest.fixture
+def copied(files, tmp_path):
+    return shutil.copytree(files / "big", tmp_path / "copy")
+
+
+def edited(folder, change, sealed=False):
+    """Changes config.json by hand; sealed anew where that is asked for."""
+    path = folder / "config.json"
+    record = json.loads(path.read_bytes())
+    change(record["model"])
+    if sealed:
+        del record["sha256"]
+        write_record(path, record.pop("format"), record)
+    else:
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(dropout=0.5),
+        lambda m: m.update(dtype="bfloat16"),
+        lambda m: m["parts"].update(window=3),
+        lambda m: m["parts"].update(alignment="local-m"),
+        lambda m: m["parts"].update(bridge="zero"),
+        lambda m: m["parts"].update(reverse_source=True),
+    ],
+    ids="dropout dtype window alignment bridge reverse_source".split(),
+)
+def test_an_edited_configuration_is_refused(copied, change):
+    edited(copied, change)
+    with pytest.raises(ValueError, match=r"config\.json: damaged or edited"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda m: m.update(layers=10_000_000), "layers is 10000000"),
+        (lambda m: m.update(hidden=1 << 40), "hidden is"),
+        (lambda m: m.update(src_vocab=1 << 40), "src_vocab is"),
+        (lambda m: m.update(parts=[]), "cannot be read"),
+        (lambda m: m.update(colour="red"), "colour"),
+    ],
+)
+def test_a_hostile_configuration_is_refused_at_once(copied, change, named):
+    edited(copied, change, sealed=True)
+    with pytest.raises(ValueError, match=rf"config\.json: .*{named}"):
+        load_model(copied)
+
+
+def test_a_deep_configuration_is_refused(copied):
+    (copied / "config.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"config\.json: damaged \(nested too deeply\)"):
+        load_model(copied)
+
+
+def test_checkpoints_without_a_configuration_are_not_taken_over(files, copied, refused):
+    (copied / "config.json").unlink()
+    given = trained(files, "big")
+    given[given.index("--out") + 1] = str(copied)
+    assert "nothing else says what they are of" in refused(*given)
+
+
+def flip(folder, number):
+    files = [p for p in (folder / "checkpoints" / str(number) / "params").rglob("*") if p.is_file()]
+    victim = max(files, key=lambda path: path.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+
+
+def signed(folder):
+    return sorted(int(path.stem) for path in (folder / "checkpoints").glob("*.sha256"))
+
+
+def test_a_damaged_best_checkpoint_is_told_with_a_remedy_and_trained_again(files, copied, capsys):
+    digest, best = load_model(copied).digest, signed(copied)[-1]
+    flip(copied, best)
+    with pytest.raises(ValueError, match=rf"checkpoints/{best}: it is damaged.*the best .*Restore"):
+        load_model(copied)
+    given = trained(files, "big")
+    given[given.index("--out") + 1] = str(copied)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(given) == 0
+    said = capsys.readouterr()
+    assert f"checkpoints/{best}: it is damaged" in said.err
+    assert f"checkpoint {best - 1} is used instead" in said.err
+    assert load_model(copied).digest == digest
+
+
+def test_a_lost_signature_is_told_with_what_is_used_instead(copied):
+    *_, before, best = signed(copied)
+    (copied / "checkpoints" / f"{best}.sha256").unlink()
+    told = rf"checkpoints/{best}: its .sha256 file is missing.*checkpoint {before} is used instead"
+    with pytest.warns(UserWarning, match=told), pytest.raises(ValueError, match="first validation"):
+        load_model(copied)  # the one before is from before the first validation
+
+
+def test_when_all_checkpoints_are_lost_nobody_is_told_to_train_further(copied):
+    for path in (copied / "checkpoints").glob("*.sha256"):
+        path.write_text("{}")
+    with pytest.raises(ValueError, match="no checkpoint can be used .*Restore .*from a copy"):
+        load_model(copied)
+
+
+def test_a_lost_vocabulary_is_named_before_training_goes_on(files, copied, refused):
+    (copied / "tgt.vocab.json").unlink()
+    given = trained(files, "big")
+    given[given.index("--out") + 1] = str(copied)
+    assert "tgt.vocab.json: no such file" in refused(*given)
