@@ -74,6 +74,7 @@ def test_words_come_back_if_they_are_known(lines, size):
 
 @quick
 @given(lines=st.lists(st.text(min_size=1).filter(bytes_strip), min_size=1, max_size=4))
+@example(lines=["\x1f", "a\x1fb"])
 @example(lines=["a\u00a0b\u3000c", "\u200b", "▁ x▁▅", "<s> </s> a<s>b x<unk>y <blank>"])
 def test_pieces_trained_on_any_text_give_it_back(lines):
     vocab = train_pieces(lines, 500)

@@ -24,9 +24,9 @@ from .text import words_of
 from .vocab import FORMAT, SPECIAL, checked_ids, content_digest, content_of
 
 MODEL_BYTES = 1 << 27  # of a model's file, at most; those of 256,000 pieces have about 5 MB
-# Two characters have a meaning to SentencePiece: U+2581 is its mark of a space, and lines with
-# U+2585 are skipped when it trains. Two that have no meaning to anybody stand for them.
-HELD = {0x2581: 0xF2581, 0x2585: 0xF2585}
+# Some characters have a meaning to SentencePiece: U+2581 is its mark of a space, and when it trains
+# it skips lines with U+2585 and does not learn U+001F. Private ones, which mean nothing, stand in.
+HELD = {0x2581: 0xF2581, 0x2585: 0xF2585, 0x1F: 0xF001F}
 RELEASED = {held: character for character, held in HELD.items()}
 UNKNOWN = re.compile(r"(?<![^ \t\n\r\v\f])<unk>(?![^ \t\n\r\v\f])")  # as a word by itself
 # Its trainer takes the names of special pieces out of the text, and so their characters.
@@ -41,7 +41,7 @@ class PieceVocabulary:
 
     What a model that was trained here decodes is the text that it encoded, with one space between
     words, where it knows the characters; U+00A0, U+200B, U+2581, U+2585 and ``<s>`` come back.
-    Only the private characters U+F2581 and U+F2585 do not: U+2581 and U+2585 come back for them.
+    Only the private characters U+F2581, U+F2585 and U+F001F do not: those that they stand for do.
 
     A model from elsewhere (``kind="sentencepiece"``) gives the pieces and the text that
     SentencePiece gives with it. So U+2581 comes back as a space, and what its normalisation
