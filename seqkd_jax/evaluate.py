@@ -179,7 +179,6 @@ def evaluate(
     search: Search = GREEDY,
     scorer: Scorer | None = None,
     shortlist: Shortlist | None = None,
-    max_source: int = 250,
 ) -> Evaluation:
     """Measures a model on a test set.
 
@@ -193,7 +192,6 @@ def evaluate(
       search: all other settings of the search.
       scorer: of the outputs; left out, 13a in the case that the vocabulary writes.
       shortlist: to decode with.
-      max_source: tokens after which sources are cut, as by ``translate_texts``.
 
     Raises:
       UsageError: not one pair has words on both sides.
@@ -205,16 +203,19 @@ def evaluate(
     if not encoded.src:
         raise UsageError(f"Of {len(pairs):,} pairs to evaluate on none has words on both sides.")
     sources, references = zip(*pairs, strict=True)
-    lengths = np.array([min(max_source, len(src_vocab.encode(source))) for source in sources])
+    lengths = np.array([len(src_vocab.encode(source)) for source in sources])
+    if search.max_source is not None:
+        lengths = np.minimum(lengths, search.max_source)
     decoded, source_tokens = np.flatnonzero(lengths), int(lengths.sum())
     decodings, mass = {}, math.nan
     fixed = model.fixed(params, source_tokens, model.project)
-    given = {"shortlist": shortlist, "max_source": max_source}
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
-            return translate_texts(model, fixed, sources, src_vocab, tgt_vocab, settings, **given)
+            return translate_texts(
+                model, fixed, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
+            )
 
         nbest = decode()
         started = time.perf_counter()

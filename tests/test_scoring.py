@@ -289,7 +289,8 @@ def test_what_a_shortlist_changes_is_a_share_of_what_was_decoded():
 
 @pytest.mark.filterwarnings("ignore:Sources longer than 2")
 def test_words_after_the_cut_are_not_timed():
-    speed = scored([("a b c d e f", "r"), ("a", "s")], max_source=2).decodings[1]
+    pairs = [("a b c d e f", "r"), ("a", "s")]
+    speed = scored(pairs, search=dataclasses.replace(SHORT, max_source=2)).decodings[1]
     assert speed.sentences_per_second / speed.words_per_second == pytest.approx(2 / 3)
 
 

@@ -188,6 +188,17 @@ def test_lines_that_come_in_drops_are_those_of_the_file(
         assert [line for some in given_lines for line in some] == read_lines(path)
 
 
+def test_what_the_name_does_not_say_is_seen(tmp_path):
+    """A gzip file under another name, and one that ends its lines as old Macintoshes did."""
+    (tmp_path / "packed").write_bytes(gzip.compress(b"a\nb\n"))
+    with open_text(tmp_path / "packed") as opened:
+        assert list(waiting_lines(*opened, 9)) == [["a", "b"]]
+    for read in read_lines, lambda path: list(waiting_lines(path.open("rb"), str(path), 9)):
+        (tmp_path / "old").write_bytes(b"a\rb\rc\r")
+        with pytest.raises(UsageError, match="carriage return alone"):
+            read(tmp_path / "old")
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 def test_all_lines_before_a_bad_one_are_given(tmp_path, packed):
     path = tmp_path / ("text.gz" if packed else "text")

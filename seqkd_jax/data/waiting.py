@@ -7,11 +7,10 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..errors import UsageError
-from ..files import PathLike
+from ..files import GZIP, PathLike
 from .text import columns, decode_lines
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -24,7 +23,7 @@ def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
     """Opens a text file for ``waiting_lines``, and gives its name for errors.
 
     Args:
-      path: of the file, unpacked if its name ends in ``.gz``; None for standard input.
+      path: of the file, unpacked if it is a gzip file; None for standard input.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -35,13 +34,16 @@ def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
         return
     name = os.fspath(path)
     try:
-        file: Any = gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb")  # noqa: SIM115
+        plain = open(path, "rb")  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{name}: no such file.") from None
     except IsADirectoryError:
         raise UsageError(f"{name}: a folder, where a file is expected.") from None
-    with file:
-        yield file, name
+    with plain:
+        if plain.peek(len(GZIP)).startswith(GZIP) or name.lower().endswith(".gz"):
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=plain)), name
+        else:
+            yield plain, name
 
 
 def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
@@ -78,13 +80,14 @@ def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
             if not count and size > LONGEST:
                 _refuse(name, first)
         *lines, rest = b"".join(parts).split(b"\n", most)
+        end = b"\n" if lines or first > 1 else b""  # in all of the text there is none
         if ended and rest and not failed and len(lines) < most:
             lines, rest = [*lines, rest], b""
         if not lines:
             if failed:
                 raise failed
             return
-        yield from _decoded(lines, name, first)
+        yield from _decoded(lines, name, first, end)
         first += len(lines)
 
 
@@ -107,12 +110,12 @@ def first_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]
         yield sources
 
 
-def _decoded(lines: list[bytes], name: str, first: int) -> Iterator[list[str]]:
+def _decoded(lines: list[bytes], name: str, first: int, end: bytes = b"\n") -> Iterator[list[str]]:
     """The lines; where one cannot be decoded, those before it and then the error."""
     try:
         if max(map(len, lines)) > LONGEST:
             _refuse(name, first + next(n for n, line in enumerate(lines) if len(line) > LONGEST))
-        decoded = decode_lines(b"\n".join(lines) + b"\n", name, first)
+        decoded = decode_lines(b"\n".join(lines) + end, name, first)
     except UsageError:
         if len(lines) == 1:
             raise
