@@ -161,6 +161,7 @@ def test_train_refuses_what_it_would_not_obey(files, refused, monkeypatch, given
         (["run", "--data", "grammar", "--inter-beam", "3", "--rows", "seq-kd"], "--inter-beam"),
         (["run", "--data", "grammar", "--on-policy.share", "1"], "--on-policy.share has no"),
         (["table3", "--data", "grammar", "--alpha", "1"], "--alpha has no effect in table3"),
+        (["prune", "big", "--data", "grammar", "--optimizer", "sgd", "--warmup", "9"], "--warmup"),
         (["compress", "big", "--epochs", "3"], "--epochs has no effect without --data"),
         (["compress", "big", "--valid", "valid.tsv"], "--valid has no effect without"),
     ],

@@ -15,6 +15,7 @@ from ..train.model_folder import load_model
 from .options import (
     check_characters,
     check_compress,
+    check_prune,
     check_run,
     check_table3,
     check_train,
@@ -84,6 +85,7 @@ def train(command: arguments.Train) -> None:
 
 def prune(command: arguments.Prune) -> None:
     """Prunes a model and trains what is left."""
+    check_prune(command)
     prepare()
     start = load_model(command.model)
     lab = recipes.Lab(

@@ -80,10 +80,16 @@ def check_table3(command: arguments.Table3) -> None:
     unused(command, "in table3", "inter-beam", "similarity", "alpha", "on-policy.*")
 
 
+def check_prune(command: arguments.Prune) -> None:
+    """Refuses options of ``prune`` that others leave without effect."""
+    _check_training(command, "", command.training)
+
+
 def check_compress(command: arguments.Compress) -> None:
     """Refuses options for the training of values where there is no text to train them on."""
     if not command.corpus.data and not command.corpus.train:
         unused(command, "without --data or --train", *CORPUS, *TRAINING, *VALIDATION, "seed")
+    _check_training(command, "", command.training)
 
 
 def unused(command: arguments.Learning, where: str, *options: str) -> None:
