@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import UsageError
-from ..files import PathLike
+from ..files import GZIP, PathLike
 from .text import columns, decode_lines
 
 CHUNK = 1 << 16  # bytes read at a time
@@ -24,7 +24,7 @@ def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
     """Opens a text file for ``waiting_lines``, and gives its name for errors.
 
     Args:
-      path: of the file, unpacked if its name ends in ``.gz``; None for standard input.
+      path: of the file, unpacked if it is a gzip file; None for standard input.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -35,13 +35,18 @@ def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
         return
     name = os.fspath(path)
     try:
-        file: Any = gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb")  # noqa: SIM115
+        file = open(path, "rb")  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{name}: no such file.") from None
     except IsADirectoryError:
         raise UsageError(f"{name}: a folder, where a file is expected.") from None
     with file:
-        yield file, name
+        if Path(path).suffix.lower() != ".gz" and not file.peek(len(GZIP)).startswith(GZIP):
+            yield file, name
+            return
+        with gzip.open(file) as unpacked:
+            packed: Any = unpacked
+            yield packed, name
 
 
 def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
