@@ -131,16 +131,28 @@ def load_model(folder: str | Path) -> Trained:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder}: holds no model (no config.json).")
-    description = read_record(path, FORMAT, ANEW)
-    config = _config(path, description)
-    digests = description.get("vocabularies")
-    if not isinstance(digests, dict):
-        raise UsageError(f"{path}: says nothing of vocabularies. {ANEW}")
+    config, description = read_config(path)
+    digests = description["vocabularies"]
     src_vocab, tgt_vocab = (_load_side(folder, side, digests.get(side)) for side in ("src", "tgt"))
-    if "compressed" in description.get("made_by", {}) and not (folder / COMPRESSED).exists():
+    if "compressed" in description["made_by"] and not (folder / COMPRESSED).exists():
         raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run compress again.")
     model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     return Trained(config, model, best_params(folder, model.init), src_vocab, tgt_vocab)
+
+
+def read_config(path: str | Path) -> tuple[Config, dict[str, Any]]:
+    """The shape of a model, and all that its ``config.json`` says.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UsageError: it is damaged, was edited or is no such file.
+    """
+    path = Path(path)
+    description = read_record(path, FORMAT, ANEW)
+    for name in "vocabularies", "made_by":
+        if not isinstance(description.get(name), dict):
+            raise UsageError(f"{path}: says nothing of {name}. {ANEW}")
+    return _config(path, description), description
 
 
 def _load_side(folder: Path, side: str, digest: Any) -> Vocabulary:
