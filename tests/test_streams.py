@@ -146,7 +146,9 @@ class _With:
 
 def test_a_stream_is_translated_as_the_same_lines_together(model, capsys, monkeypatch):
     lines = [f"{a} {b}" for a in WORDS for b in WORDS]
-    fitted = ["--shortlist", str(model.parent / "lines"), str(model.parent / "lines")]
+    write_lines(model.parent / "targets", [line[::-1] for line in lines])
+    write_lines(model.parent / "sources", lines)
+    fitted = ["--shortlist", *(str(model.parent / side) for side in ("sources", "targets"))]
     for more in (["--n-best", "2"], ["--scores", "--replace-unk", *fitted]):
         want = translated(model, lines, *more, capsys=capsys)
         drops = io.BytesIO("".join(line + "\n" for line in lines).encode())
@@ -247,7 +249,8 @@ def test_what_cannot_be_written_is_said_before_the_model_is_read(tmp_path, capsy
     write_lines(text, ["b"])
     write_lines(file, ["in the way"])
     (tmp_path / "folder" / "train.src").mkdir(parents=True)
-    pairs = ["--source", str(text), "--target", str(text)]
+    write_lines(tmp_path / "other", ["c"])
+    pairs = ["--source", str(text), "--target", str(tmp_path / "other")]
     more = pairs if name in ("extract", "cache") else pairs[:2]
     outs = [file / "x"] if name in ("distill", "cache") else [tmp_path, tmp_path / "none" / "x"]
     outs += [tmp_path / "folder"] if name == "distill" else []

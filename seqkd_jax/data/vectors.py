@@ -1,12 +1,12 @@
 """Word vectors from elsewhere: word2vec text files, or .npz."""
 
 import contextlib
+import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -95,16 +95,15 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             raise UsageError(f"{path}: unpacks to more than {most:,} bytes; save it unpacked.")
         arrays = {}
         for member in wanted:
-            with packed.open(member) as file:
-                _check_size(path, member, file)
-                file.seek(0)
-                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                    file, allow_pickle=False
-                )
+            file = io.BytesIO(packed.read(member))
+            _check_size(path, member, file)
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+            arrays[member.filename.removesuffix(".npy")] = array
         return arrays
 
 
-def _check_size(path: Path, member: zipfile.ZipInfo, file: Any) -> None:
+def _check_size(path: Path, member: zipfile.ZipInfo, file: io.BytesIO) -> None:
     """Refuses an array whose header promises more than follows: numpy would make room for it."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
