@@ -76,7 +76,7 @@ def readers() -> dict[str, Reader]:
     from seqkd_jax.models.attention_lstm import Config
     from seqkd_jax.report.compressed import read_compressed_rows
     from seqkd_jax.report.results import read_results
-    from seqkd_jax.report.speed import kept_speed
+    from seqkd_jax.report.speed import speed_tables
     from seqkd_jax.train.model_folder import describe_model, read_config
 
     text = ["a b c", "b a-|-x \u2581 <s>", "", "ä\u00a0ö"]
@@ -152,7 +152,7 @@ def readers() -> dict[str, Reader]:
         "nbest-moses": Reader(
             "lists.txt",
             read_nbest,
-            given(b"0 ||| a ||| -1\n0 ||| b ||| log_prob= -2 ||| -2", b"0 ||| |||  ||| -1e999"),
+            given(b"0 ||| a ||| log_prob= -1 ||| -1\n0 ||| b ||| log_prob= -2 ||| -2", b"0 ||| x"),
         ),
         "topk": Reader(
             shard_name(0, 1),
@@ -180,7 +180,7 @@ def readers() -> dict[str, Reader]:
         ),
         "speed": Reader(
             "speed.json",
-            kept_speed,
+            speed_tables,
             lambda f: [(results / "speed-h100.json").read_bytes()],
             sealed,
         ),

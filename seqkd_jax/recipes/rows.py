@@ -115,7 +115,7 @@ def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
         try:
             if kept["of"] == stamp:
                 return read_evaluation(kept["evaluation"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise unreadable(path, error) from None
     evaluation = evaluate(
         trained.model,

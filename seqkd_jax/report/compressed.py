@@ -65,13 +65,14 @@ def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
       FileNotFoundError: there is no such file.
       UsageError: it is damaged, was edited, or is another file.
     """
-    rows = read_record(path, FORMAT)["rows"]
+    record = read_record(path, FORMAT)
     try:
+        rows = record["rows"]
         for row in rows:
             row["evaluation"] = read_evaluation(row["evaluation"])
             row["compressed"] = row["compressed"] and read_evaluation(row["compressed"])
         return [CompressedRow(**row) for row in rows]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise unreadable(path, error) from None
 
 

@@ -52,7 +52,7 @@ def read_results(path: PathLike) -> Results:
     try:
         truth = record["truth"] and Truth(**record["truth"])
         return Results(record["about"], list(map(_row, record["rows"])), truth)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise unreadable(path, error) from None
 
 

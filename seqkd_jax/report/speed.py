@@ -12,7 +12,7 @@ import jax
 from tabulate import tabulate
 
 from ..errors import UsageError
-from ..files import PathLike, read_record, write_record
+from ..files import RESTORE, PathLike, read_record, write_record
 
 FORMAT = "seqkd-speed-1"
 TEXT = ("row", "peer", "unit")  # columns of words
@@ -50,7 +50,7 @@ def kept_speed(path: Path) -> dict[str, Any]:
     """
     here: dict[str, Any] = {"machine": machine()}
     if path.exists():
-        before = read_record(path, FORMAT)
+        before = read_speed(path)
         different = [k for k, v in before["machine"].items() if v != here["machine"].get(k)]
         if set(different) - {"date"}:
             raise UsageError(
@@ -59,6 +59,25 @@ def kept_speed(path: Path) -> dict[str, Any]:
             )
         here = before | here
     return here
+
+
+def read_speed(path: PathLike) -> dict[str, Any]:
+    """Reads a file of measurements: the machine, and records of each kind.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UsageError: it is damaged, was edited, or is another file.
+    """
+    kept = read_record(path, FORMAT)
+    kinds = [records for kind, records in kept.items() if kind != "machine"]
+    rows = [row for records in kinds if isinstance(records, list) for row in records]
+    if not (
+        isinstance(kept.get("machine"), dict)
+        and all(isinstance(records, list) for records in kinds)
+        and all(isinstance(row, dict) and isinstance(row.get("row"), str) for row in rows)
+    ):
+        raise UsageError(f"{path}: no file of measurements. {RESTORE}")
+    return kept
 
 
 def keep_speed(path: Path, kind: str, records: Records) -> None:
@@ -78,7 +97,7 @@ def speed_tables(path: PathLike) -> str:
 
     Raises UsageError if it is damaged, was edited, or is another file.
     """
-    kept = read_record(path, FORMAT)
+    kept = read_speed(path)
     about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
     return "\n\n".join([*(speed_table(kept[kind], COMPARED.get(kind, ())) for kind in kept), about])
 
