@@ -11,7 +11,8 @@ import pytest
 from test_recipes import CORPUS, PLAN
 
 from seqkd_jax import bench, commands, recipes
-from seqkd_jax.__main__ import Bench, main
+from seqkd_jax.__main__ import main
+from seqkd_jax.arguments import Bench
 from seqkd_jax.base import EOS
 from seqkd_jax.bench import FIXED, Row
 from seqkd_jax.files import write_record

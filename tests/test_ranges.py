@@ -11,8 +11,8 @@ from typing import Annotated
 
 import pytest
 
-from seqkd_jax import __main__ as arguments
-from seqkd_jax import plan
+from seqkd_jax import arguments, plan
+from seqkd_jax.__main__ import main
 from seqkd_jax.errors import UsageError
 from seqkd_jax.models import config
 from seqkd_jax.ranges import Checked, Count, Fraction, Limit, Range, check
@@ -144,14 +144,14 @@ def test_a_bug_keeps_its_traceback_and_asks_for_a_report(monkeypatch, tmp_path, 
     monkeypatch.setattr(commands, "score", broken)
     given = ["score", str(tmp_path), "--source", "a", "--target", "b"]
     with pytest.raises(ValueError, match="zip") as caught:
-        arguments.main(given)
+        main(given)
     assert "Please report it" in caught.value.__notes__[0]
 
     def refused(command):
         raise UsageError("a mistake")
 
     monkeypatch.setattr(commands, "score", refused)
-    assert arguments.main(given) == 2
+    assert main(given) == 2
     assert capsys.readouterr().err == "seqkd: a mistake\n"
 
 

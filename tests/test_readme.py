@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import seqkd_jax
-from seqkd_jax.__main__ import parse
+from seqkd_jax.arguments import parse
 from seqkd_jax.report.results import PLACE, fill_tables
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,7 @@ import pytest
 from test_cli import SHORT, SIZE, WORDS
 from test_recipes import CORPUS, ONE_EPOCH, PLAN, pairs
 
-from seqkd_jax import __main__ as arguments
-from seqkd_jax import commands, recipes
+from seqkd_jax import arguments, commands, recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import encode_pairs, write_lines
 from seqkd_jax.evaluate import perplexity as measured

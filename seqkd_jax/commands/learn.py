@@ -4,8 +4,7 @@ import jax
 import numpy as np
 from tabulate import tabulate
 
-from .. import __main__ as arguments
-from .. import recipes
+from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
 from ..distill.teacher_cache import open_teacher_cache
 from ..plan import PLANS, Plan

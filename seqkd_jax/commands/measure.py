@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 
-from .. import __main__ as arguments
+from .. import arguments
 from .. import bench as benchmark
 from ..data.corpora import languages
 from ..data.text import read_pairs

@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Collection, Iterable
 from dataclasses import fields
 
-from .. import __main__ as arguments
+from .. import arguments
 from ..data import Corpus, Vocabulary, corpus_from_files, load_corpus, open_vocabulary
 from ..data.inputs import InputVocabulary
 from ..errors import UsageError

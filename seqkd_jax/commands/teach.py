@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from .. import __main__ as arguments
+from .. import arguments
 from ..data import encode_pairs, require_kept
 from ..data.text import read_pairs, read_sources, require_sentences, write_lines
 from ..distill import select

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from .. import __main__ as arguments
+from .. import arguments
 from ..data import check_same, encode_pairs, require_kept
 from ..data.inputs import spelling_of
 from ..data.text import is_table, read_pairs, write_lines
