@@ -89,7 +89,7 @@ def test_a_lab_in_lower_case_is_validated_and_tabled_in_lower_case(tmp_path, mon
     class Made(Exception):
         pass
 
-    def made(*arguments):
+    def made(*arguments, **_):
         raise Made(arguments[-1])
 
     monkeypatch.setattr("seqkd_jax.recipes.stages.validation", made)
@@ -185,16 +185,21 @@ def test_what_cannot_be_scored_is_not_trained(command, given, text, no_mecab, tm
 
 
 @pytest.mark.parametrize("command", ["run", "table3"])
-def test_what_cannot_be_tested_or_kept_is_not_trained(command, text, tmp_path, capsys):
-    write_lines(tmp_path / "empty.tsv", ["a\t", "\tb"])
+def test_what_cannot_be_kept_is_not_trained(command, text, tmp_path, capsys):
     out = tmp_path / "out"
-    empty = ["--test", f"{tmp_path}/empty.tsv"]
-    assert main([command, *text, *empty, "--vocabulary", "words", "--out", str(out)]) == 2
-    assert "of the test pairs none has words on both sides" in capsys.readouterr().err
     out.write_text("a file")
     assert main([command, *text, "--vocabulary", "words", "--out", str(out)]) == 2
     assert f"{out}: a file has this name; give that of a folder" in capsys.readouterr().err
     assert out.read_text() == "a file"
+
+
+@pytest.mark.parametrize("work", [recipes.run, recipes.table3], ids=["run", "table3"])
+@pytest.mark.parametrize("test", [[], [("a", ""), ("", "b")]], ids=["none", "empty"])
+def test_what_cannot_be_tested_is_not_trained(work, test, tmp_path):
+    corpus = dataclasses.replace(CORPUS, test=test)
+    with pytest.raises(UsageError, match="of the test pairs none has words on both sides"):
+        work(recipes.Lab(tmp_path, corpus, Plan(vocabulary="words")))
+    assert not list(tmp_path.glob("**/config.json"))
 
 
 def test_rows_and_ratios_are_looked_at_before_any_is_trained(tmp_path):
@@ -215,8 +220,9 @@ def test_all_models_are_loaded_before_one_is_evaluated(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr("seqkd_jax.commands.measure.load_model", load)
     monkeypatch.setattr("seqkd_jax.commands.measure.evaluate_model", lambda *_, **__: 1 / 0)
-    write_lines(tmp_path / "test", ["a"])
-    sides = [f"--source={tmp_path}/test", f"--reference={tmp_path}/test"]
+    for side, line in ("source", "a"), ("reference", "b"):
+        write_lines(tmp_path / side, [line])
+    sides = [f"--{side}={tmp_path / side}" for side in ("source", "reference")]
     assert main(["evaluate", "first", "second", *sides]) == 2
     assert "second: damaged" in capsys.readouterr().err
 
