@@ -36,7 +36,7 @@ from seqkd_jax.data.vectors import read_vectors
 from seqkd_jax.distill.teacher_cache import open_teacher_cache
 from seqkd_jax.distill.unknown import read_dictionary
 from seqkd_jax.errors import UsageError
-from seqkd_jax.files import UNPACKED_BYTES, pack_gzip, unpack_gzip, write_record
+from seqkd_jax.files import UNPACKED_BYTES, unpack_gzip, write_record
 from seqkd_jax.recipes import compress
 from seqkd_jax.train.model_folder import Trained, load_model
 
@@ -194,7 +194,7 @@ def test_pairs_that_are_all_too_long_are_named_with_a_limit_that_would_do(files,
     corpus = ["--train", files / "long.tsv", "--valid", files / "valid.tsv"]
     error = refused(capsys, "train", *corpus, *SHORT, "--out", files / "never")
     assert "long.tsv: all 3 pairs are longer than 60 tokens" in error
-    assert "the shortest has 65" in error and "max_len" in error
+    assert "the shortest has 65" in error and "max_tokens" in error
     assert not (files / "never").exists()
     corpus = corpus_from_files(files / "long.tsv", files / "valid.tsv")
     corpus.require_shorter(65)
@@ -256,7 +256,7 @@ def test_a_gzip_file_of_many_members_is_read_in_one_pass():
 @pytest.mark.parametrize("read", [read_pairs, read_dictionary])
 def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path, read):
     path = tmp_path / "a.tsv.gz"
-    path.write_bytes(pack_gzip(bytes(UNPACKED_BYTES + 1)))
+    path.write_bytes(gzip.compress(bytes(UNPACKED_BYTES + 1)))
     with pytest.raises(UsageError, match=r"a\.tsv\.gz: unpacks to more than"):
         read(path)
 

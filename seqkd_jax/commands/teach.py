@@ -97,8 +97,8 @@ def _given_lists(command: arguments.Distill, sources: Sequence[str]) -> tuple[li
 def cache(command: arguments.Cache) -> None:
     """Writes the distributions of a teacher over given pairs."""
     prepare()
-    make_folder(command.out)
     pairs = read_pairs(command.source, command.target)
+    make_folder(command.out)
     teacher = load_model(command.model)
     encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
     require_kept(encoded, str(command.source))
