@@ -50,13 +50,14 @@ def test_a_source_is_cut_where_the_search_says_and_nowhere_else(model):
 @pytest.mark.parametrize("name", ["translate", "distill", "evaluate"])
 def test_every_command_that_translates_has_the_setting(model, tmp_path, capsys, name, limit):
     write_lines(tmp_path / "text", ["b c", LONG])
+    write_lines(tmp_path / "reference", ["r s", "t"])
     out = tmp_path / "out"
     arguments = {
         "translate": [model, "--source", tmp_path / "text", "--out", out, *FLAGS],
         "distill": [model, "--source", tmp_path / "text", "--out", out, *FLAGS, "--n-best", "2"],
-        "evaluate": [model, "--source", tmp_path / "text", "--reference", tmp_path / "text"],
+        "evaluate": [model, "--source", tmp_path / "text", "--reference"],
     }[name]
-    arguments += ["--beams", "1"] if name == "evaluate" else []
+    arguments += [tmp_path / "reference", "--beams", "1"] if name == "evaluate" else []
     arguments += [] if limit is None else ["--max-source", limit]
     assert main([name, *map(str, arguments)]) == 0
     said = capsys.readouterr().err

@@ -163,7 +163,10 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
     "change, named",
     [
         ({"plan": dataclasses.replace(PLAN, seed=2)}, "made_by.seed was 1 there and is 2"),
-        ({"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))}, "holds another run: text was"),
+        (
+            {"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))},
+            "holds another run: text was",
+        ),
         (
             {"plan": dataclasses.replace(PLAN, teacher=Size(embed=8, hidden=9, dropout=0.0))},
             "model.hidden was 8 there and is 9",

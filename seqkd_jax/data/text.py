@@ -82,7 +82,8 @@ def decode_lines(data: bytes, name: str, first: int = 1) -> list[str]:
       UsageError: a line is not UTF-8 or holds a NUL byte, or all is of another kind.
     """
     if (nul := data.find(b"\0")) >= 0:
-        _refuse_foreign(data, name)
+        if first == 1:
+            _refuse_foreign(data, name)
         line = first + data.count(b"\n", 0, nul)
         raise UsageError(
             f"{name}:{line}: a NUL byte; this is no text file, or it is in "
@@ -91,7 +92,8 @@ def decode_lines(data: bytes, name: str, first: int = 1) -> list[str]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        _refuse_foreign(data, name)
+        if first == 1:
+            _refuse_foreign(data, name)
         line = first + data.count(b"\n", 0, error.start)
         before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
         raise UsageError(
