@@ -20,6 +20,7 @@ from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts
 from .losses import nll
 from .plan import GREEDY, Search
+from .search import for_search
 from .train.parallel import pmap_rows, pmap_total, shard
 from .train.steps import make_eval_step
 
@@ -168,13 +169,19 @@ def evaluate(
     bleu, chrf = _bleu(tokenize), CHRF()
     source_tokens = sum(len(src_vocab.encode(source)) for source in sources)
     decodings, mass = {}, math.nan
-    fixed = model.fixed(params, source_tokens, model.project)
+    searched, searched_params = for_search(model, params, source_tokens)
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
             return translate_texts(
-                model, fixed, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
+                searched,
+                searched_params,
+                sources,
+                src_vocab,
+                tgt_vocab,
+                settings,
+                shortlist=shortlist,
             )
 
         nbest = decode()

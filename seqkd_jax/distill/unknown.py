@@ -17,7 +17,8 @@ from ..data import batches, encode_pairs, plan_buckets
 from ..data.text import read_lines
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError
-from ..models.attention_lstm import Config, Translator, alignments
+from ..models.attention_lstm import AttentionLSTMParams, Config
+from ..models.inspection import alignments
 from ..train.model_folder import Trained
 from ..train.parallel import pmap_rows
 from .nbest import NBest
@@ -76,7 +77,7 @@ def check_replaceable(trained: Trained) -> None:
             "Only models whose vocabularies are lists of words say <unk> for a word; "
             "pieces can spell every word, so there is nothing to replace."
         )
-    if not isinstance(trained.params, Translator):
+    if not isinstance(trained.params, AttentionLSTMParams):
         raise UsageError("Unknown words are replaced with one attention LSTM, not with others.")
 
 

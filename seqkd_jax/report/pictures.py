@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..models.attention_lstm import alignments
+from ..models.inspection import alignments
 from ..train.model_folder import Trained
 
 if TYPE_CHECKING:
