@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seqkd_jax.base import BLOCK
 from seqkd_jax.commands import prepare
 from seqkd_jax.report.speed import speed_table
+from seqkd_jax.search.candidates import BLOCK
 
 STEPS = 16
 

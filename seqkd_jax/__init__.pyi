@@ -7,6 +7,7 @@ from .base import Hypotheses as Hypotheses
 from .base import Seq2Seq as Seq2Seq
 from .base import TopK as TopK
 from .base import Total as Total
+from .base import for_teaching as for_teaching
 from .base import top_k as top_k
 from .bleu import gleu as gleu
 from .bleu import sentence_bleu as sentence_bleu
@@ -76,7 +77,6 @@ from .losses import with_temperature as with_temperature
 from .losses import word_kd as word_kd
 from .losses import word_kl as word_kl
 from .models.attention_lstm import Config as Config
-from .models.attention_lstm import alignments as alignments
 from .models.attention_lstm import attention_lstm as attention_lstm
 from .models.ensemble import ensemble as ensemble
 from .models.ensemble import mean_of_logits as mean_of_logits
@@ -84,6 +84,7 @@ from .models.from_linen import from_linen as from_linen
 from .models.from_nnx import from_nnx as from_nnx
 from .models.hint import hinted as hinted
 from .models.hint import hinting as hinting
+from .models.inspection import alignments as alignments
 from .models.renumber import renumbered as renumbered
 from .plan import Plan as Plan
 from .plan import Search as Search
@@ -91,6 +92,7 @@ from .plan import Size as Size
 from .plan import Training as Training
 from .scoring import Scorer as Scorer
 from .search import beam_search as beam_search
+from .search import for_search as for_search
 from .search import gnmt as gnmt
 from .search import mean_per_token as mean_per_token
 from .search import no_penalty as no_penalty

@@ -15,7 +15,6 @@ from flax import struct
 from .errors import UsageError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
-BLOCK = 64  # logits that a search looks at together
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -26,26 +25,12 @@ TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
-def _as_they_are(
-    params: Params, words: int | None = None, reader: Callable | None = None
-) -> Params:
-    del words, reader
-    return params
-
-
 class Seq2Seq(NamedTuple):
-    """A translation model: five pure functions about one sentence pair, and one of parameters.
+    """A translation model: five pure functions about one sentence pair.
 
     Teacher and student are two of them; losses, search and distillation see nothing else.
     ``hidden`` vectors may be any pytree (an ensemble returns a tuple of arrays): only
     ``project``, the one place that is V wide, looks inside.
-
-    ``fixed`` is asked before parameters are used that will not change, those of a teacher or in a
-    search: it may lay them out to be read faster. ``words`` is how many words will be read, about;
-    None for many. Such parameters do the same in all functions; they are not trained or saved. A
-    search names its ``reader``, the ``project`` that it will call. If that is the model's own, not
-    one wrapped around it, it may from then on give more logits than V, up to a multiple of
-    ``BLOCK``: those are -inf, and no search chooses them. Losses have no use for them.
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -53,7 +38,53 @@ class Seq2Seq(NamedTuple):
     step: Callable[..., tuple[Any, State]]  # (params, memory, state, token []) -> (hidden, state)
     hidden: Callable[..., Any]  # (params, src [S], tgt [T], key=None) -> [T, H], teacher forced
     project: Callable[[Params, Any], Array]  # (params, hidden [H]) -> logits [V], float32
-    fixed: Callable[..., Params] = _as_they_are  # (params, words=None, reader=None) -> params
+
+
+# (params, about how many words will be read, a number of which V may be filled up to a multiple)
+# -> a model that does the same, and its parameters
+Specialize = Callable[[Params, int | None, int], tuple[Seq2Seq, Params]]
+
+
+class Specializable(Seq2Seq):
+    """A model that there is a faster one of for parameters that do not change.
+
+    One that ``_replace`` makes of it is another model, and has none.
+    """
+
+    specialize: Specialize | None = None
+
+
+def offering(model: Seq2Seq, specialize: Specialize) -> Seq2Seq:
+    """Returns the model as one that ``specialize`` makes a faster one of."""
+    offer = Specializable(*model)
+    offer.specialize = specialize
+    return offer
+
+
+def specialized(
+    model: Seq2Seq, params: Params, words: int | None = None, multiple: int = 1
+) -> tuple[Seq2Seq, Params]:
+    """Returns a faster model that does the same, and its parameters; these, if there is none.
+
+    Args:
+      model: any.
+      params: which will not change any more: those of the result are not trained or saved.
+      words: about how many will be read; None for many.
+      multiple: of it the logits may be a multiple, filled up with -inf, where they are V wide.
+    """
+    specialize = getattr(model, "specialize", None)
+    return specialize(params, words, multiple) if specialize else (model, params)
+
+
+def for_teaching(model: Seq2Seq, params: Params) -> tuple[Seq2Seq, Params]:
+    """Returns a model that gives the same logits [V] sooner, and its parameters.
+
+        guide, guide_params = for_teaching(teacher, teacher_params)
+        step = make_train_step(student, tx, loss, teacher=guide)
+
+    For parameters that do not change: those of a teacher, or in a score of sentences.
+    """
+    return specialized(model, params)
 
 
 @struct.dataclass

@@ -8,7 +8,7 @@ Fixed work: random ids from a fixed seed, S = T = 16, no padding, no dropout, fo
             sentences per second
 
 FLOPs count the products of the model's equations, 2 * rows * inner * out each, words that
-``Seq2Seq.fixed`` tabulates (for searches, and kd's teacher) among them, and twice as many backwards
+``for_search`` tabulates (for searches, and kd's teacher) among them, and twice as many backwards
 as forwards. ``gemm_share`` is the seconds that they take by themselves, at the rate measured for
 each shape on the CPU in the same run, over the seconds of the row; elsewhere a call takes longer
 than its products, and there is none.
@@ -38,7 +38,7 @@ from jax import lax
 from tqdm import tqdm
 
 from . import recipes
-from .base import EOS, PAD, Example, Params, Seq2Seq
+from .base import EOS, PAD, Example, Params, Seq2Seq, for_teaching
 from .data import batches, encode_pairs, plan_buckets
 from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts, translator
@@ -47,6 +47,7 @@ from .losses import Loss, mix, nll, smoothed_nll, word_kd
 from .models.attention_lstm import Config, attention_lstm
 from .peer import turns_of
 from .plan import Search, Timing
+from .search import for_search
 from .train.parallel import pmap_step, replicate, shard
 from .train.state import clipped_adam, init_state
 from .train.steps import make_train_step
@@ -201,8 +202,9 @@ def _decoding(row: Row) -> Callable[[], Any]:
 @cache
 def _model(config: Config, searched: bool = False) -> tuple[Seq2Seq, Params]:
     model = attention_lstm(config)
-    reader = model.project if searched else None
-    return model, replicate(model.fixed(model.init(jax.random.key(0)), reader=reader))
+    faster = for_search if searched else for_teaching
+    model, params = faster(model, model.init(jax.random.key(0)))
+    return model, replicate(params)
 
 
 def _random_batches(row: Row) -> list[Example]:

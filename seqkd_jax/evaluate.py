@@ -24,6 +24,7 @@ from .errors import UsageError
 from .losses import nll
 from .plan import GREEDY, Search
 from .scoring import Scorer
+from .search import for_search
 from .train.parallel import pmap_rows, pmap_total, shard
 from .train.steps import make_eval_step
 
@@ -208,13 +209,19 @@ def evaluate(
         lengths = np.minimum(lengths, search.max_source)
     decoded, source_tokens = np.flatnonzero(lengths), int(lengths.sum())
     decodings, mass = {}, math.nan
-    fixed = model.fixed(params, source_tokens, model.project)
+    searched, searched_params = for_search(model, params, source_tokens)
     for beam in sorted({1, *beams}):
         settings = replace(search, beam_size=beam, n_best=1)
 
         def decode(settings: Search = settings):
             return translate_texts(
-                model, fixed, sources, src_vocab, tgt_vocab, settings, shortlist=shortlist
+                searched,
+                searched_params,
+                sources,
+                src_vocab,
+                tgt_vocab,
+                settings,
+                shortlist=shortlist,
             )
 
         nbest = decode()

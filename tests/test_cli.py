@@ -15,7 +15,7 @@ from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.distill import select
 from seqkd_jax.distill.nbest import read_nbest
 from seqkd_jax.distill.similarity import choose, chrf
-from seqkd_jax.models.attention_lstm import states
+from seqkd_jax.models.inspection import states
 from seqkd_jax.train.model_folder import load_model
 
 SIZE = ["--embed", "6", "--hidden", "8", "--dropout", "0"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 from small import largest_difference
 
-from seqkd_jax.models.dense import biased, dense
+from seqkd_jax.ops.dense import biased, dense
 
 
 def drawn(*shape, seed=0, dtype=jnp.float32):

@@ -15,13 +15,8 @@ from seqkd_jax.data.alignments import alignment_matrix, read_alignments, with_al
 from seqkd_jax.data.vectors import read_vectors
 from seqkd_jax.data.vocab import build_words
 from seqkd_jax.losses import alignment_ce, alignment_mse, nll, of_hidden, of_logits, weighted
-from seqkd_jax.models.attention_lstm import (
-    alignments,
-    attending,
-    states,
-    trained,
-    with_vectors,
-)
+from seqkd_jax.models.inspection import alignments, states, with_attention_output
+from seqkd_jax.models.params import freeze_labels, with_vectors
 from seqkd_jax.plan import Parts
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
@@ -67,10 +62,12 @@ def test_links_are_read_and_wrong_ones_are_named(tmp_path):
 @pytest.mark.parametrize("loss", [alignment_mse, alignment_ce])
 def test_the_guided_loss_is_that_of_the_attention_weights(loss):
     (guided,) = with_alignments(iter([batch()]), LINKS)
-    p, model = params(), attending(CONFIG)
+    p, model = params(), with_attention_output(CONFIG)
     quiet = dataclasses.replace(CONFIG, dropout=0.0)
     step = make_train_step(
-        attending(quiet), clipped_adam(), weighted((0.5, of_logits(nll)), (2.0, of_hidden(loss)))
+        with_attention_output(quiet),
+        clipped_adam(),
+        weighted((0.5, of_logits(nll)), (2.0, of_hidden(loss))),
     )
     state = init_state(model, clipped_adam(), jax.random.key(0), p)
     _, total = jax.jit(step.gradients)(state, guided, jax.random.key(1))
@@ -99,7 +96,7 @@ def test_guided_training_moves_attention_to_the_links():
     (guided,) = with_alignments(iter([batch()]), LINKS)
     tx = clipped_adam(3e-2)
     quiet = dataclasses.replace(CONFIG, dropout=0.0)
-    step = jax.jit(make_train_step(attending(quiet), tx, of_hidden(alignment_ce)))
+    step = jax.jit(make_train_step(with_attention_output(quiet), tx, of_hidden(alignment_ce)))
     state = init_state(MODEL, tx, jax.random.key(0), params())
     for _ in range(60):
         state, metrics = step(state, guided, jax.random.key(1))
@@ -123,7 +120,7 @@ def test_states_are_those_of_the_model():
     plain, a = dataclasses.replace(CONFIG, dropout=0.0), p.decoder.attention
     found = states(plain, p, src, tgt)
     kept = found["attention"] @ found["encoder"]
-    want = jnp.tanh(kept @ a["context"] + found["decoder_h"][:, -1] @ a["query"])
+    want = jnp.tanh(kept @ a.context + found["decoder_h"][:, -1] @ a.query)
     np.testing.assert_allclose(found["hidden"], want, atol=1e-5)
 
 
@@ -174,7 +171,7 @@ def test_frozen_vectors_do_not_move_from_either_direction():
     assert CONFIG.bidirectional
     p = params()
     parts = {"trained": clipped_adam(1e-2), "frozen": optax.set_to_zero()}
-    tx = optax.partition(parts, trained(p, ["encoder"]))
+    tx = optax.partition(parts, freeze_labels(p, ["encoder"]))
     state = init_state(MODEL, tx, jax.random.key(0), p)
     step = jax.jit(make_train_step(MODEL, tx))
     for _ in range(3):

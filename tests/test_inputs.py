@@ -65,7 +65,7 @@ def config(**inputs):
 
 
 def test_characters_are_convolved_as_flax_does_it():
-    cnn = init_embedding(config(src_characters=7), jax.random.key(0), 9, 7, ()).characters
+    cnn = init_embedding(config(src_characters=7), jax.random.key(0), 9, 7, ()).words
     ids = jnp.array([2, 5, 4, 6, 3, PAD])
     found = []
     for kernel, bias, (width, count) in zip(cnn.kernels, cnn.biases, KERNELS, strict=True):

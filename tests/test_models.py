@@ -11,23 +11,33 @@ from small import (
     MODEL,
     SRC_VOCAB,
     TEACHER,
+    TEACHER_CONFIG,
     TGT_VOCAB,
     example,
     largest_difference,
     params,
 )
 
-from seqkd_jax.base import BLOCK, BOS, EOS, PAD
+from seqkd_jax.base import BOS, EOS, PAD, for_teaching
 from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluate import count_parameters
-from seqkd_jax.models import translator
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm, restrict
-from seqkd_jax.models.cells import LSTM, init_lstm, lstm_layer
+from seqkd_jax.models.attention_lstm import Config, attention_lstm, network
 from seqkd_jax.models.ensemble import ensemble
+from seqkd_jax.models.inference import InferenceParams, restrict, specialize
+from seqkd_jax.models.inspection import alignments
+from seqkd_jax.models.layers import lstm, run_layer
+from seqkd_jax.models.params import Layer, init_layer
 from seqkd_jax.models.renumber import renumbered
+from seqkd_jax.ops.dense import dense
+from seqkd_jax.search import for_search
+from seqkd_jax.search.candidates import BLOCK
 
 
-def linen_cell(layer: LSTM) -> dict:
+def lstm_layer(layer, xs, mask, *, reverse=False):
+    return run_layer(lstm(), layer, dense(xs, layer.inputs), mask, reverse=reverse)
+
+
+def linen_cell(layer: Layer) -> dict:
     """The same weights as flax.linen's OptimizedLSTMCell names them."""
     width = layer.recurrent.shape[0]
     tree = {}
@@ -41,7 +51,7 @@ def linen_cell(layer: LSTM) -> dict:
 @pytest.mark.parametrize("reverse", [False, True], ids=["left-to-right", "right-to-left"])
 @pytest.mark.parametrize("words", [1, 4, 7])
 def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
-    layer = init_lstm(jax.random.key(0), 5, 6, 0.5)
+    layer = init_layer(jax.random.key(0), 5, 6, 0.5)
     xs = jax.random.normal(jax.random.key(1), (7, 5))
     outputs, (c, h) = lstm_layer(layer, xs, jnp.arange(7) < words, reverse=reverse)
     rnn = nn.RNN(nn.OptimizedLSTMCell(6), return_carry=True, reverse=reverse, keep_order=True)
@@ -52,7 +62,7 @@ def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["left-to-right", "right-to-left"])
 def test_a_layers_gradient_is_that_of_flax_linen(reverse):
-    layer = init_lstm(jax.random.key(0), 5, 6, 0.5)
+    layer = init_layer(jax.random.key(0), 5, 6, 0.5)
     xs = jax.random.normal(jax.random.key(1), (3, 7, 5))
     lengths = jnp.array([7, 1, 4])
     mask = jnp.arange(7)[None] < lengths[:, None]
@@ -99,7 +109,7 @@ def test_the_decoders_gradient_is_that_of_stepping():
 
 
 def test_the_gradient_of_a_gradient_is_refused():
-    layer = init_lstm(jax.random.key(0), 2, 2, 0.5)
+    layer = init_layer(jax.random.key(0), 2, 2, 0.5)
     loss = lambda layer: lstm_layer(layer, jnp.ones((3, 2)), jnp.ones(3, bool))[0].sum()  # noqa: E731
     with pytest.raises(NotImplementedError, match="differentiated once"):
         jax.hessian(loss)(layer)
@@ -130,13 +140,13 @@ def test_the_model_equals_the_equations_written_out_word_by_word():
         context.append(x)
     context = np.stack(context)
     feed, attended = np.zeros(4), p.decoder.attention
-    w_c = np.concatenate([attended["context"], attended["query"]])  # context first
+    w_c = np.concatenate([attended.context, attended.query])  # context first
     for word, got in zip([BOS, *tgt[:-1]], hidden_of(config)(p, src, tgt), strict=True):
-        x, extra = p.decoder.embedding[word], feed @ p.decoder.feed
+        x, extra = p.decoder.embedding[word], feed @ p.decoder.feed[0]
         for n, layer in enumerate(p.decoder.layers):
             states[n] = cell(layer, x, *states[n], extra)
             x, extra = states[n][1], 0.0
-        scores = context @ (attended["score"] @ x)
+        scores = context @ (attended.scores @ x)
         weights = np.exp(scores) / np.exp(scores).sum()
         feed = np.tanh(np.concatenate([weights @ context, x]) @ w_c)
         np.testing.assert_allclose(got, feed, atol=1e-5)
@@ -177,60 +187,75 @@ def test_stepping_equals_teacher_forcing():
             np.testing.assert_allclose(hidden, expected, atol=1e-6)
 
 
-def test_tables_are_made_where_they_pay(monkeypatch):
+def test_tables_are_made_where_they_pay():
     p, one = params(), params(TEACHER)
     both = ensemble([MODEL, renumbered(TEACHER, np.arange(SRC_VOCAB), np.arange(TGT_VOCAB))])
-    wide, column = both.fixed((p, one))
+    faster, (wide, column) = for_teaching(both, (p, one))
     np.testing.assert_allclose(
-        column.encoder.embedding, one.encoder.embedding @ one.encoder.forward[0].inputs, rtol=1e-6
+        column.encoder.table, one.encoder.embedding @ one.encoder.forward[0].inputs, rtol=1e-6
     )
-    assert column.decoder.embedding.shape == (TGT_VOCAB, 28)
+    assert column.decoder.table.shape == (TGT_VOCAB, 28)
     assert wide.encoder is p.encoder  # of two columns
-    assert wide.decoder.layers[0].inputs == () and wide.decoder.layers[1].inputs.shape == (8, 32)
-    assert largest_difference(both.fixed((wide, column)), (wide, column)) == 0
-    assert TEACHER.fixed(one, TGT_VOCAB - 1) is one  # fewer than a side has
-    assert TEACHER.fixed(one, TGT_VOCAB).encoder.forward[0].inputs == ()
-    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 28 * TGT_VOCAB - 1)
-    small = TEACHER.fixed(one)  # the larger side is left
-    assert small.encoder.forward[0].inputs == () and small.decoder is not column.decoder
-    assert small.decoder.layers[0].inputs.shape == (5, 28)
+    assert not hasattr(wide.decoder.layers[0], "inputs")
+    assert wide.decoder.layers[1].inputs.shape == (8, 32)
+    assert for_teaching(faster, (wide, column))[0] == faster
+    assert for_search(TEACHER, one, TGT_VOCAB - 1) == (TEACHER, one)  # fewer than a side has
+    assert isinstance(for_search(TEACHER, one, TGT_VOCAB)[1], InferenceParams)
+    net = network(TEACHER_CONFIG)
+    small, less = specialize(net, TEACHER, one, None, 1, table_bytes=4 * 28 * TGT_VOCAB - 1)
+    assert less.encoder.table.shape == (SRC_VOCAB, 28)
+    assert less.decoder is one.decoder  # the larger side is left
     pair = example().src[0], example().tgt[0]
-    for model, table in ((MODEL, wide), (TEACHER, small)):
+    for model, table in (for_teaching(MODEL, p), (small, less)):
         with pytest.raises(ValueError, match="not for training"):
             model.hidden(table, *pair, jax.random.key(0))
+
+
+def test_a_faster_model_is_a_model_of_its_own():
+    p = params(TEACHER)
+    faster, read = for_search(TEACHER, p)
+    assert faster == for_search(TEACHER, p)[0]  # so that a search of it is compiled once
+    assert faster != TEACHER and faster != for_teaching(TEACHER, p)[0]
+    shapes = jax.eval_shape(faster.init, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, read)
+    both, other = ensemble([TEACHER, MODEL]), renumbered(TEACHER, np.arange(11), np.arange(13))
+    for model, q in ((both, (p, params())), (other, p)):
+        assert for_search(model, q)[0] == for_search(model, q)[0] != model
 
 
 def test_a_bias_becomes_a_row_of_the_projection(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     p, hidden = jax.tree.map(np.asarray, params()), jax.random.normal(jax.random.key(0), (2, 8))
     want = MODEL.project(p, hidden)
-    taught, searched = MODEL.fixed(p), MODEL.fixed(p, reader=MODEL.project)
-    for read, width in ((taught, TGT_VOCAB), (searched, BLOCK)):
-        assert read.generator.kernel.shape == (9, width) and read.generator.bias == ()
-        logits = MODEL.project(read, hidden)
+    for make, width in ((for_teaching, TGT_VOCAB), (for_search, BLOCK)):
+        model, read = make(MODEL, p)
+        assert read.generator.matrix.shape == (9, width)
+        logits = model.project(read, hidden)
         np.testing.assert_allclose(logits[:, :TGT_VOCAB], want, atol=2e-6)
         assert np.all(logits[:, TGT_VOCAB:] == -np.inf)
-        some = MODEL.project(restrict(read, jnp.array([3, 12, 0])), hidden)
+        some = model.project(restrict(read, jnp.array([3, 12, 0])), hidden)
         np.testing.assert_allclose(some, want[:, [3, 12, 0]], atol=2e-6)
-    again = MODEL.fixed(taught, reader=MODEL.project)  # asked twice, as by a command and a search
-    np.testing.assert_array_equal(again.generator.kernel, searched.generator.kernel)
-    assert MODEL.fixed(again).generator is again.generator
-    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 9 * TGT_VOCAB - 1)
-    assert MODEL.fixed(p).generator is p.generator
-    monkeypatch.setattr(translator, "TABLE_BYTES", 4 * 9 * TGT_VOCAB)
-    assert MODEL.fixed(p).generator is not p.generator
+        again, same = make(model, read)  # asked twice, as by a command and a search
+        assert again is model and same is read
+
+    def generator(table_bytes):
+        return specialize(network(CONFIG), MODEL, p, None, 1, table_bytes)[1].generator
+
+    assert generator(4 * 9 * TGT_VOCAB - 1) is p.generator
+    assert generator(4 * 9 * TGT_VOCAB) is not p.generator
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")  # it would round the bias
-    assert MODEL.fixed(p).generator is p.generator
+    assert for_teaching(MODEL, p)[1].generator is p.generator
 
 
 def test_whoever_looks_at_logits_before_the_search_sees_those_of_the_vocabulary():
     p, hidden = params(), jnp.zeros(8)
     wrapped = MODEL._replace(project=lambda p, h: 2 * MODEL.project(p, h))
-    other = renumbered(MODEL, np.arange(SRC_VOCAB), np.arange(TGT_VOCAB))
-    for model in (wrapped, other):
-        assert model.project(model.fixed(p, reader=model.project), hidden).shape == (TGT_VOCAB,)
+    assert for_search(wrapped, p) == (wrapped, p)  # another model, which has offered nothing
+    model, read = for_search(renumbered(MODEL, np.arange(SRC_VOCAB), np.arange(TGT_VOCAB)), p)
+    assert model.project(read, hidden).shape == (TGT_VOCAB,)
     both = ensemble([MODEL, MODEL], join=lambda logits: logits[0] - 0.5 * logits[1])
-    joined = both.project(both.fixed((p, p), reader=both.project), (hidden, hidden))
+    model, read = for_search(both, (p, p))
+    joined = model.project(read, (hidden, hidden))
     np.testing.assert_allclose(joined, 0.5 * MODEL.project(p, hidden), atol=2e-6)
     wide = attention_lstm(dataclasses.replace(CONFIG, tgt_vocab=TGT_VOCAB + 1))
     mixed = ensemble([MODEL, wide])
@@ -238,9 +263,9 @@ def test_whoever_looks_at_logits_before_the_search_sees_those_of_the_vocabulary(
         mixed.project((p, params(wide)), (hidden, hidden))
 
 
-def test_made_of_others_parameters_stay_as_they_are():
+def test_a_model_made_of_other_parameters_offers_nothing_faster():
     model = reparametrised(TEACHER, lambda p: jax.tree.map(jnp.tanh, p), TEACHER.init)
-    assert model.fixed(params(TEACHER)) is params(TEACHER)
+    assert for_search(model, params(TEACHER)) == (model, params(TEACHER))
 
 
 def test_padding_changes_nothing():
@@ -320,9 +345,9 @@ def test_bfloat16_computes_low_and_returns_float32_logits():
     high = MODEL.hidden(p, batch.src[0], batch.tgt[0])
     assert low.dtype == jnp.bfloat16
     assert model.project(p, low[0]).dtype == jnp.float32
-    read = model.fixed(p)
-    assert read.decoder.embedding.dtype == jnp.bfloat16
+    faster, read = for_teaching(model, p)
+    assert read.decoder.table.dtype == jnp.bfloat16
     assert read.generator is p.generator  # its bias would be rounded
-    table = model.hidden(read, batch.src[0], batch.tgt[0])
+    table = faster.hidden(read, batch.src[0], batch.tgt[0])
     np.testing.assert_allclose(*(x.astype(jnp.float32) for x in (table, low)), atol=0.02)
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.15)

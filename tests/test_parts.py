@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
-from seqkd_jax.base import BOS, EOS, PAD, Example, shift_right
-from seqkd_jax.models.attention import attend, attention_sums, attention_weights, remember
-from seqkd_jax.models.attention_lstm import Config, alignments, attention_lstm
-from seqkd_jax.models.cells import affine, init_layer, lstm_layer, peephole_cell
-from seqkd_jax.models.stack import Level, init_stack, read_below, rise, run_stack
+from seqkd_jax.base import BOS, EOS, PAD, Example, for_teaching, shift_right
+from seqkd_jax.models import attentions
+from seqkd_jax.models.attention import attend, general
+from seqkd_jax.models.attention_lstm import Config, attention_lstm, init_stack
+from seqkd_jax.models.blocks import LayerOutput
+from seqkd_jax.models.connections import plain, residual, skip
+from seqkd_jax.models.deep_att import fast_forward, peephole, peephole_equations
+from seqkd_jax.models.inspection import alignments
+from seqkd_jax.models.layers import Stack, lstm, run_layer, run_stack
 from seqkd_jax.plan import Parts
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
+LSTM = lstm()
 SMALL = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2, dropout=0.0)
 
 
@@ -25,6 +30,10 @@ def config(layers=2, bidirectional=False, hidden=4, **parts):
     return dataclasses.replace(
         SMALL, layers=layers, bidirectional=bidirectional, hidden=hidden, parts=Parts(**parts)
     )
+
+
+def lstm_layer(layer, xs, mask, *, reverse=False, cell=LSTM):
+    return run_layer(cell, layer, xs @ layer.inputs, mask, reverse=reverse)
 
 
 SYSTEMS = {
@@ -87,20 +96,20 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, 4, 8, EOS])
     padded = jnp.pad(src, (0, 3)), jnp.pad(tgt, (0, 2))
 
-    def stepped(p):
+    def stepped(p, model=model):
         memory, state = model.encode(p, src)
         step = lambda state, word: model.step(p, memory, state, word)[::-1]  # noqa: E731
         return jax.lax.scan(step, state, shift_right(tgt))[1]
 
-    def scanned(p):
+    def scanned(p, model=model):
         return model.hidden(p, *padded)[: len(tgt)]
 
     @jax.jit
     def both(p):
         of = lambda run: jax.value_and_grad(lambda p: (jnp.sin(run(p)) ** 3).sum())  # noqa: E731
-        read = model.fixed(p)
-        assert read.decoder.embedding.shape == (TGT_VOCAB, 4 * SYSTEMS[name].hidden)
-        tables = stepped(read), scanned(read)
+        faster, read = for_teaching(model, p)
+        assert read.decoder.table.shape == (TGT_VOCAB, 4 * SYSTEMS[name].hidden)
+        tables = stepped(read, faster), scanned(read, faster)
         return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p)), tables
 
     want, got, tables = both(params(model))
@@ -113,28 +122,40 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     assert set(silent) <= {".generator.kernel", ".generator.bias"}
 
 
-@pytest.mark.parametrize("attention", ["dot", "general", "concat", "location"])
-@pytest.mark.parametrize("alignment", ["global", "local-m", "local-p"])
+SCORES = {
+    "dot": attentions.dot(),
+    "general": general(),
+    "concat": attentions.concat(),
+    "location": attentions.location(max_source=7),
+}
+ALIGNMENTS = {
+    "global": attentions.global_,
+    "local-m": functools.partial(attentions.local_m, window=2),
+    "local-p": functools.partial(attentions.local_p, window=2),
+}
+
+
+@pytest.mark.parametrize("attention", SCORES)
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_attention_is_the_papers_equations(attention, alignment):
     """Luong et al. 2015, equations 7 to 10, for one decoder output, in numpy."""
-    config = dataclasses.replace(
-        SMALL, parts=Parts(attention=attention, alignment=alignment, window=2, max_source=7)
-    )
-    p = params(attention_lstm(config)).decoder.attention
+    value = ALIGNMENTS[alignment](SCORES[attention])
+    p = value.init(jax.random.key(0), 4, 4, 0.8)
     rng = np.random.default_rng(0)
     context, h, mask = rng.normal(size=(6, 4)), rng.normal(size=4), np.arange(6) < 5
     position = 3
-    w = {name: np.asarray(x, np.float64) for name, x in p.items()}
+    w = jax.tree.map(lambda x: np.asarray(x, np.float64), p)
+    of_scores = w.scores if alignment == "local-p" else w
     scores = {
-        "dot": lambda: context @ h,
-        "general": lambda: context @ (w["score"] @ h),
-        "concat": lambda: np.tanh(context @ w["score"] + h @ w["score_h"]) @ w["v"],
-        "location": lambda: (h @ w["score"])[:6],
-    }[attention]()[:5]
+        "dot": lambda w: context @ h,
+        "general": lambda w: context @ (w @ h),
+        "concat": lambda w: np.tanh(context @ w.of_context + h @ w.of_h) @ w.v,
+        "location": lambda w: (h @ w)[:6],
+    }[attention](of_scores)[:5]
     if alignment == "local-m":
         centre = position + 1.0
     elif alignment == "local-p":
-        place = np.tanh(h @ w["place_h"]) @ w["place"][:, 0]
+        place = np.tanh(h @ w.of_h) @ w.v[:, 0]
         centre = 5 / (1 + np.exp(-place))
     distance = np.arange(1, 6) - (0 if alignment == "global" else centre)
     inside = np.ones(5, bool) if alignment == "global" else np.abs(distance) <= 2
@@ -142,24 +163,21 @@ def test_attention_is_the_papers_equations(attention, alignment):
     weights /= weights.sum()
     if alignment == "local-p":
         weights *= np.exp(-(distance**2) / (2 * 1.0**2))  # sigma = D / 2
-    memory = remember(config, p, jnp.asarray(context, jnp.float32), jnp.asarray(mask))
-    f = affine(attention_weights(config, p, memory), attention_sums(config, p, memory))
-    got = attend(config, f, jnp.asarray(mask), jnp.asarray(h, jnp.float32), jnp.float32(position))
+    sums = value.sums(p, value.memory(p, jnp.asarray(context, jnp.float32)))
+    got = attend(value, sums, jnp.asarray(mask), jnp.asarray(h, jnp.float32), jnp.float32(position))
     np.testing.assert_allclose(got[:5], weights, atol=2e-6)
     assert not got[5] and not np.asarray(got[:5])[~inside].any()
+
+
+def with_scores(p, scores):
+    attention = dataclasses.replace(p.decoder.attention, scores=scores)
+    return dataclasses.replace(p, decoder=dataclasses.replace(p.decoder, attention=attention))
 
 
 def test_general_attention_with_the_identity_is_dot_attention():
     general, dot = config(), config(attention="dot")
     p = params(attention_lstm(general))
-    p.decoder.attention["score"] = jnp.eye(4)
-    q = dataclasses.replace(
-        p,
-        decoder=dataclasses.replace(
-            p.decoder,
-            attention={k: v for k, v in p.decoder.attention.items() if k != "score"},
-        ),
-    )
+    p, q = (with_scores(p, scores) for scores in (jnp.eye(4), ()))
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
     of = [jax.jit(attention_lstm(c).hidden)(x, src, tgt) for c, x in ((general, p), (dot, q))]
     np.testing.assert_allclose(*of, atol=1e-6)
@@ -168,8 +186,9 @@ def test_general_attention_with_the_identity_is_dot_attention():
 def test_a_wide_window_is_global_attention():
     wide = config(alignment="local-p", window=10**6)
     p = params(attention_lstm(wide))
+    q = with_scores(p, p.decoder.attention.scores.scores)
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
-    of = [jax.jit(attention_lstm(c).hidden)(p, src, tgt) for c in (wide, config())]
+    of = [jax.jit(attention_lstm(c).hidden)(x, src, tgt) for c, x in ((wide, p), (config(), q))]
     np.testing.assert_allclose(*of, atol=1e-6)
 
 
@@ -216,33 +235,43 @@ def test_the_peephole_cell_is_zhous():
     z_rho, z_phi, z_pi, z = np.split(gates, 4)
     s = np.tanh(z) * sigmoid(z_rho + theta[0] * c) + sigmoid(z_phi + theta[1] * c) * c
     h = np.tanh(s) * sigmoid(z_pi + theta[2] * s)
-    got = peephole_cell((jnp.asarray(c), jnp.zeros(5)), jnp.asarray(gates), jnp.asarray(theta))
+    carry = jnp.asarray(c), jnp.zeros(5)
+    got = peephole_equations(jnp.asarray(theta), carry, jnp.asarray(gates))
     np.testing.assert_allclose(got, (s, h), rtol=1e-5)
 
 
 def test_what_a_layer_reads_from_those_below():
-    levels = [Level(jnp.arange(8.0) + n, jnp.full(2, 10.0**n)) for n in range(3)]
+    outputs = [LayerOutput(jnp.arange(8.0) + n, jnp.full(2, 10.0**n)) for n in range(3)]
     read = {
-        kind: [read_below(config(connections=kind), levels[: n + 1]) for n in range(3)]
-        for kind in ("plain", "skip", "residual", "fast-forward")
+        kind: [kind().read(outputs[: n + 1]) for n in range(3)]
+        for kind in (plain, skip, residual, fast_forward)
     }
-    assert [float(x[0]) for x in read["plain"]] == [1, 10, 100]
-    assert [float(x[0]) for x in read["skip"]] == [1, 11, 110]  # it does not accumulate
-    assert [float(x[0]) for x in read["residual"]] == [1, 10, 100]
-    np.testing.assert_array_equal(read["fast-forward"][1], [1, 2, 3, 4, 10, 10])
-    residual, height = config(connections="residual"), []
+    assert [float(x[0]) for x in read[plain]] == [1, 10, 100]
+    assert [float(x[0]) for x in read[skip]] == [1, 11, 110]  # it does not accumulate
+    assert [float(x[0]) for x in read[residual]] == [1, 10, 100]
+    np.testing.assert_array_equal(read[fast_forward][1], [1, 2, 3, 4, 10, 10])
+    height = []
     for h in (1.0, 10.0, 100.0):
-        height.append(rise(residual, height, h, h))
-    assert [level.h for level in height] == [1, 11, 111]  # it does
+        height.append(residual().output(height, h, h))
+    assert [output.h for output in height] == [1, 11, 111]  # it does
     # Dropout is of h alone: the linear path stays whole.
-    dropped = read_below(config(connections="fast-forward"), levels[:2], jnp.zeros(2))
+    dropped = fast_forward().drop(read[fast_forward][1], jnp.zeros(2))
     np.testing.assert_array_equal(dropped, [1, 2, 3, 4, 0, 0])
 
 
+def stack_of(connections, layers, width, hidden, cell=LSTM, scale=0.1, key=None):
+    keys = list(jax.random.split(jax.random.key(0) if key is None else key, layers))
+    return init_stack(cell, connections, keys, width, hidden, scale)
+
+
+def through(connections, layers, xs, mask, cell=LSTM):
+    """The top of a stack that reads xs [S, E] from left to right."""
+    stack, products = Stack(cell, connections, 0.0), xs @ layers[0].inputs
+    return run_stack(stack, layers, products, mask, None, (False,) * len(layers))[0]
+
+
 def test_without_its_linear_part_fast_forward_is_a_plain_stack():
-    fast, plain = config(3, connections="fast-forward"), config(3)
-    keys = list(jax.random.split(jax.random.key(0), 3))
-    layers = init_stack(fast, keys, 3, 4)
+    layers = stack_of(fast_forward(), 3, 3, 4)
     cut = [layers[0]]
     for n in (1, 2):
         cut.append(dataclasses.replace(layers[n], inputs=layers[n].inputs.at[:8].set(0)))
@@ -250,25 +279,24 @@ def test_without_its_linear_part_fast_forward_is_a_plain_stack():
     bare += [dataclasses.replace(layer, inputs=layer.inputs[8:]) for layer in cut[1:]]
     xs, mask = jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) < 4
 
-    def run(c, layers):
-        of = lambda layers: run_stack(c, layers, xs, mask, None, (False,) * 3)[0].h  # noqa: E731
+    def run(connections, layers):
+        of = lambda layers: through(connections, layers, xs, mask).h  # noqa: E731
         return jax.jit(of)(tuple(layers))
 
-    np.testing.assert_allclose(run(fast, cut), run(plain, bare), atol=1e-6)
-    assert largest_difference(run(fast, layers), run(plain, bare)) > 1e-3
+    np.testing.assert_allclose(run(fast_forward(), cut), run(plain(), bare), atol=1e-6)
+    assert largest_difference(run(fast_forward(), layers), run(plain(), bare)) > 1e-3
 
 
 def test_what_goes_on_of_f_starts_unchanged():
     """Whatever h is, its share of f comes on top of the half that the layer below passes on."""
-    c = dataclasses.replace(config(9, hidden=8, connections="fast-forward"), init_scale=0.1)
-    layers = init_stack(c, list(jax.random.split(jax.random.key(0), 9)), 4, 8)
+    layers = stack_of(fast_forward(), 9, 4, 8)
     for layer in layers[1:]:
         np.testing.assert_array_equal(layer.inputs[:16, :16], jnp.eye(16))
         assert abs(layer.inputs[16:]).max() <= 0.1 and abs(layer.inputs[:16, 16:]).max() <= 0.1
     silent = [layer.replace(inputs=layer.inputs.at[16:].set(0)) for layer in layers]
     xs, mask = jax.random.normal(jax.random.key(1), (6, 4)), jnp.ones(6, bool)
-    top = run_stack(c, tuple(silent), xs, mask, None, (False,) * 9)[0]
-    np.testing.assert_allclose(top.f[:, :16], (xs @ layers[0].inputs)[:, :16], atol=1e-6)
+    top = through(fast_forward(), tuple(silent), xs, mask)
+    np.testing.assert_allclose(top.products[:, :16], (xs @ layers[0].inputs)[:, :16], atol=1e-6)
 
 
 def test_word_embeddings_may_start_larger_than_other_weights():
@@ -296,7 +324,8 @@ def test_interleaved_columns_alternate_their_directions():
 
     context = outputs(p.encoder)
     memory, _ = jax.jit(attention_lstm(c).encode)(p, src)
-    np.testing.assert_allclose(memory.keys, context @ p.decoder.attention["score"], atol=1e-5)
+    keys, _ = memory.read
+    np.testing.assert_allclose(keys, context @ p.decoder.attention.scores, atol=1e-5)
 
 
 def test_the_shapes_of_deep_att_are_the_papers():
@@ -309,34 +338,35 @@ def test_the_shapes_of_deep_att_are_the_papers():
     assert encoder.forward[0].inputs.shape == (256, 2048)
     for layer in (*encoder.forward[1:], *encoder.backward[1:], *decoder.layers[1:]):
         assert layer.inputs.shape == (1536, 2048)
-        assert layer.recurrent.shape == (512, 2048) and layer.peephole.shape == (3, 512)
-    assert decoder.attention["context"].shape == (5120, 1280)
-    assert decoder.feed.shape == (1280, 2048)
+        assert layer.recurrent.shape == (512, 2048) and layer.cell.shape == (3, 512)
+    assert decoder.attention.context.shape == (5120, 1280)
+    assert [matrix.shape for matrix in decoder.feed] == [(1280, 2048)]
     memory, _ = jax.eval_shape(attention_lstm(c).encode, shapes, jnp.zeros(5, jnp.int32))
-    assert memory.values.shape == (5, 1280)
+    _, values = memory.read
+    assert values.shape == (5, 1280)
 
 
 def test_fast_forward_brings_more_gradient_to_the_lowest_of_nine_layers():
     xs, mask = jax.random.normal(jax.random.key(1), (6, 4)), jnp.ones(6, bool)
 
     def gradient(connections):
-        c = config(9, hidden=8, connections=connections, cell="peephole")
-
         @jax.jit
         def norm(key):
-            layers = init_stack(c, list(jax.random.split(key, 9)), 4, 8)
-            loss = lambda layers: run_stack(c, layers, xs, mask, None, (False,) * 9)[0].h.sum()  # noqa: E731
+            layers = stack_of(connections, 9, 4, 8, peephole(), key=key)
+            loss = lambda layers: through(connections, layers, xs, mask, peephole()).h.sum()  # noqa: E731
             return jnp.linalg.norm(jax.grad(loss)(layers)[0].inputs)
 
         return float(norm(jax.random.key(0)))
 
-    assert gradient("fast-forward") > 100 * gradient("plain")
+    assert gradient(fast_forward()) > 100 * gradient(plain())
 
 
 def test_a_zero_peephole_is_a_plain_lstm():
-    plain, seeing = (init_layer(jax.random.key(0), 3, 4, 0.5, c) for c in ("lstm", "peephole"))
+    cells = lstm(), peephole()
+    layers = [cell.init(jax.random.key(0), 3, 4, 0.5) for cell in cells]
     xs, mask = jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) < 4
-    assert largest_difference(lstm_layer(plain, xs, mask), lstm_layer(seeing, xs, mask)) < 1e-6
+    runs = [lstm_layer(y, xs, mask, cell=c) for y, c in zip(layers, cells, strict=True)]
+    assert largest_difference(*runs) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -346,7 +376,7 @@ def test_a_zero_peephole_is_a_plain_lstm():
         (dict(attention="dot", encoder_hidden=5), 'use attention="general"'),
         (dict(attention="none", alignment="local-p"), "needs an attention"),
         (dict(lower_attention=3), "from 2 to layers, 2"),
-        (dict(window=0), "at least 1 word"),
+        (dict(window=0), "at least 1"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, named):

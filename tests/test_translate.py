@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, params
 
-from seqkd_jax.base import BLOCK, EOS
+from seqkd_jax.base import EOS, Seq2Seq, specialized
 from seqkd_jax.data import build_words, encode_pairs
 from seqkd_jax.distill import translate as file
 from seqkd_jax.distill.translate import sentence, translate, translate_corpus, translate_texts
@@ -19,6 +19,8 @@ from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.plan import GREEDY, Search
 from seqkd_jax.scoring import Scorer
+from seqkd_jax.search import for_search
+from seqkd_jax.search.candidates import BLOCK
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
 BEAM = Search(beam_size=3, n_best=3, max_extra=3, max_ratio=1.0)
@@ -52,17 +54,12 @@ def test_logits_in_whole_blocks_are_searched_alike(search, monkeypatch):
     """With enough words that the search looks at blocks, of which V would fill 8 and a half."""
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     config = dataclasses.replace(CONFIG, tgt_vocab=8 * BLOCK + 31)
-    model, asked = attention_lstm(config), []
-
-    def fixed(p, words=None, reader=None):
-        asked.append(reader)
-        read = model.fixed(p, None, reader)
-        assert read.generator.kernel.shape[1] == 9 * BLOCK
-        return read
-
-    whole = translate(model._replace(fixed=fixed), params(model), sources(), search)
-    assert asked == [model.project]
-    plain = model._replace(fixed=lambda p, words=None, reader=None: p)
+    model = attention_lstm(config)
+    faster, read = for_search(model, params(model))
+    assert read.generator.matrix.shape[1] == 9 * BLOCK
+    whole = translate(faster, read, sources(), search)
+    plain = Seq2Seq(*model)
+    assert specialized(plain, params(model)) == (plain, params(model))
     for got, want in zip(whole, translate(plain, params(model), sources(), search), strict=True):
         np.testing.assert_array_equal(got.tokens, want.tokens)
         np.testing.assert_allclose(got.scores, want.scores, atol=2e-5)

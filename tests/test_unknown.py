@@ -10,7 +10,7 @@ from seqkd_jax.data import build_words, train_pieces
 from seqkd_jax.distill.nbest import NBest
 from seqkd_jax.distill.translate import translate_texts
 from seqkd_jax.distill.unknown import read_dictionary, replace_unknown, without_unknown
-from seqkd_jax.models.attention_lstm import alignments
+from seqkd_jax.models.inspection import alignments
 from seqkd_jax.plan import Search
 from seqkd_jax.train.model_folder import Trained
 

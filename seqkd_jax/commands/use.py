@@ -24,8 +24,8 @@ from ..distill.unknown import check_replaceable, read_dictionary, without_unknow
 from ..errors import UsageError
 from ..evaluate import log_probs
 from ..files import atomic_write, check_writable
-from ..models.attention_lstm import states
 from ..models.ensemble import ensemble
+from ..models.inspection import states
 from ..train.model_folder import Trained, load_model
 from .process import prepare
 

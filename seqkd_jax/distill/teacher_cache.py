@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from tqdm import tqdm
 
-from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, top_k
+from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, for_teaching, top_k
 from ..data import Encoded, batches, plan_buckets
 from ..errors import UsageError
 from ..files import make_folder
@@ -174,7 +174,7 @@ def cache_teacher(
     """
     folder = make_folder(folder)
     pairs, keys = _sorted(pairs)
-    params = model.fixed(params)
+    model, params = for_teaching(model, params)
     shards = -(-len(keys) // SHARD_PAIRS)
     header = {
         "teacher": teacher,

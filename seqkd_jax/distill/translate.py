@@ -21,9 +21,18 @@ from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
 from ..errors import UsageError
 from ..files import make_folder
-from ..models.attention_lstm import Translator, restrict
+from ..models.attention_lstm import AttentionLSTMParams
+from ..models.inference import InferenceParams, restrict
 from ..plan import GREEDY, Search
-from ..search import BeamSteps, beam_steps, gnmt, mean_per_token, no_penalty, search_all
+from ..search import (
+    BeamSteps,
+    beam_steps,
+    for_search,
+    gnmt,
+    mean_per_token,
+    no_penalty,
+    search_all,
+)
 from ..train.parallel import pmap_rows
 from .nbest import NBest, complete_shards, read_nbest, shard_path, write_shard
 from .shards import work_through
@@ -121,7 +130,7 @@ def translate(
     """
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
-    params = model.fixed(params, int(lengths.sum()), model.project)
+    model, params = for_search(model, params, int(lengths.sum()))
     tokens = WAITING * live_tokens(search) * jax.local_device_count()
     for src, places in source_batches(sources, tokens_per_batch=tokens):
         # Rows that only fill the batch end at once.
@@ -148,13 +157,14 @@ def translate(
 
 def _restrict(params: Params, ids: Array) -> Params:
     """``restrict`` of an attention LSTM, or of each member of an ensemble."""
+    kinds = AttentionLSTMParams | InferenceParams
 
-    def one(params: Any) -> Translator:
-        if not isinstance(params, Translator):
+    def one(params: Any) -> Params:
+        if not isinstance(params, kinds):
             raise UsageError("A shortlist needs an attention LSTM or an ensemble of them.")
         return restrict(params, ids)
 
-    return jax.tree.map(one, params, is_leaf=lambda p: isinstance(p, Translator))
+    return jax.tree.map(one, params, is_leaf=lambda p: isinstance(p, kinds))
 
 
 def sentence(tokens: np.ndarray) -> list[int]:
@@ -244,7 +254,7 @@ def translate_stream(
     for lines in given:
         words += sum(len(line.split()) for line in lines)
         # Laid out for speed once more has been read than that takes, and then for good.
-        params = model.fixed(params, words, model.project)
+        model, params = for_search(model, params, words)
         yield (
             lines,
             translate_texts(
@@ -304,7 +314,7 @@ def translate_corpus(
     }
     shards = max(1, -(-len(lines) // SHARD_SENTENCES))
     # Once, and the same programs for all shards.
-    params = model.fixed(params, reader=model.project)
+    model, params = for_search(model, params)
     whole: set[int] = set()
 
     def decode(shard: int) -> None:

@@ -18,7 +18,8 @@ from ..data.batches import ROWS, SOURCE_LENGTHS
 from ..data.text import read_lines, words_of
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError
-from ..models.attention_lstm import Config, Translator, alignments
+from ..models.attention_lstm import AttentionLSTMParams, Config
+from ..models.inspection import alignments
 from ..plan import GREEDY
 from ..train.model_folder import Trained
 from ..train.parallel import pmap_rows
@@ -78,7 +79,7 @@ def check_replaceable(trained: Trained) -> None:
             "Only models whose vocabularies are lists of words say <unk> for a word; "
             "pieces can spell every word, so there is nothing to replace."
         )
-    if not isinstance(trained.params, Translator):
+    if not isinstance(trained.params, AttentionLSTMParams):
         raise UsageError("Unknown words are replaced with one attention LSTM, not with others.")
 
 

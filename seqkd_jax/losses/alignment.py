@@ -1,6 +1,6 @@
 """Guided alignment: attention weights are pulled to word alignments from elsewhere.
 
-    model = attending(config)
+    model = with_attention_output(config)
     loss = weighted((0.5, of_logits(nll)), (0.5, of_hidden(alignment_mse)))
     step = make_train_step(model, tx, loss)
     links = read_alignments("train.align", pairs)

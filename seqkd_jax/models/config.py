@@ -1,11 +1,26 @@
-"""The shape of an attention LSTM: what its parts are made from."""
+"""The shape of an attention LSTM: sizes, and settings of its parts (``build``)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import UsageError
+import numpy as np
+
 from ..plan import Parts
 from ..ranges import Checked, Count, Depth, Entries, Fraction, Natural, Positive, Width
+
+
+class Spelling:
+    """The characters of each word of a vocabulary, ids [V, W] filled with PAD; equal by content."""
+
+    def __init__(self, table: np.ndarray):
+        self.table = table
+        self._bytes = table.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spelling) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
 
 
 @dataclass(frozen=True)
@@ -75,76 +90,3 @@ class Config(Checked):
     def encoder_hidden(self) -> int:
         """The width of the encoder's layers."""
         return self.parts.encoder_hidden or self.hidden
-
-    @property
-    def fast_forward(self) -> bool:
-        """Whether a layer also reads what the one below it read."""
-        return self.parts.connections == "fast-forward"
-
-    @property
-    def summed(self) -> bool:
-        """Whether there is one encoder output as wide as a layer, or two that are concatenated."""
-        return not self.bidirectional or self.parts.join == "sum"
-
-    @property
-    def final_width(self) -> int:
-        """The width of an encoder layer's final state."""
-        return self.encoder_hidden * (1 if self.summed else 2)
-
-    @property
-    def context_width(self) -> int:
-        """The width of the encoder's output: h, or both h side by side, with f if it goes on."""
-        return self.final_width * (5 if self.fast_forward and not self.summed else 1)
-
-    @property
-    def above(self) -> bool:
-        """Whether the decoder attends above its stack."""
-        return self.parts.attention != "none" and self.parts.attends == "output"
-
-    @property
-    def feeding(self) -> bool:
-        """Whether a decoder step reads the attentional vector of the one before."""
-        return self.above and self.parts.input_feeding
-
-    @property
-    def reads(self) -> bool:
-        """Whether layer 1 reads, besides a word, what a step makes: h~ or a context."""
-        below = self.parts.attention != "none" and self.parts.attends == "input"
-        return below or self.feeding
-
-    @property
-    def read_width(self) -> int:
-        """How much layer 1 reads besides a word: h~, a context (also a fixed one), or nothing."""
-        if self.parts.attends == "input":
-            return self.context_width // 4  # Zhou et al. 2016, section 3.3
-        return self.hidden if self.feeding else 0
-
-
-def check(config: Config) -> None:
-    """Raises UsageError for parts that do not fit together; the message says what would."""
-    parts = config.parts
-    widths = config.hidden, config.context_width
-    if min(config.layers, config.encoder_layers, config.embed, *widths) < 1:
-        raise UsageError("embed, hidden and layers must be at least 1.")
-    if parts.join == "interleaved" and not config.bidirectional:
-        raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
-    if parts.attention == "dot" and widths[0] != widths[1]:
-        raise UsageError(
-            f'attention="dot" multiplies decoder outputs of width {widths[0]} with encoder outputs '
-            f'of width {widths[1]}: make them equal, or use attention="general".'
-        )
-    if parts.alignment != "global" and parts.attention == "none":
-        raise UsageError(f'alignment="{parts.alignment}" needs an attention, and it is "none".')
-    if parts.window < 1:
-        raise UsageError(f"window is {parts.window}; a local alignment sees at least 1 word more.")
-    if parts.lower_attention:
-        if not 2 <= parts.lower_attention <= config.layers:
-            raise UsageError(
-                f"lower_attention is {parts.lower_attention}; it stands below a layer from 2 to "
-                f"layers, {config.layers}."
-            )
-        if config.fast_forward or widths[0] != widths[1]:
-            raise UsageError(
-                "lower_attention adds encoder outputs to a decoder layer's: both must be equally "
-                "wide, and not joined by fast-forward connections."
-            )

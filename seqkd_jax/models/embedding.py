@@ -4,17 +4,15 @@ A source token is an id, or a row of ids: word, features, characters (``data.inp
 token only the word is known while searching; its characters are looked up.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from ..base import PAD, Array
-from .cells import uniform
+from ..ops.dense import dense
 from .config import Config
-from .dense import dense
+from .draws import uniform
 
 
 @struct.dataclass
@@ -32,17 +30,16 @@ class CharacterCNN:
 
 
 @struct.dataclass
-class Rich:
+class CompositeEmbedding:
     """Embeddings of tokens that are more than a word."""
 
-    words: Any  # [vocabulary, E], or () where characters stand in for them
-    characters: Any  # CharacterCNN or ()
+    words: Array | CharacterCNN  # [vocabulary, E], or what reads their characters
     features: tuple[Array, ...]  # [values of the feature, width] each
 
 
 def init_embedding(
     config: Config, key: Array, words: int, characters: int, features: tuple[int, ...]
-) -> Array | Rich:
+) -> Array | CompositeEmbedding:
     """Draws the embedding of one side; the row of PAD is 0 in words and characters.
 
     Args:
@@ -56,9 +53,10 @@ def init_embedding(
     if not characters and not features:
         return uniform(key, (words, config.embed), scale).at[PAD].set(0)
     keys = jax.random.split(key, 2 + len(features))
-    return Rich(
-        words=() if characters else uniform(keys[0], (words, config.embed), scale).at[PAD].set(0),
-        characters=_init_characters(config, keys[1], characters) if characters else (),
+    return CompositeEmbedding(
+        words=_init_characters(config, keys[1], characters)
+        if characters
+        else uniform(keys[0], (words, config.embed), scale).at[PAD].set(0),
         features=tuple(
             uniform(k, (n, config.inputs.feature_width(n)), scale)
             for k, n in zip(keys[2:], features, strict=True)
@@ -88,7 +86,9 @@ def _init_characters(config: Config, key: Array, characters: int) -> CharacterCN
     )
 
 
-def embed(embedding: Array | Rich, tokens: Array, spelling: np.ndarray | None = None) -> Array:
+def embed(
+    embedding: Array | CompositeEmbedding, tokens: Array, spelling: np.ndarray | None = None
+) -> Array:
     """Returns the vectors [..., E] of tokens.
 
     Args:
@@ -97,15 +97,15 @@ def embed(embedding: Array | Rich, tokens: Array, spelling: np.ndarray | None = 
         side of characters.
       spelling: characters of each id, [V, W]; for a target side of characters.
     """
-    if not isinstance(embedding, Rich):
+    if not isinstance(embedding, CompositeEmbedding):
         return embedding[tokens]
-    if spelling is not None:
-        return spell(embedding.characters, jnp.asarray(spelling)[tokens])
-    count = len(embedding.features)
-    if embedding.characters == ():
-        vectors = [embedding.words[tokens[..., 0]]]
+    words, count = embedding.words, len(embedding.features)
+    if isinstance(words, CharacterCNN):
+        if spelling is not None:
+            return spell(words, jnp.asarray(spelling)[tokens])
+        vectors = [spell(words, tokens[..., 1 + count :])]
     else:
-        vectors = [spell(embedding.characters, tokens[..., 1 + count :])]
+        vectors = [words[tokens[..., 0]]]
     vectors += [table[tokens[..., 1 + n]] for n, table in enumerate(embedding.features)]
     return jnp.concatenate(vectors, axis=-1)
 

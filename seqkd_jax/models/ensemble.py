@@ -6,13 +6,14 @@ step = make_train_step(student, tx, mix(nll, word_kd, 0.5), teacher=both)
 state, metrics = step(state, batch, key, (first_params, second_params))
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..base import Array, Seq2Seq
+from ..base import Array, Seq2Seq, offering, specialized
 from ..errors import UsageError
 
 
@@ -41,7 +42,11 @@ def ensemble(
     """
     if not models:
         raise UsageError("An ensemble needs at least one model.")
+    return _ensemble(tuple(models), join)
 
+
+@functools.lru_cache(maxsize=64)
+def _ensemble(models: tuple[Seq2Seq, ...], join: Callable[[Array], Array]) -> Seq2Seq:
     def init(key: Array) -> tuple:
         return tuple(
             m.init(k) for m, k in zip(models, jax.random.split(key, len(models)), strict=True)
@@ -65,11 +70,14 @@ def ensemble(
         members = zip(models, params, hidden, strict=True)
         return join(jnp.stack([m.project(p, h) for m, p, h in members]))
 
-    def fixed(params: tuple, words: int | None = None, reader: Callable | None = None) -> tuple:
-        del reader  # no member's own
-        return tuple(m.fixed(p, words) for m, p in zip(models, params, strict=True))
+    def specialize(params: tuple, words: int | None, multiple: int) -> tuple[Seq2Seq, tuple]:
+        del multiple  # ``join`` sees the logits of the vocabulary
+        made = [specialized(m, p, words) for m, p in zip(models, params, strict=True)]
+        faster, params = zip(*made, strict=True)
+        return (together if faster == tuple(models) else _ensemble(faster, join)), params
 
     def _split(key: Array | None) -> Sequence[Any]:
         return [None] * len(models) if key is None else list(jax.random.split(key, len(models)))
 
-    return Seq2Seq(init, encode, step, hidden, project, fixed)
+    together = offering(Seq2Seq(init, encode, step, hidden, project), specialize)
+    return together

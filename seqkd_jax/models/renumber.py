@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..base import Array, Params, Seq2Seq
+from ..base import Array, Params, Seq2Seq, offering, specialized
 
 
 def renumbered(model: Seq2Seq, src_ids: Array, tgt_ids: Array) -> Seq2Seq:
@@ -32,4 +32,13 @@ def renumbered(model: Seq2Seq, src_ids: Array, tgt_ids: Array) -> Seq2Seq:
     def project(params: Params, hidden: Any) -> Array:
         return model.project(params, hidden)[tgt_ids]
 
-    return Seq2Seq(model.init, encode, step, hidden, project, model.fixed)
+    def specialize(params: Params, words: int | None, multiple: int) -> tuple[Seq2Seq, Params]:
+        del multiple  # the other vocabulary's logits are picked from those of this one
+        faster, params = specialized(model, params, words)
+        if faster not in known:
+            known[faster] = renumbered(faster, src_ids, tgt_ids)
+        return known[faster], params
+
+    other = offering(Seq2Seq(model.init, encode, step, hidden, project), specialize)
+    known = {model: other}  # so that a search of the same faster model is compiled once
+    return other

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from ..base import Example, Params
+from ..base import Example, Params, for_teaching
 from ..compress.deep import Shared, expand, shared_model
 from ..compress.prune import apply_mask, masked
 from ..data import (
@@ -262,7 +262,9 @@ def train(
     loss: Loss = smoothed_nll(training.label_smoothing) if training.label_smoothing else nll
     soft = with_temperature(word_kd, cache.header["temperature"]) if cache else word_kd
     loss = mix(loss, soft, alpha) if alpha else loss
-    teach = teacher if alpha and not cache else None
+    teach, teach_params = None, None
+    if alpha and teacher and not cache:
+        teach, teach_params = for_teaching(teacher.model, teacher.params)
     buckets = plan_buckets(
         [len(s) for s in encoded.src],
         [len(t) for t in encoded.tgt],
@@ -280,9 +282,7 @@ def train(
         return cache.taught(of_epoch) if cache else of_epoch
 
     init_key, run_key = jax.random.split(jax.random.key(plan.seed))
-    step = make_train_step(
-        learner, tx, loss, teacher=teach and teach.model, microbatches=training.microbatches
-    )
+    step = make_train_step(learner, tx, loss, teacher=teach, microbatches=training.microbatches)
     if on_policy:
         step = sample_targets(step, learner, on_policy.share, drawn_at(on_policy.temperature))
     fitted = fit(
@@ -295,7 +295,7 @@ def train(
         epochs=training.epochs,
         patience=training.patience,
         key=run_key,
-        teacher_params=teach and teach.model.fixed(teach.params),
+        teacher_params=teach_params,
     )
     if fitted.progress.best_score == 0 and jax.process_index() == 0:
         epoch = min(fitted.validations, key=lambda v: v["perplexity"] or math.inf)["epoch"]

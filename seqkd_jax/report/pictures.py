@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import UsageError
-from ..models.attention_lstm import alignments
+from ..models.inspection import alignments
 from ..train.model_folder import Trained
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Beam search and sampling over any step function, for one sentence. Floor 1.
+"""Beam search and sampling over any step function, for one sentence. Floor 2.
 
 Nothing here knows of models or devices: ``vmap`` adds the sentences and ``jit`` compiles.
 
@@ -22,6 +22,7 @@ from .beam import mean_per_token as mean_per_token
 from .beam import no_penalty as no_penalty
 from .beam import search_all as search_all
 from .candidates import Allowed as Allowed
+from .candidates import for_search as for_search
 from .candidates import top_candidates as top_candidates
 from .sampling import Warp as Warp
 from .sampling import chain as chain

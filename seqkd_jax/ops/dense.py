@@ -1,10 +1,10 @@
 """The product of vectors with a matrix, and a bias, made so that gradients run at full speed.
 
 Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
-XLA for CPUs turns one side of it round in memory, takes a slow product and leaves the result on
-its side, so that the optimiser reads it across. The gradient of a bias is a sum over rows, for
-which it takes some 60 times as long as for a product with ones where there are 50,000 columns
-(docs/products.py).
+XLA for CPUs transposes one side of it in memory, takes a slow product and leaves the result
+transposed, so that the optimiser reads it against its layout. The gradient of a bias is a sum over
+rows, for which it takes some 60 times as long as for a product with ones where there are 50,000
+columns (docs/products.py).
 """
 
 from typing import Any
@@ -18,15 +18,10 @@ from jax.interpreters import ad, batching, mlir
 from ..base import Array
 
 
-def dense(x: Array, w: Array | tuple[()], dtype: jnp.dtype | None = None) -> Array:
-    """Returns x @ w, [..., N] and [N, M] -> [..., M], summed and returned in ``dtype``.
-
-    Where ``w`` is (), x is the product already, read from a table (``Seq2Seq.fixed``).
-    """
-    if isinstance(w, tuple):
-        return x
+def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
+    """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M]."""
     dtype = jnp.dtype(dtype or jnp.result_type(x, w))
-    # Where ``shard_map`` keeps book of what differs between devices, JAX's own product does, too.
+    # Where ``shard_map`` tracks what differs between devices, only JAX's own product follows.
     product = _dense.bind if _differs(x) == _differs(w) else _product
     return product(x, w, dtype=dtype)
 
@@ -79,7 +74,7 @@ batching.primitive_batchers[_dense] = _batched
 
 
 def biased(x: Array, b: Array) -> Array:
-    """Returns x + b, [..., M] and [M] -> [..., M]."""
+    """Returns ``x + b``, [..., M] and [M] -> [..., M]."""
     dtype = jnp.result_type(x, b)
     x, b = x.astype(dtype), b.astype(dtype)
     add = _biased.bind if _differs(x) == _differs(b) else _sum

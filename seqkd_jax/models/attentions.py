@@ -1,0 +1,156 @@
+"""Other attentions than the paper's (Luong et al. 2015, section 3).
+
+score      dot       h . context_s
+concat    v . tanh(W_e context_s + W_h h)        (additive: Bahdanau et al. 2015)
+location  (W_a h)_s
+alignment  global_   a = softmax(score)
+local_m   of the words around p = t
+local_p   of those around p = S sigmoid(v_p . tanh(W_p h)), times a bell
+
+attention_lstm(config, attention=local_p(general(), window=10))
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ..base import Array
+from ..errors import UsageError
+from ..ops.dense import dense
+from ..ops.recurrence import Sum
+from .attention import of_keys, zeros_of
+from .blocks import FAR_BELOW, Attention, softmax
+from .draws import uniform
+
+
+@functools.cache
+def dot() -> Attention:
+    """score_s = h . context_s"""
+
+    def init(key: Array, hidden: int, width: int, scale: float) -> tuple[()]:
+        if hidden != width:
+            raise UsageError(
+                f'attention="dot" multiplies decoder outputs of width {hidden} with encoder '
+                f'outputs of width {width}: make them equal, or use attention="general".'
+            )
+        return ()
+
+    return Attention(init, lambda params, context: context, of_keys, lambda keys, h: keys(h))
+
+
+@struct.dataclass
+class ConcatParams:
+    """Weights of ``concat``."""
+
+    of_context: Array  # W_e [M, H]
+    of_h: Array  # W_h [H, H]
+    v: Array  # [H]
+
+
+@functools.cache
+def concat() -> Attention:
+    """score_s = v . tanh(W_e context_s + W_h h)"""
+
+    def init(key: Array, hidden: int, width: int, scale: float) -> ConcatParams:
+        shapes = (width, hidden), (hidden, hidden), (hidden,)
+        keys = jax.random.split(key, 3)
+        return ConcatParams(*(uniform(k, s, scale) for k, s in zip(keys, shapes, strict=True)))
+
+    def sums(params: ConcatParams, keys: Array) -> tuple[Array, Sum, Array]:
+        return keys, Sum(zeros_of(params.of_h), (params.of_h,)), params.v
+
+    def scores(sums: tuple[Array, Sum, Array], h: Array) -> Array:
+        keys, query, v = sums
+        return (jnp.tanh(keys + query(h)[None]) * v[None]).sum(-1)
+
+    return Attention(init, lambda p, context: dense(context, p.of_context), sums, scores)
+
+
+@functools.cache
+def location(max_source: int = 100) -> Attention:
+    """score_s = (W_a h)_s, of sources of at most ``max_source`` positions."""
+
+    def memory(w_a: Array, context: Array) -> Array:
+        if len(context) > max_source:
+            raise UsageError(
+                f"A source of {len(context)} positions, and attention by location knows "
+                f"{max_source}: train with a larger max_source, or cut sources."
+            )
+        return jnp.zeros(len(context), context.dtype)
+
+    return Attention(
+        init=lambda key, hidden, width, scale: uniform(key, (hidden, max_source), scale),
+        memory=memory,
+        sums=lambda w_a, zeros: Sum(zeros, (w_a[:, : len(zeros)],)),
+        scores=lambda sums, h: sums(h),
+    )
+
+
+def global_(attention: Attention) -> Attention:
+    """Returns the attention with weights over all words."""
+    return attention._replace(weights=softmax)
+
+
+def _window(scores: Array, mask: Array, centre: Array, window: int) -> tuple[Array, Array]:
+    """The softmax of the scores around ``centre``, and the distance of each word to it, [S]."""
+    distance = jnp.arange(1, len(mask) + 1) - centre.astype(jnp.float32)
+    inside = mask & (jnp.abs(distance) <= window)
+    return jax.nn.softmax(jnp.where(inside, scores, FAR_BELOW)), distance
+
+
+@functools.cache
+def local_m(attention: Attention, window: int = 10) -> Attention:
+    """Returns the attention with weights over the words around p = t, ``window`` to either side."""
+
+    def weights(sums: Any, scores: Array, mask: Array, h: Array, position: Array) -> Array:
+        # Beyond the source's end the window stays where it still holds the last word.
+        centre = jnp.minimum(position + 1, mask.sum().astype(jnp.float32) + window)
+        return _window(scores, mask, centre, window)[0]
+
+    return attention._replace(weights=weights)
+
+
+@struct.dataclass
+class LocalParams:
+    """Weights of ``local_p``, beside those of its scores."""
+
+    scores: Any
+    of_h: Array  # W_p [H, H]
+    v: Array  # v_p [H, 1]
+
+
+@functools.cache
+def local_p(attention: Attention, window: int = 10) -> Attention:
+    """Returns the attention with weights over the words around p = S sigmoid(v_p . tanh(W_p h)).
+
+    They are those of the softmax there, times a bell: a_s exp(-(s - p)^2 / 2 (window / 2)^2).
+    """
+
+    def init(key: Array, hidden: int, width: int, scale: float) -> LocalParams:
+        of_scores, of_h, of_v = jax.random.split(key, 3)
+        return LocalParams(
+            scores=attention.init(of_scores, hidden, width, scale),
+            of_h=uniform(of_h, (hidden, hidden), scale),
+            v=uniform(of_v, (hidden, 1), scale),
+        )
+
+    def sums(params: LocalParams, memory: Any) -> tuple[Any, Sum, Sum]:
+        w, v = (Sum(zeros_of(x), (x,)) for x in (params.of_h, params.v))
+        return attention.sums(params.scores, memory), w, v
+
+    def weights(sums: Any, scores: Array, mask: Array, h: Array, position: Array) -> Array:
+        _, w, v = sums
+        centre = mask.sum().astype(jnp.float32) * jax.nn.sigmoid(v(jnp.tanh(w(h))))
+        a, distance = _window(scores, mask, centre, window)
+        return a * jnp.exp(-0.5 * (distance / (window / 2)) ** 2)
+
+    return Attention(
+        init,
+        lambda params, context: attention.memory(params.scores, context),
+        sums,
+        lambda sums, h: attention.scores(sums[0], h),
+        weights,
+    )
