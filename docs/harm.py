@@ -52,7 +52,7 @@ TINY = [
     *("--student.embed", "8", "--student.hidden", "8", "--student.dropout", "0"),
     *("--teacher.embed", "8", "--teacher.hidden", "12", "--teacher.dropout", "0"),
     *("--teacher-training.epochs", "3", "--student-training.epochs", "2", "--beams", "1", "2"),
-    *("--fine-tuning.epochs", "1", "--pruning.epochs", "1", "--prune-ratios", "0.5"),
+    *("--fine-tuning.epochs", "1"),
     *("--vocabulary", "words", "--kd-beam", "2", "--inter-beam", "2"),
 ]
 TRAINING = ["--epochs", "1", "--tokens-per-batch", "128"]
