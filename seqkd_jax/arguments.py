@@ -1,4 +1,4 @@
-"""The arguments of the ``seqkd`` commands, a dataclass each. What is done is in ``commands``.
+"""The arguments of the ``seqkd`` commands, a dataclass each. What they do is in ``commands``.
 
 Nothing heavy is imported here, so ``seqkd --help`` answers at once.
 """
@@ -40,19 +40,19 @@ class Learning(Checked):
 
 @dataclass(frozen=True)
 class Corpus(Checked):
-    """What to train on: a corpus that has a name, or any pair of files (plain or .gz)."""
+    """What to train on: a named corpus, or any pair of files (plain or .gz)."""
 
     data: str | None = None
     """Name of a corpus: grammar (generated, no download) or multi30k."""
     pair: str | None = None
-    """Source and target language: of multi30k two of en, de, fr, cs (en-de if left out); of files
-    it says how BLEU must cut the target into tokens, as in en-ja."""
+    """Source and target language, such as en-ja. For multi30k, two of en, de, fr, cs (default
+    en-de); for files, it decides how BLEU tokenises the target."""
     form: Literal["tok", "raw"] = "tok"
-    """Of multi30k: tokenised and lower-cased, or raw."""
+    """Form of multi30k: tokenised and lower-cased, or raw."""
     train: Files = ()
     """Training files: source and target, one sentence a line, or one .tsv file with both."""
     valid: Files = ()
-    """Validation files, the same."""
+    """Validation files, in the same form."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TestedCorpus(Corpus):
     """What to train and to test on."""
 
     test: Files = ()
-    """Test files, the same; the validation files if left out."""
+    """Test files, in the same form; the validation files if left out."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Vocabularies(Checked):
     """Vocabularies made elsewhere, in place of new ones."""
 
     vocab: Path | None = None
-    """Vocabulary of both sides: a SentencePiece .model, a list of words (one a line), or a
+    """Vocabulary file for both sides: a SentencePiece .model, a list of words (one a line), or a
     .vocab.json of this library."""
     src_vocab: Path | None = None
-    """Vocabulary of the source alone, the same."""
+    """Vocabulary file for the source alone, in the same forms."""
     tgt_vocab: Path | None = None
-    """Vocabulary of the target alone, the same."""
+    """Vocabulary file for the target alone, in the same forms."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Run(Learning):
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
-    """Folder of the experiment; start again with the same one to resume."""
+    """Folder of the experiment; the same command resumes there."""
     plan: Annotated[Plan, Flat]
     rows: Names = (
         "teacher",
@@ -91,46 +91,46 @@ class Run(Learning):
         "seq-kd",
         "seq-kd+seq-inter",
     )
-    """Rows of Table 1, or: all of them; other systems, too: luong-dot, sutskever, deep-att, ..."""
+    """Rows of Table 1, or all; also other systems, such as luong-dot, sutskever, deep-att."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)
 class Train(Learning):
-    """Train one model: a teacher, a baseline, a student on distilled text, or with Word-KD."""
+    """Train one model: a teacher, a baseline, or a student (on distilled text, with Word-KD)."""
 
     corpus: Annotated[Corpus, Flat]
     out: Path
-    """Folder of the model; start again with the same one to resume."""
+    """Folder of the model; the same command resumes there."""
     size: Annotated[Size, Flat] = Size()
     training: Annotated[Training, Flat] = Training()
     teacher: Path | None = None
-    """Folder of a trained model that teaches; its vocabularies are taken over."""
+    """Folder of the trained model that teaches; the student shares its vocabularies."""
     alpha: Share = 0.5
-    """Weight of the teacher's word-level KD against the data; 0 for its vocabularies alone."""
+    """Weight of Word-KD; the data weigh 1 - alpha. 0 takes only the teacher's vocabularies."""
     teacher_cache: Path | None = None
-    """Folder that the cache command wrote for these pairs: the teacher need not run."""
+    """Folder that seqkd cache wrote for these pairs, so that the teacher need not run."""
     start: Path | None = None
-    """Folder of a trained model that goes on (fine-tuning); it brings shape and vocabularies."""
+    """Folder of a trained model to fine-tune; it brings its shape and vocabularies."""
     vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
-    """Kind of vocabulary, where no teacher or start brings one."""
+    """Whole words, or SentencePiece pieces (bpe, unigram); not with --teacher or --start."""
     vocabulary_size: Entries | None = 8000
-    """Entries of each vocabulary."""
+    """Entries of each vocabulary; None: all words (only with --vocabulary words)."""
     shared_vocabulary: bool = False
     """One vocabulary for both sides."""
     features: bool = False
-    """Source tokens are word-|-value-|-value, with as many values each; for --vocabulary words."""
+    """Source tokens are word-|-value-|-value, all with as many values; for --vocabulary words."""
     characters: Literal["none", "source", "target", "both"] = "none"
-    """Read words by their characters (convolution and highway); for --vocabulary words."""
+    """Sides whose words are read by their characters; for --vocabulary words."""
     lower: bool = False
-    """Lower-case all text."""
+    """Put all text in lower case."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
     max_source: Count | None = 250
-    """Longer sources are cut to so many tokens in validation; None for any length."""
+    """Validation cuts longer sources to this many tokens; None: never."""
     seed: Seed = 1
-    """Of parameters, dropout and data order."""
+    """Seed of parameters, dropout and data order."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +140,18 @@ class Translate(Checked):
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; several form an ensemble."""
     source: Path | None = None
-    """File to translate, of a .tsv file the first column; standard input if left out."""
+    """File to translate (of a .tsv file, the first column); standard input if left out."""
     out: Path | None = None
     """File to write; standard output if left out."""
     search: Annotated[Search, Flat] = Search()
     shortlist: tuple[Path, Path] | None = None
-    """Source and target text, best that of the training: compute only words a sentence can need."""
+    """Source and target text, ideally the training set: score only words a sentence can need."""
     scores: bool = False
-    """Put the log-probability in front of each line; with --n-best above 1 it is there."""
+    """Put the log-probability in front of each line; not with --n-best, whose output has it."""
     replace_unk: bool = False
-    """Replace each <unk> by the source word attended to most; for vocabularies of words."""
+    """Replace each <unk> with the source word attended to most; for vocabularies of words."""
     dictionary: Path | None = None
-    """Lines source|||target: with --replace-unk, translate such a word instead of copying it."""
+    """File of lines source|||target, by which --replace-unk translates words instead of copying."""
 
 
 @dataclass(frozen=True)
@@ -159,74 +159,74 @@ class Distill(Checked):
     """Let a teacher translate a corpus, and write the text that a student trains on."""
 
     source: Path
-    """Source sentences; of a .tsv file the first column."""
+    """File of source sentences (of a .tsv file, the first column)."""
     out: Path
-    """Folder for n-best lists and train.src, train.tgt; start again to resume."""
+    """Folder for n-best lists, train.src and train.tgt; the same command resumes there."""
     model: tyro.conf.Positional[Path | None] = None
-    """Folder of the teacher; left out where --nbest has its lists."""
+    """Folder of the teacher; leave it out with --nbest."""
     nbest: Path | None = None
-    """Lists there are: as distill writes them, JSON lines, or the form of translate --n-best."""
+    """Existing n-best lists: a folder of distill; a file of JSON lines or of translate --n-best."""
     first_index: Literal[0, 1] = 0
-    """Number of the first sentence in --nbest."""
+    """Number that --nbest gives to its first sentence."""
     reference: Path | None = None
-    """True translations: take the hypothesis closest to them (Seq-Inter), not the best (Seq-KD).
-    Of a .tsv file, the same as the source or another, the second column."""
+    """File of true translations (of a .tsv file, the second column): take the hypothesis closest
+    to them (Seq-Inter), not the teacher's best (Seq-KD)."""
     mbr: bool = False
-    """Take the hypothesis closest to all others, each by its probability (minimum Bayes risk)."""
+    """Take the hypothesis closest to all others, weighted by probability (minimum Bayes risk)."""
     similarity: Similarity = "auto"
-    """What closest means, with --reference or --mbr; chrf for text without spaces."""
+    """Measure of closeness for --reference, --mbr; auto: chrf for text without spaces, else bleu."""
     smoothing: Smoothing | None = None
-    """Of bleu, for n-grams without a match; Kim & Rush's, geometric, if left out."""
+    """How bleu counts n-grams without a match; geometric, as Kim & Rush, if left out."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
 
 
 @dataclass(frozen=True)
 class Cache(Checked):
-    """Write a teacher's most probable words at each position of given pairs, for Word-KD."""
+    """Write a teacher's most probable words at each position of sentence pairs, for Word-KD."""
 
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""
     source: Path
-    """Source sentences, or one .tsv file with both sides."""
+    """File of source sentences, or one .tsv file with both sides."""
     out: Path
-    """Folder of the cache; start again to resume."""
+    """Folder of the cache; the same command resumes there."""
     target: Path | None = None
-    """Their translations: those that a student will be trained on."""
+    """File of their translations, the ones that a student will be trained on."""
     k: Count = 16
-    """Words kept of each distribution; the mass of all others is kept as one number."""
+    """Words kept of each distribution; the probability of all others is kept as one number."""
     temperature: Positive = 1.0
-    """That distributions are softened by; the student is trained at the same one."""
+    """Temperature that softens the distributions; the student is trained at the same one."""
 
 
 @dataclass(frozen=True)
 class Score(Checked):
-    """Print a model's log-probability (natural, end of sentence counted) of each given pair."""
+    """Print a model's log-probability (natural, end of sentence counted) of each sentence pair."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences, or one .tsv file with both sides."""
+    """File of source sentences, or one .tsv file with both sides."""
     target: Path | None = None
-    """Their translations."""
+    """File of their translations, line by line."""
 
 
 @dataclass(frozen=True)
 class Extract(Checked):
     """Write a model's states and attention, for each token of sentence pairs, to an .npz file.
 
-    encoder [source tokens, M]; decoder_c, decoder_h [target tokens, layers, H]; hidden [target
-    tokens, H]; attention, the matrices [T, S] of all pairs one after the other, flat; the offsets
-    of each pair's tokens; and its line.
+    Its arrays: encoder [source tokens, M]; decoder_c, decoder_h [target tokens, layers, H]; hidden
+    [target tokens, H]; attention, the matrices [T, S] of all pairs, flattened one after the other;
+    source_offsets and target_offsets, where each pair's tokens begin; lines, the line of each pair.
     """
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     source: Path
-    """Source sentences, or one .tsv file with both sides."""
+    """File of source sentences, or one .tsv file with both sides."""
     out: Path
-    """File to write."""
+    """The .npz file to write."""
     target: Path | None = None
-    """Their translations."""
+    """File of their translations, line by line."""
 
 
 @dataclass(frozen=True)
@@ -234,104 +234,106 @@ class Evaluate(Checked):
     """Compare trained models on a test set: BLEU, chrF, perplexity, p(t=y^), size, speed."""
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
-    """Folders of trained models; differences are to the first."""
+    """Folders of trained models; the others are compared with the first."""
     source: Path
-    """Source sentences, or one .tsv file with both sides."""
+    """File of source sentences, or one .tsv file with both sides."""
     reference: Path | None = None
-    """Their true translations."""
+    """File of their true translations."""
     beams: Counts = (1, 5)
     """Beam sizes; 1 is greedy."""
     pair: str | None = None
-    """Source and target language, as in en-ja: how BLEU must cut the target into tokens."""
+    """Source and target language, such as en-ja; decides how BLEU tokenises the target."""
     tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser, by the target language; none for text that is tokenised."""
+    """sacreBLEU's tokeniser; auto: by the target language; none: text is tokenised."""
     max_source: Count | None = 250
-    """Longer sources are cut to so many tokens; None for any length."""
+    """Longer sources are cut to this many tokens; None: never."""
     shortlist: tuple[Path, Path] | None = None
-    """Source and target text to fit a shortlist on: decode with it, too; say what it changes."""
+    """Source and target text to fit a shortlist on; also decode with it, and print the changes."""
 
 
 @dataclass(frozen=True)
 class Prune(Learning):
-    """Prune a trained model and train what is left: most weights become 0, and stay 0."""
+    """Prune a trained model and retrain it: most weights become 0, and stay 0."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     corpus: Annotated[Corpus, Flat]
     out: Path
-    """Folder of the pruned model; start again with the same one to resume."""
+    """Folder of the pruned model; the same command resumes there."""
     ratio: Fractions = (0.8,)
-    """Share of the weights that goes; several, rising, for rounds with training between."""
+    """Share of weights to prune; several, rising, prune in rounds with training after each."""
     scheme: Literal["blind", "uniform", "distribution"] = "blind"
-    """One threshold for all, the same share of each layer, or a threshold by its deviation."""
+    """One threshold for all weights, the same share of each layer, or a threshold for each layer by
+    its standard deviation."""
     saliency: Literal["magnitude", "obd"] = "magnitude"
-    """By which weights go: the smallest, or those that cost least (Optimal Brain Damage)."""
+    """Prune the smallest weights, or those that cost least (Optimal Brain Damage)."""
     keep_embeddings: bool = False
-    """Leave word embeddings whole; the ratio is then of all other weights."""
+    """Do not prune word embeddings; --ratio is then a share of all other weights."""
     training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
     tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
     max_source: Count | None = 250
-    """Longer sources are cut to so many tokens in validation; None for any length."""
+    """Validation cuts longer sources to this many tokens; None: never."""
     seed: Seed = 1
-    """Of dropout and data order."""
+    """Seed of dropout and data order."""
 
 
 @dataclass(frozen=True)
 class Compress(Learning):
-    """Write a trained, best a pruned, model as a compressed file (Deep Compression)."""
+    """Write a trained, ideally pruned, model as a compressed file (Deep Compression)."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
     corpus: Annotated[Corpus, Flat]
     out: Path
-    """Folder of the compressed model, which translate, evaluate and the others load."""
+    """Folder of the compressed model; translate, evaluate and the others can load it."""
     bits: Bits = 5
-    """Of each weight's code: 2^bits values for each array."""
+    """Bits of each weight's code: an array has at most 2^bits different values."""
     training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
     tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation, by the target language; none for tokenised text."""
+    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
     max_source: Count | None = 250
-    """Longer sources are cut to so many tokens in validation; None for any length."""
+    """Validation cuts longer sources to this many tokens; None: never."""
     seed: Seed = 1
-    """Of dropout and data order, where there is text to train the values on."""
+    """Seed of dropout and data order; only with --data or --train, to train the values."""
 
 
 @dataclass(frozen=True)
 class Table3(Learning):
-    """Prune the Seq-KD student of an experiment as in the paper's Table 3; sizes and BLEU."""
+    """Prune the Seq-KD student of an experiment, as in the paper's Table 3: sizes and BLEU."""
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
-    """Folder of the experiment, as of run; what has been trained there is used."""
+    """Folder of the experiment, which may be that of seqkd run: models trained there are used."""
     plan: Annotated[Plan, Flat]
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
 
 
 @dataclass(frozen=True)
 class Demo(Checked):
-    """The main job in minutes on a CPU: distil a student on a generated corpus, print the table."""
+    """The main job in minutes on a CPU: distil students on a generated corpus, print the table."""
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
-    """Folder of the experiment; start again with the same one to resume."""
+    """Folder of the experiment; the same command resumes there."""
 
 
 @dataclass(frozen=True)
 class Bench(Checked):
-    """Measure this library's speed on fixed work; or on real text, or beside a peer."""
+    """Measure this library's speed on fixed work, on real text, or beside another system."""
 
     rows: tuple[str, ...] = ()
-    """Rows, or parts of their names: student, decode-teacher, k5; all if left out."""
+    """Rows, or parts of their names, such as student, decode-teacher, k5; all if left out."""
     timing: Annotated[Timing, Flat] = Timing()
     against: tuple[str, ...] = ()
-    """Peers' commands; the JSON line of each names the row that both then measure in turns.
-    A command may stay, and print one for each line it reads (docs/peers/README.md)."""
+    """Commands of other systems. Each prints a JSON line that names a row, which both systems then
+    measure in turns. A command may keep running and print a JSON line for each line that it reads
+    (docs/peers/README.md)."""
     real: bool = False
-    """Measure an epoch and a decoded test set of grammar, and of multi30k if SEQKD_DATA is set."""
+    """Time an epoch and decoding of grammar's test set, and of multi30k's if SEQKD_DATA is set."""
     table2: bool = False
     """Measure the paper's Table 2: greedy students against a teacher's beam, V = 50,004."""
     out: Path | None = None
-    """JSON file to write. Rows measured on the same machine before stay, unless measured again."""
+    """JSON file to write; rows already in it stay, unless they are measured again."""
 
 
 RESUMED = (Learning, Distill, Cache, Demo)  # what has been done is found by the next start

@@ -52,23 +52,26 @@ Smoothing = Literal["geometric", "exponential", "floor", "add-k", "none"]
 class Search(Checked):
     """How to search for a translation. The defaults are the paper's beam for Seq-KD."""
 
-    beam_size: Count = 5  # K; 1 is greedy
-    n_best: Count = 1  # hypotheses returned, at most K
-    length_rule: Literal["none", "mean", "gnmt"] = "none"  # what divides the log-probability
-    alpha: NonNegative = 0.6  # of the gnmt rule
-    min_len: Natural = 0  # words before the end may come
-    max_ratio: NonNegative = 2.0  # at most max_ratio x source tokens + max_extra tokens
-    max_extra: Natural = 10  # see max_ratio
-    max_len: Count = 200  # and never more tokens than this, the end of the sentence counted
-    stop_at_first: bool = False  # the first one to end while it is the best of its beam wins
-    max_source: Count | None = 250  # longer sources are cut to so many tokens; None for any length
+    beam_size: Count = 5  # hypotheses kept at each step; 1 is greedy decoding
+    n_best: Count = 1  # translations returned for each sentence, at most the beam size
+    # what divides a log-probability: nothing, the length, or GNMT's penalty
+    length_rule: Literal["none", "mean", "gnmt"] = "none"
+    alpha: NonNegative = 0.6  # exponent of GNMT's length penalty
+    min_len: Natural = 0  # tokens that a translation has at least, not counting its end
+    # a translation has at most max-ratio x source tokens + max-extra tokens
+    max_ratio: NonNegative = 2.0
+    max_extra: Natural = 10  # see max-ratio
+    max_len: Count = 200  # tokens that a translation never exceeds, its end counted
+    # stop, with one translation, as soon as the best hypothesis of the beam has ended
+    stop_at_first: bool = False
+    max_source: Count | None = 250  # longer sources are cut to this many tokens; None: never cut
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_best > self.beam_size:
             raise UsageError(
-                f"n_best is {self.n_best} and beam_size {self.beam_size}: a beam has no more "
-                "hypotheses than its size; make n_best smaller or the beam larger."
+                f"n_best is {self.n_best} and beam_size is {self.beam_size}: a beam holds "
+                "beam_size hypotheses; make n_best smaller or beam_size larger."
             )
 
     def limit(self, source_tokens: int) -> int:
@@ -87,37 +90,45 @@ class Parts(Checked):
     attention at the input), Sutskever et al. 2014 (reversed source, no attention).
     """
 
-    attention: Literal["none", "dot", "general", "concat", "location"] = "general"  # its score
-    alignment: Literal["global", "local-m", "local-p"] = "global"  # words that it may look at
-    window: Count = 10  # of local alignments: so many words to either side
-    attends: Literal["output", "input"] = "output"  # above the decoder's stack, or below it
-    input_feeding: bool = True  # the attentional vector is read by the next step
-    lower_attention: Natural = 0  # a second attention below decoder layer number so much, 2 or more
-    cell: Literal["lstm", "peephole"] = "lstm"  # peephole: gates see the cell
-    connections: Literal["plain", "skip", "residual", "fast-forward"] = "plain"  # between layers
-    join: Literal["sum", "concat", "interleaved"] = "sum"  # of a bidirectional encoder's halves
-    bridge: Literal["state", "zero"] = "state"  # what the decoder's layers start from
-    encoder_layers: Depth | None = None  # where they differ from the decoder's
-    encoder_hidden: Width | None = None  # width of its layers, where it differs
+    # how attention scores a source word; none: no attention
+    attention: Literal["none", "dot", "general", "concat", "location"] = "general"
+    # attend to all source words, or to a window (local)
+    alignment: Literal["global", "local-m", "local-p"] = "global"
+    window: Count = 10  # words to either side in the window of a local alignment
+    # attention sits above the decoder's layers (output) or below them (input)
+    attends: Literal["output", "input"] = "output"
+    input_feeding: bool = True  # the next step reads the attentional vector of this one
+    # add a second attention below this decoder layer, 2 or higher; 0: none
+    lower_attention: Natural = 0
+    cell: Literal["lstm", "peephole"] = "lstm"  # kind of LSTM; peephole: its gates see the cell
+    # how each layer is connected to those below
+    connections: Literal["plain", "skip", "residual", "fast-forward"] = "plain"
+    # how a bidirectional encoder's halves are combined
+    join: Literal["sum", "concat", "interleaved"] = "sum"
+    # the decoder starts from the encoder's last state, or from zeros
+    bridge: Literal["state", "zero"] = "state"
+    encoder_layers: Depth | None = None  # layers of the encoder; None: as many as the decoder's
+    encoder_hidden: Width | None = None  # width of the encoder's layers; None: as the decoder's
     reverse_source: bool = False  # the encoder reads the last word first
     start_symbols: bool = False  # the encoder also reads <s> and </s>
-    max_source: Count = 100  # of location: the longest source that its weights know
+    max_source: Count = 100  # with attention location: source tokens that it can attend to, at most
 
 
 @dataclass(frozen=True)
 class Size(Checked):
-    """The shape of a model but for its vocabularies."""
+    """The shape of a model, its vocabularies aside."""
 
     embed: Width = 256  # width of word embeddings
     hidden: Width = 256  # width of LSTM layers
-    layers: Depth = 1  # of encoder and decoder each
-    bidirectional: bool = False  # a second encoder reads right to left
-    dropout: Fraction = 0.3  # between layers and before the output
-    embed_dropout: Fraction = 0.0  # of word embeddings; the paper has none
+    layers: Depth = 1  # LSTM layers of the encoder and of the decoder
+    bidirectional: bool = False  # add a second encoder that reads right to left
+    dropout: Fraction = 0.3  # dropout rate between layers and before the output
+    embed_dropout: Fraction = 0.0  # dropout rate of word embeddings; the paper has none
     init_scale: Positive = 0.1  # parameters start in U(-init_scale, init_scale)
-    embed_scale: Positive | None = None  # embeddings start in U(-embed_scale, ...); None: as all do
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of computation; parameters are float32
-    parts: Parts = Parts()  # what it is put together from
+    embed_scale: Positive | None = None  # the same for embeddings; None: init-scale
+    # type of the computation; parameters are float32
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    parts: Parts = Parts()  # architecture; the defaults are the paper's
 
 
 @dataclass(frozen=True)
@@ -125,70 +136,84 @@ class Training(Checked):
     """How a model is trained."""
 
     epochs: Count = 20  # passes over the pairs, with a validation after each
-    # sgd decays as the paper's does, half-epoch-sgd as that of Sutskever et al. 2014 (rate 0.7)
+    # sgd: its rate decays as in the paper; half-epoch-sgd: as in Sutskever et al. 2014 (rate 0.7)
     optimizer: Literal["adam", "sgd", "half-epoch-sgd"] = "adam"
-    rate: Positive = 2e-3  # of Adam, falling to 0 along a cosine; of SGD the paper's is 1.0
-    warmup: Natural = 0  # steps over which Adam's rate rises from 0 first; deep stacks need them
-    clip: Limit = 5.0  # greatest norm of all gradients together; inf for any
-    tokens_per_batch: Count = 1024  # sentences x longest side
-    buckets: Count = 6  # shapes of batches by length: more leave less padding, each is compiled
-    microbatches: Count = 1  # a batch is worked off in so many parts: less memory, same result
-    patience: Count | None = None  # validations without better BLEU before it stops
-    label_smoothing: Fraction = 0.0  # of the part of the loss that sees the data
-    max_tokens: Count | None = 60  # pairs with a longer side are left out, and counted; None: none
+    # learning rate; Adam's falls to 0 along a cosine; the paper's, for SGD, is 1.0
+    rate: Positive = 2e-3
+    warmup: Natural = 0  # steps over which Adam's rate first rises from 0; deep stacks need it
+    clip: Limit = 5.0  # largest norm of the whole gradient; inf: no clipping
+    tokens_per_batch: Count = 1024  # size of a batch: sentences x longest side
+    # batch shapes, by length: more of them mean less padding and more compilation
+    buckets: Count = 6
+    microbatches: Count = 1  # process a batch in this many parts: less memory, same result
+    patience: Count | None = None  # stop after this many validations without better BLEU
+    label_smoothing: Fraction = 0.0  # label smoothing, for the part of the loss that sees the data
+    # pairs with a longer side are left out, and counted; None: no limit
+    max_tokens: Count | None = 60
 
 
 @dataclass(frozen=True)
 class OnPolicy(Checked):
     """How often a student is trained on its own translations, as the teacher judges them."""
 
-    share: Share = 1.0  # of batches, the others keep the targets of the corpus
-    temperature: NonNegative = 1.0  # the student's own are sampled with; 0 for its greedy ones
+    # share of batches trained on the student's own translations; others keep their targets
+    share: Share = 1.0
+    # temperature that the student's translations are sampled at; 0: greedy
+    temperature: NonNegative = 1.0
 
 
 @dataclass(frozen=True)
 class Timing(Checked):
     """How speed is measured: the rows in turns, so that all see the same machine."""
 
-    repeats: Count = 5  # of each row
-    seconds: Positive = 1.2  # of one repeat, about, and never fewer than two steps
-    steps: Count | None = None  # of one repeat, in place of seconds; of real text, the most steps
+    repeats: Count = 5  # measurements of each row
+    seconds: Positive = 1.2  # about how long one measurement takes; it has at least two steps
+    # steps of one measurement, in place of seconds; with --real, at most
+    steps: Count | None = None
 
 
 @dataclass(frozen=True)
 class Plan(Checked):
     """All settings of a lab. The defaults suit a corpus of a few ten thousand sentences."""
 
-    teacher: Size = Size(embed=256, hidden=512, bidirectional=True)
-    student: Size = Size(embed=64, hidden=64)
-    teacher_training: Training = Training()
-    student_training: Training = Training()
-    fine_tuning: Training = Training(epochs=4, rate=3e-4)  # of Seq-Inter, shared weights, on-policy
-    pruning: Training = Training(epochs=6, rate=1e-3)  # of what a pruning leaves
+    teacher: Size = Size(embed=256, hidden=512, bidirectional=True)  # shape of the teacher
+    student: Size = Size(embed=64, hidden=64)  # shape of the students
+    teacher_training: Training = Training()  # how the teacher is trained
+    student_training: Training = Training()  # how the students are trained
+    # training for Seq-Inter, shared weights and on-policy rows
+    fine_tuning: Training = Training(epochs=4, rate=3e-4)
+    pruning: Training = Training(epochs=6, rate=1e-3)  # training of the weights that pruning leaves
+    # share of weights pruned after each round of Table 3, rising
     prune_ratios: Fractions = (
         0.5,
         0.7,
         0.8,
         0.85,
         0.9,
-    )  # of Table 3, in rounds
-    prune_by: Literal["magnitude", "obd"] = "magnitude"  # or Optimal Brain Damage
-    bits: Bits = 5  # of each weight's code, in Table 3
+    )
+    # prune the smallest weights, or those that cost least (Optimal Brain Damage)
+    prune_by: Literal["magnitude", "obd"] = "magnitude"
+    bits: Bits = 5  # bits of each weight's code, in Table 3
     on_policy: OnPolicy = OnPolicy()
-    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"  # words, or SentencePiece models
-    vocabulary_size: Entries | None = 8000  # entries of each vocabulary; None for all words
+    # whole words, or SentencePiece pieces (bpe, unigram)
+    vocabulary: Literal["words", "bpe", "unigram"] = "bpe"
+    # entries of each vocabulary; None: all words (only with --vocabulary words)
+    vocabulary_size: Entries | None = 8000
     shared_vocabulary: bool = False  # one vocabulary for both sides
-    features: bool = False  # source tokens are word-|-value-|-value; of words only
-    characters: Literal["none", "source", "target", "both"] = "none"  # words are spelt; of words
+    features: bool = False  # source tokens are word-|-value-|-value; for --vocabulary words
+    # sides whose words are read by their characters; for --vocabulary words
+    characters: Literal["none", "source", "target", "both"] = "none"
     lower: bool = False  # put all text in lower case
-    max_source: Count | None = 250  # sources are cut there when translated; None: nowhere
-    alpha: Share = 0.5  # weight of Word-KD against the data
-    kd_beam: Count = 5  # K of Seq-KD
-    inter_beam: Count = 35  # K of Seq-Inter
-    similarity: Similarity = "auto"  # by which Seq-Inter chooses; chrf for text without spaces
-    beams: Counts = (1, 5)  # that rows are evaluated with
-    tokenize: Tokenizer = "auto"  # of BLEU: by corpus and target language, or sacreBLEU's name
-    seed: Seed = 1  # of parameters, dropout and data order
+    # longer sources are cut to this many tokens to be translated; None: never
+    max_source: Count | None = 250
+    alpha: Share = 0.5  # weight of Word-KD; the data weigh 1 - alpha
+    kd_beam: Count = 5  # beam size of Seq-KD
+    inter_beam: Count = 35  # beam size of Seq-Inter
+    # how Seq-Inter measures closeness; auto: chrf for text without spaces, else bleu
+    similarity: Similarity = "auto"
+    beams: Counts = (1, 5)  # beam sizes to evaluate rows with; 1 is greedy
+    tokenize: Tokenizer = "auto"  # sacreBLEU's tokeniser; auto: by corpus and target language
+    seed: Seed = 1  # seed of parameters, dropout and data order
 
 
 PLANS = {
