@@ -35,8 +35,8 @@ def _run(arguments: list[str]) -> int:
         getattr(commands, type(command).__name__.lower())(command)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        on = "resumes" if isinstance(command, RESUMED) else "begins anew"
-        print(f"seqkd: stopped; the same command {on}.", file=sys.stderr)
+        on = "to resume" if isinstance(command, RESUMED) else "to start over"
+        print(f"seqkd: stopped; run the same command again {on}.", file=sys.stderr)
         return stop.status if isinstance(stop, stopping.Stopped) else 130
     except (UsageError, OSError) as error:
         if isinstance(error, BrokenPipeError) and output.nobody_listens():

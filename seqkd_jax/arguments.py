@@ -174,7 +174,7 @@ class Distill(Checked):
     mbr: bool = False
     """Take the hypothesis closest to all others, weighted by probability (minimum Bayes risk)."""
     similarity: Similarity = "auto"
-    """Measure of closeness for --reference, --mbr; auto: chrf for text without spaces, else bleu."""
+    """How closeness is measured; auto: chrf for text without spaces, else bleu."""
     smoothing: Smoothing | None = None
     """How bleu counts n-grams without a match; geometric, as Kim & Rush, if left out."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)

@@ -163,7 +163,9 @@ def top_k(logits: Array, k: int, temperature: float = 1.0) -> TopK:
     No gradient flows back. Raises UsageError unless 1 <= k <= V and temperature > 0.
     """
     if not 1 <= k <= logits.shape[-1]:
-        raise UsageError(f"k is {k}; of {logits.shape[-1]} tokens give between 1 and all.")
+        raise UsageError(
+            f"k is {k}; it must be from 1 to the number of tokens, {logits.shape[-1]}."
+        )
     if not temperature > 0:
         raise UsageError(f"temperature is {temperature}; it must be greater than 0.")
     logits = jax.lax.stop_gradient(logits).astype(jnp.float32)

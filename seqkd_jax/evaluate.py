@@ -151,11 +151,12 @@ def validation(
     scorer = scorer or Scorer(lowercase=tgt_vocab.lower)
     encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None)
     if not encoded.src:
-        raise UsageError(f"Of {len(pairs):,} validation pairs none has words on both sides.")
+        raise UsageError(f"None of the {len(pairs):,} validation pairs has words on both sides.")
     if encoded.report.empty:
         left = LeftOut(encoded.report.empty, encoded.report.empty_lines)
         warnings.warn(
-            f"Validation pairs with an empty side, left out of perplexity: {left}.", stacklevel=2
+            f"Validation pairs with an empty side were left out of the perplexity: {left}.",
+            stacklevel=2,
         )
     measure = _perplexity(model, encoded)
     sources, references = zip(*pairs, strict=True)
@@ -202,7 +203,9 @@ def evaluate(
     scorer = scorer or Scorer(lowercase=tgt_vocab.lower)
     encoded = encode_pairs(pairs, src_vocab, tgt_vocab, max_len=None)
     if not encoded.src:
-        raise UsageError(f"Of {len(pairs):,} pairs to evaluate on none has words on both sides.")
+        raise UsageError(
+            f"None of the {len(pairs):,} pairs to evaluate on has words on both sides."
+        )
     sources, references = zip(*pairs, strict=True)
     lengths = np.array([len(src_vocab.encode(source)) for source in sources])
     if search.max_source is not None:

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import filelock
 
-from .errors import UsageError
+from .errors import UsageError, quoted
 
 PathLike = str | os.PathLike[str]
 
@@ -35,7 +35,10 @@ UNPACKED_RATIO = 100  # and beyond that to this many times its size
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
 GZIP = b"\x1f\x8b"  # how every gzip file begins
 CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at once
-RESTORE = "Restore it, or delete it and run the command that wrote it again."
+RESTORE = (
+    "Restore the file from a copy; or, if a seqkd command wrote it, delete it and run that "
+    "command again."
+)
 
 
 # Reading.
@@ -58,7 +61,9 @@ def read_file(path: PathLike, most: int | None = None) -> bytes:
         if path.is_dir():
             raise UsageError(f"{path}: a folder, where a file is expected.")
         if most is not None and size > most:
-            raise UsageError(f"{path}: {size:,} bytes, and at most {most:,} are expected here.")
+            raise UsageError(
+                f"{path}: the file has {size:,} bytes, and at most {most:,} are allowed here."
+            )
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path}: no such file.") from None
@@ -83,7 +88,8 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
             raise EOFError("it is empty")
         if not data.startswith(GZIP[: len(data)]):
             raise UsageError(
-                f"{path}: no gzip file, though its name ends in .gz; rename it, or fetch it again."
+                f"{path}: not a gzip file, though its name ends in .gz; rename the file, or "
+                "fetch it again."
             )
         while at < len(data):  # a file may have several members, and some have thousands
             member = zlib.decompressobj(wbits=31)
@@ -95,8 +101,9 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
                 size += len(parts[-1])
                 if size > limit:
                     raise UsageError(
-                        f"{path}: unpacks to more than {limit:,} bytes from {len(data):,}. If that "
-                        "is meant, unpack it and give the unpacked file."
+                        f"{path}: unpacks from {len(data):,} bytes to more than {limit:,}. If "
+                        "the file is meant to be so large, unpack it and give the unpacked "
+                        "file."
                     )
                 at += len(chunk) - len(member.unused_data)
             while at < len(data) and not data[at]:  # zeros fill a block of a tape
@@ -126,7 +133,7 @@ def parse_json(text: str | bytes) -> Any:
     """
 
     def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number")
+        raise ValueError(f"{constant} is not a JSON number")
 
     def number(digits: str) -> float:
         value = float(digits)
@@ -217,7 +224,7 @@ def _check_seal(record: Any, format: str, body: bytes | memoryview = b"") -> Non
     if not isinstance(record, dict) or not isinstance(record.get("format"), str):
         raise ValueError(f"not a file of this library ({format} expected)")
     if record["format"] != format:
-        raise ValueError(f"its format is {record['format']!r:.60}, and {format} is expected")
+        raise ValueError(f"its format is {quoted(record['format'], 60)}, but {format} is expected")
     if record.get("sha256") != _digest(record, body):
         raise ValueError("damaged or edited: its content does not match its digest")
 
@@ -311,7 +318,9 @@ def make_folder(path: PathLike) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{path}: a file has this name; give that of a folder.") from None
+        raise UsageError(
+            f"{path}: a file has this name, or that of a folder above it; give another folder."
+        ) from None
     check_writable(path / "file")
     return path
 

@@ -31,7 +31,7 @@ def turns_of(command: str) -> Generator[dict[str, Any], None, None]:
     if not answered:
         raise UsageError(
             f"{command}: printed no JSON line with {', '.join(LINE)} (exit status "
-            f"{process.returncode}); what it said is above."
+            f"{process.returncode}); its output is above."
         )
     yield from turns_of(command)
 

@@ -29,7 +29,7 @@ NEEDS = {
     "ko-mecab": 'install "sacrebleu[ko]"',
     **dict.fromkeys(
         ("spm", "flores101", "flores200", "spBLEU-1K"),
-        "its model is downloaded once, which needs a connection",
+        "make sure that its model can be downloaded (once)",
     ),
 }
 
@@ -64,8 +64,9 @@ class Scorer:
             said = " ".join(str(error).split())
             need = NEEDS.get(self.tokenize, "install sacrebleu again")
             raise UsageError(
-                f"sacreBLEU's tokeniser {self.tokenize} cannot be used here ({said}): {need}, or "
-                "choose another with --tokenize: char compares characters, and needs nothing."
+                f"sacreBLEU's tokeniser {self.tokenize} cannot be used here ({said}): {need}, "
+                "or choose another with --tokenize; char compares characters and needs nothing "
+                "else."
             ) from None
 
     @functools.cached_property

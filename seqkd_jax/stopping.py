@@ -127,7 +127,7 @@ def _watch(signals: socket.socket, grace: float) -> None:
 
 def _leave(number: int, how: str) -> None:
     # Files appear whole or not at all, so nothing is left half written.
-    message = f"\nseqkd: {how}; the same command goes on from what was last saved.\n"
+    message = f"\nseqkd: {how}; run the same command again to resume from what was last saved.\n"
     with contextlib.suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, message.encode())
     os._exit(128 + number)

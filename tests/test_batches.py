@@ -259,7 +259,9 @@ def test_places_are_those_in_the_corpus_not_among_the_kept():
 
 def test_a_pair_that_fits_no_bucket_is_named():
     encoded = corpus([(3, 3), (9, 3)])
-    with pytest.raises(ValueError, match="none holds pair 1 of 9 source and 3 target tokens"):
+    with pytest.raises(
+        ValueError, match="none is large enough for pair 1, of 9 source and 3 target tokens"
+    ):
         batches(encoded, plan(corpus([(3, 3)])), seed=0, epoch=0)
     with pytest.raises(ValueError, match="start=-1"):
         batches(encoded, plan(encoded), seed=0, epoch=0, start=-1)

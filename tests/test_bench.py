@@ -148,7 +148,7 @@ def test_a_file_of_measurements_is_added_to(tmp_path):
 
 
 def test_a_peer_that_cannot_be_compared_is_refused(tiny, capfd):
-    with pytest.raises(ValueError, match=r"value \(exit status 3\); what it said is above"):
+    with pytest.raises(ValueError, match=r"value \(exit status 3\); its output is above"):
         bench.measure_against(
             f"{sys.executable} -c \"import sys; print('broken', file=sys.stderr); sys.exit(3)\"",
             QUICK,

@@ -138,7 +138,7 @@ def test_a_line_without_two_columns_is_named(tmp_path, wrong):
 
 
 def test_one_file_alone_must_have_columns(tmp_path):
-    with pytest.raises(ValueError, match="give the target's file as well"):
+    with pytest.raises(ValueError, match="give the file of the targets as well"):
         read_pairs(tmp_path / "x.en")
 
 

@@ -167,7 +167,7 @@ def test_more_epochs_are_trained_and_fewer_refused(tmp_path):
     run(tmp_path, epochs=2)
     longer = run(tmp_path, epochs=3)
     assert longer.progress.epoch == 3
-    with pytest.raises(ValueError, match="3 epochs have been trained there, and epochs is 2"):
+    with pytest.raises(ValueError, match="3 epochs have been trained there, but epochs is 2"):
         run(tmp_path, epochs=2)
 
 

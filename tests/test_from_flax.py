@@ -348,15 +348,15 @@ def test_the_example_of_the_docstring_runs(function):
         (
             skd.from_nnx,
             "number",
-            "from_nnx was given an object of type int, and expects what builds",
+            "from_nnx was given an object of type int, but expects a function that builds",
         ),
         (skd.from_nnx, "no-key", "what cannot be called with rngs= alone"),
         (skd.from_nnx, "no-module", "from_nnx was given what builds an object of type int"),
-        (skd.from_linen, "class", "from_linen was given LinenLSTM, and expects a module"),
+        (skd.from_linen, "class", "from_linen was given LinenLSTM, but expects an instance"),
         (
             skd.from_linen,
             "number",
-            "from_linen was given an object of type int, and expects a module",
+            "from_linen was given an object of type int, but expects an instance",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",

@@ -152,7 +152,7 @@ def test_bad_vectors_are_named(tmp_path):
     with pytest.raises(ValueError, match="v.txt:2: not as many numbers"):
         read_vectors(path, VOCAB)
     path.write_text("zz 1 2\n")
-    with pytest.raises(ValueError, match="holds none of the 11 words"):
+    with pytest.raises(ValueError, match="has none of the 11 words"):
         read_vectors(path, VOCAB)
 
 

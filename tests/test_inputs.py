@@ -43,7 +43,7 @@ def test_a_token_is_a_row_of_word_features_and_characters():
 
 def test_a_token_with_other_features_is_named():
     vocab = build_inputs(LINES)
-    with pytest.raises(ValueError, match=r"'haus-\|-N' has 1 features, and 2 are expected"):
+    with pytest.raises(ValueError, match=r"'haus-\|-N' has 1 features, but 2 are expected"):
         vocab.encode("haus-|-N")
     with pytest.raises(ValueError, match="line 2: 'b' has 0 features"):
         build_inputs(["a-|-x", "b"])

@@ -38,7 +38,9 @@ def test_a_source_is_cut_where_the_search_says_and_nowhere_else(model):
     trained = load_model(model)
     whole = log_prob(trained, LONG, max_source=None)
     assert log_prob(trained, LONG, max_source=300) == whole
-    with pytest.warns(SourceCut, match="longer than 299 tokens, cut there: 1 .line 1."):
+    with pytest.warns(
+        SourceCut, match="longer than 299 tokens were cut to that length: 1 .line 1."
+    ):
         log_prob(trained, LONG, max_source=299)
     with pytest.warns(SourceCut):
         cut = log_prob(trained, "c " + LONG, max_source=1)
@@ -64,7 +66,7 @@ def test_every_command_that_translates_has_the_setting(model, tmp_path, capsys, 
     if limit in ("None", "300"):
         assert "cut there" not in said
     else:
-        assert f"longer than {limit or 250} tokens, cut there: 1 (line 2)" in said
+        assert f"longer than {limit or 250} tokens were cut to that length: 1 (line 2)" in said
     if name == "distill":
         want = {"None": None, "300": 300, "7": 7, None: 250}[limit]
         assert read_nbest(out / "nbest")[0]["search"]["max_source"] == want

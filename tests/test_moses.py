@@ -87,7 +87,9 @@ def test_lists_of_other_systems_are_read_from_0_or_from_1(tmp_path, name, first)
     path = tmp_path / name
     path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     assert read_nbest(path, first) == ({}, WANT)
-    with pytest.raises(UsageError, match=f":1: begins with sentence {first}, where {1 - first}"):
+    with pytest.raises(
+        UsageError, match=f":1: begins with sentence {first}, but sentence {1 - first}"
+    ):
         read_nbest(path, 1 - first)
 
 
@@ -199,11 +201,11 @@ def test_settings_that_lists_there_are_do_not_obey_are_refused(files, tmp_path, 
     both = ["--source", files / "text", "--out", tmp_path / "out"]
     lists = ["--nbest", files / "lists"]
     for arguments, why in {
-        (files / "model", *lists): "leave out its folder",
+        (files / "model", *lists): "leave out the teacher's folder",
         (*lists, "--beam-size", "9"): "settings of a search",
         (): "Name the folder of the teacher, or",
-        (files / "model", "--first-index", "1"): "--first-index says how the lists",
-        (*lists, "--first-index", "1"): "begins with sentence 0, where 1 belongs",
+        (files / "model", "--first-index", "1"): "--first-index has no effect without --nbest",
+        (*lists, "--first-index", "1"): "begins with sentence 0, but sentence 1 is expected",
         ("--nbest", files / "text"): "text:1: not JSON",
     }.items():
         run("distill", *arguments, *both, status=2)

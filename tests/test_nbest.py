@@ -247,7 +247,9 @@ def test_a_sealed_shard_whose_header_does_not_fit_is_refused(tmp_path):
     for change in {"count": 4}, {"count": None}, {"first": 7}, {"first": "0"}, {"first": -1}:
         about = json.loads(header) | change
         path.write_bytes(gzip.compress(seal(FORMAT, about, body)))
-        with pytest.raises(UsageError, match="Delete the file and run again") as error:
+        with pytest.raises(
+            UsageError, match="delete it and run the command that wrote it again"
+        ) as error:
             read_nbest(tmp_path)
         assert str(error.value).startswith(str(path))
 

@@ -224,7 +224,7 @@ def test_smoothing_keeps_every_loss_finite():
 @pytest.mark.parametrize("source", [[6, 5, 4], [10] * 5])
 def test_a_source_that_is_not_in_the_file_is_told(source, smoothing):
     model, lists = nbest_teacher(SOURCES, NBESTS, TARGET, smoothing=smoothing)
-    with pytest.raises(ValueError, match="none for the source"):
+    with pytest.raises(ValueError, match="no n-best list for the source"):
         model.encode(lists, jnp.array(source))
     logits = logits_of(model)(lists, np.array([source]), np.array([[4, EOS]]))
     assert np.isnan(logits).all()
@@ -240,9 +240,9 @@ def test_sources_of_one_hash_are_told_apart(monkeypatch):
     for source, n in zip(SOURCES, NBESTS, strict=True):
         tokens, _ = model.encode(lists, jnp.array(source))
         assert sentence(np.asarray(tokens[0])) == list(n.tokens[0])
-    with pytest.raises(ValueError, match="none for the source"):
+    with pytest.raises(ValueError, match="no n-best list for the source"):
         model.encode(lists, jnp.array([6, 5, 4]))
-    with pytest.raises(ValueError, match="none for the source"):
+    with pytest.raises(ValueError, match="no n-best list for the source"):
         model.encode(lists, jnp.array([4, 5]))
 
 

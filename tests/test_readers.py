@@ -237,7 +237,7 @@ def test_a_gzip_file_needs_no_ending_and_one_with_it_must_be_one(tmp_path):
     with open_text(tmp_path / "a.txt") as (file, name):
         assert [line for some in waiting_lines(file, name, 9) for line in some] == TEXT.splitlines()
     (tmp_path / "b.txt.gz").write_bytes(TEXT.encode())
-    with pytest.raises(UsageError, match=r"b\.txt\.gz: no gzip file, though its name"):
+    with pytest.raises(UsageError, match=r"b\.txt\.gz: not a gzip file, though its name"):
         read_lines(tmp_path / "b.txt.gz")
 
 

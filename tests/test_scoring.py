@@ -114,7 +114,7 @@ def test_a_teacher_in_lower_case_is_compared_with_its_references_in_lower_case(
     beam = ["--beam-size", "3", "--n-best", "3", "--similarity", "chrf"]
     assert main(["distill", "teacher", *map(str, given), *beam]) == 0
     assert [line.upper() for line in read_lines(tmp_path / "o" / "train.tgt")] == references
-    assert "By chrf, 100.0 % of the targets are others than Seq-KD's." in capsys.readouterr().out
+    assert "By chrf, 100.0 % of the targets differ from Seq-KD's." in capsys.readouterr().out
 
 
 # Tokenisers: one default everywhere, known before the work begins.
@@ -162,7 +162,7 @@ def test_a_tokeniser_whose_package_or_model_is_missing_is_named(no_mecab, monkey
         Scorer("ja-mecab")
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
     monkeypatch.setattr(tokenizer_spm, "download_file", offline)
-    with pytest.raises(UsageError, match="flores200 cannot.*no such host.*needs a connection"):
+    with pytest.raises(UsageError, match="flores200 cannot.*no such host.*can be downloaded"):
         Scorer("flores200")
 
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_kept_is_not_trained(command, text, tmp_path, capsys):
     out = tmp_path / "out"
     out.write_text("a file")
     assert main([command, *text, "--vocabulary", "words", "--out", str(out)]) == 2
-    assert f"{out}: a file has this name; give that of a folder" in capsys.readouterr().err
+    assert f"{out}: a file has this name, or that of a folder above it" in capsys.readouterr().err
     assert out.read_text() == "a file"
 
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_kept_is_not_trained(command, text, tmp_path, capsys):
 @pytest.mark.parametrize("test", [[], [("a", ""), ("", "b")]], ids=["none", "empty"])
 def test_what_cannot_be_tested_is_not_trained(work, test, tmp_path):
     corpus = dataclasses.replace(CORPUS, test=test)
-    with pytest.raises(UsageError, match="of the test pairs none has words on both sides"):
+    with pytest.raises(UsageError, match="none of the test pairs has words on both sides"):
         work(recipes.Lab(tmp_path, corpus, Plan(vocabulary="words")))
     assert not list(tmp_path.glob("**/config.json"))
 
@@ -252,7 +252,7 @@ def test_evaluate_scores_all_models_alike(given, lower, signature, tmp_path, mon
 
 def test_pictures_ask_for_their_library_before_anything_is_drawn(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"drawn by matplotlib .*seqkd-jax\[notebooks\]"):
+    with pytest.raises(UsageError, match=r"need matplotlib .*seqkd-jax\[notebooks\]"):
         mode_mass({"student": [-1.0]})
 
 
@@ -302,15 +302,17 @@ def test_words_after_the_cut_are_not_timed():
 
 @pytest.mark.parametrize("pairs", [[], [("", "r"), ("a", "")]], ids=["none", "empty"])
 def test_nothing_to_measure_is_said(pairs):
-    with pytest.raises(UsageError, match=f"Of {len(pairs)} pairs to evaluate on none has words"):
+    with pytest.raises(
+        UsageError, match=f"None of the {len(pairs)} pairs to evaluate on has words"
+    ):
         scored(pairs)
-    with pytest.raises(UsageError, match=f"Of {len(pairs)} validation pairs none has words"):
+    with pytest.raises(UsageError, match=f"None of the {len(pairs)} validation pairs has words"):
         validation(MODEL, SRC, CASED, pairs)
 
 
 def test_validation_says_which_pairs_perplexity_leaves_out():
     pairs = [("a", "r"), ("", "s"), ("b", "t")]
-    with pytest.warns(UserWarning, match=r"left out of perplexity: 1 \(line 2\)"):
+    with pytest.warns(UserWarning, match=r"left out of the perplexity: 1 \(line 2\)"):
         validate = validation(MODEL, SRC, CASED, pairs)
     want = perplexity(MODEL, params(), encode_pairs([pairs[0], pairs[2]], SRC, CASED))
     assert validate(params())["perplexity"] == pytest.approx(want)
@@ -348,7 +350,7 @@ def test_a_number_typed_in_is_refused_by_the_name_of_the_file(write, tmp_path):
     for edited in (text.replace("43.5", "93.50"), text.replace('"sha256"', '"sha"'), text[:-9]):
         assert edited != text
         (tmp_path / "kept.json").write_text(edited)
-        with pytest.raises(UsageError, match=r"kept\.json: .*Restore it, or delete it"):
+        with pytest.raises(UsageError, match=r"kept\.json: .*Restore the file.* delete it"):
             read(tmp_path / "kept.json")
     kind = {_results: "table", _table3: "table3", _speed: "speed"}[write]
     with pytest.raises(UsageError, match=r"kept\.json"):

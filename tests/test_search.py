@@ -569,7 +569,7 @@ def test_top_k_keeps_just_k_tokens_of_equal_ones_the_lowest():
         (dict(beam_size=2, max_len=0), "max_len is 0"),
         (dict(beam_size=2, max_len=4, n_best=3), "n_best is 3"),
         (dict(beam_size=2, max_len=4, n_best=0), "n_best is 0"),
-        (dict(beam_size=2, max_len=4, n_best=2, stop_at_first=True), "stops at the first finds 1"),
+        (dict(beam_size=2, max_len=4, n_best=2, stop_at_first=True), "finds only 1"),
         (dict(beam_size=2, max_len=4, min_len=4), "min_len is 4"),
         (dict(beam_size=2, max_len=4, min_len=-1), "min_len is -1"),
     ],

@@ -408,9 +408,9 @@ def test_text_without_spaces_is_compared_by_characters():
     assert chosen.ranks.tolist() == seq_inter(pairs, nbest, chrf).ranks.tolist() == [1, 1, 0]
     assert share_differing(chosen, seq_kd(pairs, nbest)) == pytest.approx(2 / 3)
     assert seq_inter(pairs, nbest, choose("bleu", texts=["a b c"])[1]).ranks.tolist() == [0, 0, 0]
-    with pytest.warns(UserWarning, match="no spaces between words, and bleu .* chrf"):
+    with pytest.warns(UserWarning, match="no spaces between words, but bleu .* chrf"):
         assert choose("bleu", texts=CHINESE)[0] == "bleu"
-    with pytest.warns(UserWarning, match="no spaces between words, and gleu"):
+    with pytest.warns(UserWarning, match="no spaces between words, but gleu"):
         assert choose("gleu", texts=CHINESE)[0] == "gleu"
 
 

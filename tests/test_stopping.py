@@ -141,7 +141,7 @@ def test_a_second_signal_leaves_at_once(number):
     error = process.communicate()[1]
     assert process.returncode == 128 + number
     assert error.strip().splitlines() == [
-        "seqkd: stopped at once; the same command goes on from what was last saved."
+        "seqkd: stopped at once; run the same command again to resume from what was last saved."
     ]
 
 
@@ -316,7 +316,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, num
     assert process.returncode == 128 + number and time.monotonic() - sent < 30
     assert "Traceback" not in error
     said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
-    assert said == ["seqkd: stopped; the same command resumes."]
+    assert said == ["seqkd: stopped; run the same command again to resume."]
     for arguments in (long, [*long[:-3], f"{tmp_path}/whole", *long[-2:]]):
         process = started(arguments)
         process.communicate()

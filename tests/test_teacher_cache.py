@@ -209,7 +209,7 @@ def test_a_temperature_is_kept_and_must_be_asked_for(tmp_path):
     loss = with_temperature(word_kl, 2.0)
     got = cached(loss, warm.taught(one_epoch(encoded())))
     np.testing.assert_allclose(got, direct(loss, one_epoch(encoded())), rtol=1e-3)
-    with pytest.raises(ValueError, match="of temperature 2, and the loss asks for 1"):
+    with pytest.raises(ValueError, match="at temperature 2, but the loss asks for 1"):
         cached(word_kl, warm.taught(one_epoch(encoded())))
 
 
@@ -336,7 +336,7 @@ def test_arrays_are_mapped_and_not_read(whole):
 
 
 def test_folders_of_something_else_are_refused(tmp_path, whole):
-    with pytest.raises(FileNotFoundError, match="holds no cache"):
+    with pytest.raises(FileNotFoundError, match="has no teacher cache"):
         open_teacher_cache(tmp_path)
     for change in {"teacher": "another"}, {"k": 5}, {"temperature": 2.0}:
         with pytest.raises(ValueError, match=f"made with another {next(iter(change))}"):

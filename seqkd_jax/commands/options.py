@@ -34,16 +34,22 @@ OF_ROWS = {
 def check_train(command: arguments.Train) -> None:
     """Refuses options of ``train`` that others leave without effect."""
     if command.teacher_cache and not command.teacher:
-        raise UsageError("--teacher-cache needs --teacher as well, the folder of who wrote it.")
+        raise UsageError(
+            "--teacher-cache needs --teacher as well: the folder of the teacher that the cache "
+            "is from."
+        )
     if not command.teacher:
         unused(command, "without --teacher", "alpha")
     if command.teacher_cache and command.alpha == 0:
-        raise UsageError("--teacher-cache has no effect where --alpha is 0: leave one of them out.")
+        raise UsageError("--teacher-cache has no effect with --alpha 0: leave one of the two out.")
     words = [name for name in VOCABULARY if name != "characters"]
     words += [field.name for field in fields(arguments.Vocabularies)]
     if command.start:
         if command.size != Size():
-            raise UsageError("--start brings the shape of the model: leave its settings out.")
+            raise UsageError(
+                "--start brings the shape of the model: leave out the options that set it "
+                "(--hidden, ...)."
+            )
         unused(command, "with --start, which brings the shape of the model", *SIZE)
         unused(command, "with --start, which brings its vocabularies", *words, "characters")
     if command.teacher:
@@ -58,8 +64,9 @@ def check_characters(command: arguments.Train, teacher: Trained) -> None:
     wanted = command.characters in ("source", "both")
     if "characters" in command.given and wanted != spelt:
         raise UsageError(
-            f"--characters is {command.characters}, and the source vocabulary that --teacher "
-            f"brings spells {'its' if spelt else 'no'} words."
+            f"--characters is {command.characters}, but the source vocabulary that --teacher "
+            f"brings has {'' if spelt else 'no '}characters: give "
+            f"{'source or both' if spelt else 'none or target'}."
         )
 
 
@@ -106,10 +113,13 @@ def _matches(name: str, patterns: Collection[str]) -> bool:
 def _check_shape(command: arguments.Learning, prefix: str, size: Size) -> None:
     parts = size.parts
     conditions = {
-        "window": (parts.alignment == "global", "where alignment is global"),
-        "max-source": (parts.attention != "location", "where attention is not location"),
-        "join": (not size.bidirectional, "where the encoder is not bidirectional"),
-        "attends": (parts.attention == "none", "where there is no attention"),
+        "window": (parts.alignment == "global", f"where --{prefix}parts.alignment is global"),
+        "max-source": (
+            parts.attention != "location",
+            f"where --{prefix}parts.attention is not location",
+        ),
+        "join": (not size.bidirectional, f"without --{prefix}bidirectional"),
+        "attends": (parts.attention == "none", f"where --{prefix}parts.attention is none"),
         "input-feeding": (
             parts.attention == "none" or parts.attends == "input",
             "where nothing attends above the decoder's layers",
@@ -122,7 +132,7 @@ def _check_shape(command: arguments.Learning, prefix: str, size: Size) -> None:
 
 def _check_training(command: arguments.Learning, prefix: str, training: Training) -> None:
     if training.optimizer != "adam":
-        unused(command, f"where the optimizer is {training.optimizer}", f"{prefix}warmup")
+        unused(command, f"where --{prefix}optimizer is {training.optimizer}", f"{prefix}warmup")
 
 
 def vocabularies_of(
@@ -137,12 +147,20 @@ def vocabularies_of(
     if src:
         unused(command, "where the vocabulary of the source is given", "features")
         if plan.characters in ("source", "both"):
-            raise UsageError("--characters of the source are for a new vocabulary: leave them out.")
+            raise UsageError(
+                f"--characters {plan.characters} needs a new source vocabulary, but one is "
+                "given: leave out one of the two."
+            )
     if plan.shared_vocabulary and (src or tgt) and not files.vocab:
-        raise UsageError("One vocabulary for both sides is --vocab; else: --no-shared-vocabulary.")
+        raise UsageError(
+            "--shared-vocabulary needs one vocabulary for both sides: give it with --vocab, or "
+            "give --no-shared-vocabulary."
+        )
     opened = {path: open_vocabulary(path, plan.lower) for path in (src, tgt) if path}
     if tgt and isinstance(opened[tgt], InputVocabulary):
-        raise UsageError(f"{tgt}: tokens with features or characters are for the source.")
+        raise UsageError(
+            f"{tgt}: a vocabulary with features or characters is for the source side only."
+        )
     return opened[src] if src else None, opened[tgt] if tgt else None
 
 
@@ -157,8 +175,8 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
         return load_corpus(given.data, given.pair or "en-de", given.form)
     if not given.train or not given.valid:
         raise UsageError(
-            "There is nothing to train on: give --data grammar, or --train SOURCE TARGET and "
-            "--valid SOURCE TARGET."
+            "There is no text to train on or to validate with: give --data grammar, or both "
+            "--train SOURCE TARGET and --valid SOURCE TARGET."
         )
     unused(command, "with files of your own; it is for --data multi30k", "form")
     pair = given.pair or "source-target"
@@ -175,4 +193,6 @@ def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:
         case (source, target):
             return source, target
     names = " ".join(map(str, paths))
-    raise UsageError(f"{names}: give two files, source and target, or one .tsv file with both.")
+    raise UsageError(
+        f"{names}: give two files, source and target, or one .tsv file with both sides."
+    )

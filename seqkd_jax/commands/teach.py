@@ -21,12 +21,16 @@ def distill(command: arguments.Distill) -> None:
     """Decodes a corpus with a teacher and writes the text that a student trains on."""
     prepare()
     if command.mbr and command.reference:
-        raise UsageError("Give --reference or --mbr: a hypothesis is close to one of them.")
+        raise UsageError(
+            "Give --reference or --mbr, not both: the hypothesis that is taken is close to the "
+            "reference, or to the other hypotheses."
+        )
     compares = command.mbr or command.reference is not None
     if not compares and (command.similarity != "auto" or command.smoothing):
         raise UsageError(
-            "--similarity and --smoothing say what is close to what: give --reference for "
-            "Seq-Inter or --mbr as well. Seq-KD takes the teacher's best, and compares nothing."
+            "--similarity and --smoothing have no effect without --reference (Seq-Inter) or "
+            "--mbr: give one of these, or leave them out. Seq-KD takes the teacher's best and "
+            "compares nothing."
         )
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
@@ -46,7 +50,7 @@ def distill(command: arguments.Distill) -> None:
         way = select.mbr if command.mbr else select.seq_inter
         chosen = way(pairs, nbest, similarity, lower=lower)
         share = 100 * select.share_differing(chosen, best)
-        print(f"By {name}, {share:.1f} % of the targets are others than Seq-KD's.")
+        print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
     write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
     write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
@@ -59,9 +63,11 @@ def _said(nbest: Sequence[NBest]) -> list[str]:
 def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[list[NBest], bool]:
     """The teacher's lists, and whether it writes lower case alone."""
     if command.model is None:
-        raise UsageError("Name the folder of the teacher, or give its lists with --nbest.")
+        raise UsageError("Name the folder of the teacher, or give its n-best lists with --nbest.")
     if command.first_index:
-        raise UsageError("--first-index says how the lists of --nbest count; give these.")
+        raise UsageError(
+            "--first-index has no effect without --nbest: leave it out, or give n-best lists."
+        )
     teacher = load_model(command.model)
     nbest = translate_corpus(
         command.out / "nbest",
@@ -81,16 +87,20 @@ def _given_lists(command: arguments.Distill, sources: Sequence[str]) -> tuple[li
     assert command.nbest is not None
     if command.model is not None or command.search != arguments.Distill.search:
         raise UsageError(
-            "--nbest has the lists of a teacher: leave out its folder and the settings of a search."
+            "--nbest brings the teacher's lists: leave out the teacher's folder and the "
+            "options of a search (--beam-size, ...)."
         )
     header, nbest = read_nbest(command.nbest, command.first_index)
     if len(nbest) != len(sources):
         raise UsageError(
-            f"{command.nbest} has lists of {len(nbest):,} sentences and {command.source} has "
-            f"{len(sources):,} lines: each line needs a list."
+            f"{command.nbest} has lists of {len(nbest):,} sentences, but {command.source} has "
+            f"{len(sources):,} lines: each line needs one list."
         )
     if header.get("source", lines_digest(sources)) != lines_digest(sources):
-        raise UsageError(f"{command.nbest}: the lists are of other text than {command.source}.")
+        raise UsageError(
+            f"{command.nbest}: these lists were made from another text than {command.source}; "
+            "give the text that they were made from."
+        )
     return nbest, all(text == text.lower() for text in _said(nbest))
 
 

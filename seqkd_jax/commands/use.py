@@ -36,10 +36,14 @@ def translate(command: arguments.Translate) -> None:
     if command.out:
         check_writable(command.out)
     if command.scores and command.search.n_best > 1:
-        raise UsageError("--scores: the form of n-best lists has them; leave it out.")
+        raise UsageError(
+            "--scores has no effect with --n-best, whose output has the scores: leave it out."
+        )
     trained = _ensemble(command.models, [load_model(folder) for folder in command.models])
     if command.dictionary and not command.replace_unk:
-        raise UsageError("--dictionary is for unknown words: give --replace-unk as well.")
+        raise UsageError(
+            "--dictionary has no effect without --replace-unk: give both, or leave it out."
+        )
     dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
     if command.replace_unk:
         check_replaceable(trained)
@@ -99,7 +103,7 @@ def score(command: arguments.Score) -> None:
     if scores:
         total, tokens = sum(scores.values()), sum(map(len, encoded.tgt))
         print(
-            f"average {total / len(scores):.4f} a pair, {total / tokens:.4f} a token; "
+            f"average {total / len(scores):.4f} per pair, {total / tokens:.4f} per token; "
             f"perplexity {math.exp(-total / tokens):.4f}",
             file=sys.stderr,
         )
@@ -152,7 +156,7 @@ def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
     if not members:
         raise UsageError("Name at least one folder of a trained model.")
     first = members[0]
-    why = "The members of an ensemble read and predict the same ids: leave one of them out."
+    why = "The members of an ensemble must read and predict the same ids: leave out one of the two."
     for folder, other in zip(folders[1:], members[1:], strict=True):
         names = str(folders[0]), str(folder)
         check_same(first.src_vocab, other.src_vocab, names, why)

@@ -36,13 +36,16 @@ def share_weights(params: Params, bits: int = 5) -> Shared:
       UsageError: ``bits`` is not between 1 and 8, or an array is not of finite float32.
     """
     if not 1 <= bits <= 8:
-        raise UsageError(f"bits {bits}: a code has 1 to 8 bits.")
+        raise UsageError(f"bits is {bits}; a code has 1 to 8 bits.")
 
     def one(path: Any, w: Any) -> tuple[np.ndarray, np.ndarray]:
         w = np.asarray(w)
         if w.dtype != np.float32 or not np.isfinite(w).all():
             name = jax.tree_util.keystr(path)
-            raise UsageError(f"params{name}: only finite float32 can be compressed, not {w.dtype}.")
+            raise UsageError(
+                f"params{name}: only finite float32 can be compressed, and this is "
+                f"{'not finite' if w.dtype == np.float32 else w.dtype}."
+            )
         # Checkpoints hold no empty array: where all was pruned, one value that nobody has.
         values = kmeans(w[w != 0], 2**bits - 1) if w.any() else np.zeros(1, np.float32)
         codes = 1 + np.searchsorted(_borders(values), w.astype(np.float64))

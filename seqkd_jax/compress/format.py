@@ -24,13 +24,13 @@ import jax
 import numpy as np
 
 from ..base import Params
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import HEADER_BYTES, PathLike, atomic_write, parse_json, read_file, seal, unseal
 from . import huffman
 from .deep import Shared
 
 FORMAT = "seqkd-compressed-1"
-AGAIN = "Restore it, or compress the model again."
+AGAIN = "Restore the file from a copy, or compress the model again."
 OF_ARRAY = 1 << 13  # bytes of an array beside its entries: values, tables, what is said of it
 GAP_BITS = (0, 4, 8)  # of which each array takes what is shortest
 
@@ -127,7 +127,7 @@ def codes_of(entries: _Entries, size: int) -> np.ndarray:
     """
     places = np.cumsum(entries.gaps.astype(np.int64) + 1) - 1
     if len(places) and places[-1] >= size:
-        raise UsageError(f"entries up to place {places[-1] + 1} of an array of {size}")
+        raise UsageError(f"an array of {size} weights has an entry at {places[-1] + 1}")
     codes = np.zeros(size, np.uint8)
     codes[places] = entries.codes
     return codes
@@ -186,22 +186,22 @@ def _arrays(
     try:
         records = parse_json(listed)
     except ValueError as error:
-        raise UsageError(f"its head is no JSON ({error})") from None
+        raise UsageError(f"its head is not JSON ({error})") from None
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-        raise UsageError("its head is no list of arrays")
+        raise UsageError("its head is not a list of arrays")
     have = {str(record.get("name")): _shape(record) for record in records}
     for name in sorted(want.keys() | have.keys()):
         if want.get(name) != have.get(name):
             raise _OtherModel(
-                f"{name:.80} is {have.get(name)} in the file and {want.get(name)} in this model: "
-                "the file holds another model"
+                f"{name:.80} is {have.get(name)} in the file but {want.get(name)} in this "
+                "model: the file holds another model"
             )
     if len(records) != len(want):
-        raise UsageError("an array is there twice")
+        raise UsageError("an array occurs twice")
     reader = _Reader(tables, body[size:])
     arrays = {record["name"]: _array(record, want[record["name"]], reader) for record in records}
     if reader.tables.read(1) or reader.streams.read(1):
-        raise UsageError("something follows its arrays")
+        raise UsageError("there are bytes after its last array")
     return arrays
 
 
@@ -210,7 +210,7 @@ def _array(record: dict[str, Any], shape: tuple[int, ...], reader: _Reader) -> n
     count, gap_bits = _number(record, "values", 255), _number(record, "gap_bits", max(GAP_BITS))
     entries, streams = _number(record, "entries", size), record.get("bytes")
     if gap_bits not in GAP_BITS or not isinstance(streams, list) or len(streams) != 2:
-        raise UsageError(f"what it says of array {record['name']:.80} is of another form")
+        raise UsageError(f"its record of array {record['name']:.80} is malformed")
     sizes = {"bytes of codes": streams[0], "bytes of gaps": streams[1]}
     of_codes, of_gaps = (_number(sizes, name, 4 * entries + 1) for name in sizes)
     values = np.frombuffer(_exactly(reader.streams, 4 * count), "<f4")
@@ -232,5 +232,5 @@ def _shape(record: dict[str, Any]) -> tuple[int, ...] | None:
 def _number(record: dict[str, Any], name: str, most: int) -> int:
     value = record.get(name)
     if type(value) is not int or not 0 <= value <= most:
-        raise UsageError(f"{name} is {value!r:.40}, and must be a number from 0 to {most}")
+        raise UsageError(f"{name} is {quoted(value)}, but must be a number from 0 to {most}")
     return value

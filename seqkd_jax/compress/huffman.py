@@ -58,10 +58,10 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     """
     used = np.flatnonzero(lengths)
     if not len(used) or not count:
-        raise UsageError("a stream without code words")
+        raise UsageError("it has a stream without code words")
     # Kraft's equality: every stream of bits is one of words, and no word begins another.
     if lengths.max() > LONGEST or (1 << LONGEST - lengths[used].astype(int)).sum() != 1 << LONGEST:
-        raise UsageError("the lengths of its code words are those of no Huffman code")
+        raise UsageError("the lengths of its code words do not form a Huffman code")
     order = used[np.argsort(lengths[used], kind="stable")].astype(np.uint8)
     sorted_lengths = lengths[order].astype(np.int64)
     left = _words(lengths)[order] << (LONGEST - sorted_lengths)  # words as they are read, rising
@@ -77,7 +77,9 @@ def decode(data: bytes, lengths: np.ndarray, count: int) -> np.ndarray:
     except IndexError:
         place = len(sizes) + 1
     if place > 8 * len(data):
-        raise UsageError(f"a stream of {len(data)} bytes ends before its {count} symbols")
+        raise UsageError(
+            f"it has a stream of {len(data)} bytes that ends before its {count} symbols"
+        )
     return order[word_at[starts]]
 
 

@@ -79,9 +79,11 @@ def predicted(
     """
     n = np.shape(w)[0]
     if np.shape(kernel) != (n, n):
-        raise UsageError(f"kernel: {np.shape(kernel)} for {n} rows of the matrix.")
+        raise UsageError(f"kernel has shape {np.shape(kernel)}, but the matrix has {n} rows.")
     if not 0 < keep <= 1:
-        raise UsageError(f"keep {keep}: the share of rows that stays is above 0 and at most 1.")
+        raise UsageError(
+            f"keep is {keep}; the share of rows that stays must be above 0 and at most 1."
+        )
     kernel = np.asarray(kernel, np.float64)
     if rows is None:
         rows = choose_rows(kernel, max(1, round(keep * n)))
@@ -119,7 +121,9 @@ def factorize(params: Params, how: Callable[[str, Array], Factors | None]) -> Pa
             return w
         shape = (*np.shape(factors.left)[:1], *np.shape(factors.right)[1:])
         if shape != np.shape(w):
-            raise UsageError(f"params{name}: the product is {shape}, the array {np.shape(w)}.")
+            raise UsageError(
+                f"params{name}: the product has shape {shape}, but the array has {np.shape(w)}."
+            )
         return factors
 
     return jax.tree_util.tree_map_with_path(one, params)

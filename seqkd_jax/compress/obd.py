@@ -57,7 +57,7 @@ def fisher_diagonal(
         sums = add(sums, params, batch, key)
         count += float(batch.weight.sum())
     if not count:
-        raise UsageError("batches: there is no sentence to take gradients of.")
+        raise UsageError("batches has no sentence to compute gradients from.")
     return jax.tree.map(lambda s: s / count, sums)
 
 

@@ -142,7 +142,7 @@ def prune_gradually(
     """
     ratios = list(ratios)
     if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
-        raise UsageError(f"ratios {ratios}: they must rise from round to round.")
+        raise UsageError(f"ratios is {ratios}: they must rise from round to round.")
     for ratio in ratios:
         mask = choose(params, ratio, mask)
         params = retrain(apply_mask(params, mask), mask, ratio)
@@ -167,12 +167,14 @@ def masked(tx: optax.GradientTransformation, mask: Params) -> optax.GradientTran
     def init(params: Params) -> Masked:
         for name, (m, w) in _paired(mask, params).items():
             if np.shape(m) != np.shape(w):
-                raise UsageError(f"mask{name} is {np.shape(m)}, the weights are {np.shape(w)}.")
+                raise UsageError(
+                    f"mask{name} has shape {np.shape(m)}, but the weights have {np.shape(w)}."
+                )
         return Masked(jax.tree.map(lambda m: jnp.array(m, bool), mask), inner.init(params))
 
     def update(updates, state: Any, params=None, **extra):
         if params is None:
-            raise UsageError("masked: update needs the parameters.")
+            raise UsageError("masked: update must be called with the parameters.")
         seen = jax.tree.map(lambda g, m: jnp.where(m, g, 0), updates, state.mask)
         moves, inner_state = inner.update(seen, state.inner, params, **extra)
         # What is added to a pruned weight leaves 0 of it.
@@ -190,7 +192,7 @@ def _named(tree: Params) -> dict[str, Any]:
 def _paired(a: Params, b: Params) -> dict[str, tuple[Any, Any]]:
     a, b = _named(a), _named(b)
     if a.keys() != b.keys():
-        raise UsageError(f"mask: it has no place, or too many, for {sorted(a.keys() ^ b.keys())}.")
+        raise UsageError(f"mask: arrays are missing or superfluous: {sorted(a.keys() ^ b.keys())}.")
     return {name: (a[name], b[name]) for name in a}
 
 
@@ -199,7 +201,7 @@ def _arrays(
 ) -> dict[str, np.ndarray]:
     """The flat saliencies of each prunable array; -1 where ``mask`` took a weight before."""
     if not 0 <= ratio <= 1:
-        raise UsageError(f"ratio {ratio}: the share that is pruned lies between 0 and 1.")
+        raise UsageError(f"ratio is {ratio}; the share that is pruned must be from 0 to 1.")
     scores = jax.tree.map(np.abs, params) if saliency is None else saliency
     kept = jax.tree.map(lambda w: np.True_, params) if mask is None else mask
     arrays = {}

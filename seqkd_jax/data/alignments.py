@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Example, Hinted
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import PathLike
 from .text import read_lines, words_of
 
@@ -26,7 +26,9 @@ def read_alignments(path: PathLike, pairs: Sequence[tuple[str, str]]) -> list[Li
     """
     lines = read_lines(path)
     if len(lines) != len(pairs):
-        raise UsageError(f"{path}: {len(lines)} lines for {len(pairs)} pairs; each needs one.")
+        raise UsageError(
+            f"{path} has {len(lines)} lines for {len(pairs)} pairs; each pair needs one line."
+        )
     return [
         [_link(f"{path}:{number}", text, *pair) for text in words_of(line)]
         for number, (line, pair) in enumerate(zip(lines, pairs, strict=True), 1)
@@ -37,12 +39,14 @@ def _link(where: str, text: str, source: str, target: str) -> tuple[int, int]:
     i, separator, j = text.partition("-")
     # No sentence has more words than nine digits can say, and int() refuses thousands of them.
     if not (separator and i.isdecimal() and j.isdecimal() and len(text) < 20):
-        raise UsageError(f"{where}: {text!r:.60} is no link; write SOURCE-TARGET, both from 0.")
+        raise UsageError(
+            f"{where}: {quoted(text, 60)} is not a link; write SOURCE-TARGET, both counted from 0."
+        )
     words = len(words_of(source)), len(words_of(target))
     if int(i) >= words[0] or int(j) >= words[1]:
         raise UsageError(
-            f"{where}: {text} points beyond the sentence of {words[0]} source and {words[1]} "
-            "target words; align the text as it is trained on."
+            f"{where}: {text} points beyond the sentence, which has {words[0]} source and "
+            f"{words[1]} target words; align the text in the form that the model is trained on."
         )
     return int(i), int(j)
 

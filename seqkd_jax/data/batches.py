@@ -53,7 +53,10 @@ def plan_buckets(
     """
     src, tgt = np.asarray(src_lengths, np.int64), np.asarray(tgt_lengths, np.int64)
     if src.shape != tgt.shape or not src.size:
-        raise UsageError(f"lengths: {src.size} sources and {tgt.size} targets; no pairs to batch.")
+        raise UsageError(
+            f"lengths has {src.size} sources and {tgt.size} targets; give one of each for every "
+            "pair."
+        )
     if min(src.min(), tgt.min()) < 1 or tokens_per_batch < 1 or buckets < 1:
         raise UsageError("lengths, tokens_per_batch and buckets must be at least 1.")
     longer, place = np.unique(np.maximum(src, tgt), return_inverse=True)
@@ -134,7 +137,7 @@ def batches(
       UsageError: a pair fits no bucket, or ``start`` is negative.
     """
     if start < 0:
-        raise UsageError(f"start={start}: must be at least 0.")
+        raise UsageError(f"start is {start}; it must be at least 0.")
     order = _order(encoded, buckets, seed, epoch)
     return (_example(encoded, bucket, places) for bucket, places in order[start:])
 
@@ -165,7 +168,7 @@ def source_batches(
     """
     sizes = np.array([len(source) for source in sources], np.int64)
     if not sizes.all():
-        raise UsageError(f"sources: number {int(sizes.argmin())} is empty.")
+        raise UsageError(f"sources: source number {int(sizes.argmin())} is empty; leave it out.")
     order = np.argsort(-sizes, kind="stable").astype(np.int32)
     return _source_batches(sources, order, tokens_per_batch, lengths)
 
@@ -192,8 +195,9 @@ def _order(
     if not fits.any(0).all():
         place = int(fits.any(0).argmin())
         raise UsageError(
-            f"buckets: none holds pair {int(encoded.index[place])} of {src[place]} source and "
-            f"{tgt[place]} target tokens; plan them for these pairs."
+            f"buckets: none is large enough for pair {int(encoded.index[place])}, of "
+            f"{src[place]} source and {tgt[place]} target tokens; plan the buckets for these "
+            "pairs."
         )
     bucket_of = fits.argmax(0)
     places = np.arange(len(src))

@@ -61,8 +61,8 @@ class Corpus:
         if longer and min(longer) > max_len:
             raise UsageError(
                 f"{self.where('train')}: all {len(longer):,} pairs are longer than {max_len} "
-                f"tokens; the shortest has {min(longer)}: raise the limit (max_tokens), or give "
-                "one sentence a line."
+                f"tokens; the shortest has {min(longer)}: raise --max-tokens (max_tokens), or "
+                "give one sentence a line."
             )
 
     @functools.cached_property
@@ -105,8 +105,8 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
     }
     if name not in known:
         raise UsageError(
-            f"name={name!r}: the corpora with a name are {', '.join(known)}; "
-            "for your own files see corpus_from_files."
+            f"There is no corpus {name!r}; the named ones are {', '.join(known)}. For your own "
+            "files give --train and --valid (corpus_from_files)."
         )
     return known[name]()
 
@@ -184,7 +184,8 @@ def _local(folder: Path, name: str) -> Path:
         if path.exists():
             return path
     raise FileNotFoundError(
-        f"{plain}: no such file, packed or not. SEQKD_DATA names this folder; unset it to download."
+        f"{plain}: no such file, nor one ending in .gz. The environment variable SEQKD_DATA "
+        "names this folder; unset it to download the corpus."
     )
 
 

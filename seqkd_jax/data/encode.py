@@ -110,20 +110,20 @@ def require_kept(encoded: Encoded, where: str) -> None:
         return
     remedy = "give files with one sentence a line"
     if report.shortest is not None:
-        remedy = f"the shortest has {report.shortest} tokens: raise the limit (max_tokens)"
+        remedy = f"the shortest has {report.shortest} tokens: raise --max-tokens (max_tokens)"
     raise UsageError(f"{where}: nothing is left to work on ({report}); {remedy}.")
 
 
 def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
     given = np.asarray(weights, np.float32)
     if given.shape != (pairs,):
-        raise UsageError(f"{given.size} weights for {pairs} pairs; each needs one.")
+        raise UsageError(f"{given.size} weights for {pairs} pairs; each pair needs one.")
     good = np.isfinite(given) & (given > 0)
     if not good.all():
         line = int(good.argmin())
         raise UsageError(
-            f"The weight of line {line + 1} is {given[line]}; a pair that counts has one greater "
-            "than 0, and one that does not is left out of the corpus."
+            f"The weight of line {line + 1} is {given[line]}; weights must be finite and "
+            "greater than 0. Leave pairs that should not count out of the corpus."
         )
     return given
 
@@ -134,8 +134,8 @@ def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
     # On a device an id out of range silently reads another row.
     if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
         raise UsageError(
-            f"{side} of line {place + 1}: its ids must be UNK or from 4 to {vocab.size - 1}; "
-            "the vocabulary is broken."
+            f"{side} of line {place + 1}: the vocabulary gives an id that is neither UNK nor "
+            f"from 4 to {vocab.size - 1}; the vocabulary is broken."
         )
     return tokens
 

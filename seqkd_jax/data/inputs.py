@@ -73,7 +73,7 @@ class InputVocabulary:
         word, *values = token.split(SEPARATOR)
         if len(values) != len(self.features):
             raise UsageError(
-                f"the token {token!r} has {len(values)} features, and {len(self.features)} are "
+                f"the token {token!r} has {len(values)} features, but {len(self.features)} are "
                 f"expected: write word{SEPARATOR}value for each of them."
             )
         row = [self.words.encode(word)[0] if word else UNK]
@@ -137,8 +137,9 @@ def build_inputs(
         for token in words_of(line):
             if len(token.split(SEPARATOR)) != count:
                 raise UsageError(
-                    f"line {number}: {token!r} has {len(token.split(SEPARATOR)) - 1} features, and "
-                    f"the first token of the text has {count - 1}; all need as many."
+                    f"line {number}: {token!r} has {len(token.split(SEPARATOR)) - 1} features, "
+                    f"but the first token of the text has {count - 1}; all tokens need the same "
+                    "number."
                 )
     words = build_words((token[0] for token in tokens), size, lower=lower)
     features = tuple(build_words(token[n] for token in tokens) for n in range(1, count))
@@ -196,5 +197,7 @@ def spelling_of(inputs: Inputs, tgt_vocab: Any) -> Spelling | None:
 
 def _letters(vocab: Any) -> tuple[str, ...]:
     if not isinstance(vocab, WordVocabulary):
-        raise UsageError("Only whole words are spelt: give the target side a vocabulary of words.")
+        raise UsageError(
+            "Only whole words can be spelt: give the target side a vocabulary of words."
+        )
     return character_vocabulary(vocab.words[len(SPECIAL) :])

@@ -69,7 +69,7 @@ class PieceVocabulary:
         try:
             return sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except RuntimeError:
-            raise UsageError("no SentencePiece model, or a damaged one") from None
+            raise UsageError("not a SentencePiece model, or a damaged one") from None
 
     @functools.cached_property
     def _layout(self) -> tuple[list[int], list[int]]:
@@ -152,8 +152,8 @@ def train_pieces(
     needed = len(SPECIAL) + len(set().union({" "}, *text))
     if size < needed:
         raise UsageError(
-            f"size={size}: special pieces and single characters alone are {needed}; a vocabulary "
-            "of this text needs at least as many entries."
+            f"size is {size}, but special pieces and single characters alone are {needed}; a "
+            "vocabulary of this text needs at least as many entries (--vocabulary-size)."
         )
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -197,7 +197,7 @@ def pieces_of(
 ) -> PieceVocabulary:
     """A vocabulary of a model's bytes; raises UsageError unless all its pieces can be read."""
     if not model:  # the processor would wait for another one
-        raise UsageError("no SentencePiece model: it is empty")
+        raise UsageError("not a SentencePiece model: it is empty")
     vocab = PieceVocabulary(model, kind, lower)
     try:
         known = sum(map(bool, vocab.tokens(range(len(SPECIAL), vocab.size))))

@@ -86,8 +86,8 @@ def decode_lines(data: bytes, name: str, first: int = 1) -> list[str]:
             _refuse_foreign(data, name)
         line = first + data.count(b"\n", 0, nul)
         raise UsageError(
-            f"{name}:{line}: a NUL byte; this is no text file, or it is in "
-            "UTF-16: convert it with iconv -f UTF-16 -t UTF-8."
+            f"{name}:{line}: holds a NUL byte: the file is not text, or it is in UTF-16; "
+            "convert UTF-16 with iconv -f UTF-16 -t UTF-8."
         )
     try:
         text = data.decode()
@@ -98,7 +98,7 @@ def decode_lines(data: bytes, name: str, first: int = 1) -> list[str]:
         before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()
         raise UsageError(
             f"{name}:{line}: not valid UTF-8 (byte {data[error.start]:#04x} at column "
-            f"{len(before) + 1}); convert the file with iconv."
+            f"{len(before) + 1}); convert the file to UTF-8, for example with iconv."
         ) from None
     lines = (text.removeprefix(BOM) if first == 1 else text).split("\n")
     if len(lines) == 1 and "\r" in text.rstrip("\r"):
@@ -140,13 +140,14 @@ def read_pairs(source_path: PathLike, target_path: PathLike | None = None) -> li
     """
     if target_path is None and not is_table(source_path):
         raise UsageError(
-            f"{os.fspath(source_path)}: give the target's file as well, or one .tsv file with both."
+            f"{os.fspath(source_path)}: give the file of the targets as well, or one .tsv file "
+            "with both sides."
         )
     if target_path is None or _same_file(source_path, target_path):
         if not is_table(source_path):
             raise UsageError(
-                f"{os.fspath(source_path)}: given as source and as target; give the file of each "
-                "side, or one .tsv file with both."
+                f"{os.fspath(source_path)}: given as source and as target; give one file for "
+                "each side, or one .tsv file with both."
             )
         pairs = _read_columns(source_path)
     else:
@@ -241,8 +242,10 @@ def _where_misaligned(sources: list[str], targets: list[str]) -> str:
         # Ten characters more on both sides: short lines differ by chance.
         short, long = sorted((len(source) * ratio + 10, len(target) + 10))
         if long > FAR_APART * short:
-            return f"Line {number} is the first whose sides differ much in length: look around it."
-    return f"No line up to {common} stands out in length: one file may just end too early."
+            return (
+                f"Line {number} is the first whose sides differ greatly in length: look around it."
+            )
+    return f"No line up to {common} stands out in length: one file may simply end too early."
 
 
 # Writing.

@@ -37,7 +37,10 @@ def read_vectors(path: PathLike, vocab: WordVocabulary) -> tuple[np.ndarray, np.
     path = Path(path)
     found = _read_npz(path, vocab) if path.suffix == ".npz" else _read_text(path, vocab)
     if not found:
-        raise UsageError(f"{path}: holds none of the {vocab.size} words; lower-cased or not?")
+        raise UsageError(
+            f"{path}: has none of the {vocab.size} words of the vocabulary; check that both are "
+            "lower-cased, or neither."
+        )
     ids = sorted(found)
     return np.array(ids, np.int32), np.array([found[n] for n in ids], np.float32)
 
@@ -50,21 +53,24 @@ def _read_npz(path: Path, vocab: WordVocabulary) -> Found:
     if {"words", "vectors"} <= arrays.keys():
         words, vectors = arrays["words"], arrays["vectors"]
         if words.ndim != 1 or words.dtype.kind != "U":
-            raise UsageError(f"{path}: words must be a list of text, and is {words.dtype}.")
+            raise UsageError(f"{path}: words must be a list of text, but is {words.dtype}.")
         place: dict[str, int] = {word: n for n, word in enumerate(words.tolist())}
     elif "word_vecs" in arrays:
         vectors = arrays["word_vecs"]
         place = {word: n for n, word in enumerate(vocab.words)}
     else:
-        raise UsageError(f"{path}: needs the arrays words and vectors, or word_vecs.")
+        raise UsageError(f"{path}: must hold the arrays words and vectors, or word_vecs.")
     rows = len(arrays["words"]) if "vectors" in arrays else vocab.size
     if vectors.ndim != 2 or len(vectors) != rows or not vectors.shape[1]:
-        raise UsageError(f"{path}: {rows} words and vectors of shape {vectors.shape}.")
+        raise UsageError(
+            f"{path}: has {rows} words, but vectors of shape {vectors.shape}; each word needs "
+            "one row."
+        )
     if vectors.dtype.kind not in "fiu":
-        raise UsageError(f"{path}: vectors must be numbers, and are {vectors.dtype}.")
+        raise UsageError(f"{path}: vectors must be numbers, but are {vectors.dtype}.")
     vectors = _float32(vectors)
     if not np.isfinite(vectors).all():
-        raise UsageError(f"{path}: vectors hold a number that is not finite, or too large.")
+        raise UsageError(f"{path}: vectors has a number that is not finite, or too large.")
     return {n: vectors[place[word]] for n, word in enumerate(vocab.words) if word in place}
 
 
@@ -82,7 +88,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         *(zipfile.BadZipFile, zlib.error, struct.error, OSError),
         *(NotImplementedError, RuntimeError, MemoryError, RecursionError),
     ) as error:
-        raise UsageError(f"{path}: no .npz file, or a damaged one ({error}).") from None
+        raise UsageError(f"{path}: not an .npz file, or a damaged one ({error}).") from None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -92,7 +98,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         wanted = [members[f"{name}.npy"] for name in NAMES if f"{name}.npy" in members]
         most = max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size)
         if sum(member.file_size for member in wanted) > most:
-            raise UsageError(f"{path}: unpacks to more than {most:,} bytes; save it unpacked.")
+            raise UsageError(
+                f"{path}: unpacks to more than {most:,} bytes; save it uncompressed (numpy.savez)."
+            )
         arrays = {}
         for member in wanted:
             file = io.BytesIO(packed.read(member))
@@ -133,20 +141,20 @@ def _read_text(path: Path, vocab: WordVocabulary) -> Found:
         word, *digits = words_of(line) or [""]
         width = len(digits) if width is None else width
         if not digits or len(digits) != width:
-            raise UsageError(f"{path}:{number}: not as many numbers as the first line has.")
+            raise UsageError(f"{path}:{number}: does not have as many numbers as the first line.")
         if word not in place:
             continue
         try:
             vector = _float32(np.array([float(x) for x in digits]))
         except ValueError:
-            raise UsageError(f"{path}:{number}: not a word and numbers.") from None
+            raise UsageError(f"{path}:{number}: is not a word followed by numbers.") from None
         if not np.isfinite(vector).all():
-            raise UsageError(f"{path}:{number}: a number that is not finite, or too large.")
+            raise UsageError(f"{path}:{number}: has a number that is not finite, or too large.")
         found[place[word]] = vector
     said = [int(x) for x in first] if header else [len(lines), width or 0]
     if said != [len(lines) - header, width or 0]:
         raise UsageError(
-            f"{path}: its first line says {said[0]} words of {said[1]} numbers, and there are "
-            f"{len(lines) - header} of {width or 0}; fetch it again."
+            f"{path}: its first line promises {said[0]} words of {said[1]} numbers, but there "
+            f"are {len(lines) - header} of {width or 0}; fetch it again."
         )
     return found

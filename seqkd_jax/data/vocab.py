@@ -25,8 +25,8 @@ from .text import words_of
 FORMAT = "seqkd-vocabulary-1"  # of the files of every kind
 SPECIAL = ("<blank>", "<unk>", "<s>", "</s>")  # by id
 DISTILLING = (
-    "Word-level distillation compares distributions over the same ids: train the student with the "
-    "teacher's vocabulary, or number it anew if only the order differs (data.renumbering). "
+    "Word-level distillation compares distributions over the same ids: train the student with "
+    "the teacher's vocabulary, or renumber it if only the order differs (data.renumbering). "
     "Sequence-level distillation from the teacher's text files (Seq-KD, Seq-Inter) is still "
     "possible."
 )
@@ -128,7 +128,7 @@ def build_words(
       UsageError: there is no text, or no room for a word.
     """
     if size is not None and size <= len(SPECIAL):
-        raise UsageError(f"size={size}: must be more than the {len(SPECIAL)} special words.")
+        raise UsageError(f"size is {size}; it must be more than the {len(SPECIAL)} special words.")
     counts = Counter(w for line in lines for w in words_of(line.lower() if lower else line))
     counts.pop(SPECIAL[UNK], None)
     if not counts:
@@ -201,7 +201,7 @@ def checked_ids(ids: Iterable[int], size: int) -> list[int]:
     ids = [int(n) for n in ids]
     wrong = [n for n in ids if not 0 <= n < size]
     if wrong:
-        raise UsageError(f"ids: {wrong[0]} is not in a vocabulary of {size}.")
+        raise UsageError(f"ids: {wrong[0]} is out of range for a vocabulary of {size} entries.")
     return ids
 
 

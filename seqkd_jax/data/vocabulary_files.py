@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import RECORD_BYTES, PathLike, parse_json, read_file, read_record
 from .inputs import MOST_CHARACTERS, OF_WORDS, InputVocabulary
 from .pieces import load_pieces, pieces_of
@@ -70,8 +70,8 @@ def open_vocabulary(path: PathLike, lower: bool = False) -> Vocabulary:
     vocab = load_vocabulary(path)
     if lower and not vocab.lower:
         raise UsageError(
-            f"{path}: its text is not put in lower case; leave --lower (lower=True) out, or give "
-            "another vocabulary."
+            f"{path}: this vocabulary does not put text in lower case; leave --lower "
+            "(lower=True) out, or give another vocabulary."
         )
     return vocab
 
@@ -102,7 +102,7 @@ def load_words(path: PathLike, lower: bool = False) -> WordVocabulary:
         if word in first:
             wrong = f"is there twice, first as number {first[word]}"
         if wrong:
-            raise UsageError(f"{path}:{number}: {word!r:.60} {wrong}.")
+            raise UsageError(f"{path}:{number}: {quoted(word, 60)} {wrong}.")
         first[word] = number
     listed = [word for word in first if word not in THEIR_SPECIAL]
     if not listed:
@@ -112,13 +112,16 @@ def load_words(path: PathLike, lower: bool = False) -> WordVocabulary:
 
 def _wrong(word: str, lower: bool) -> str | None:
     if words_of(word) != [word]:
-        return "is no word: give one word a line, or a word and its count"
+        return "is not a word: give one word a line, or a word and its count"
     if any("\ud800" <= c <= "\udfff" for c in word):
-        return "is half of a character"
+        return "holds half of a surrogate pair, which is not a character"
     if word.startswith(PIECE):
         return "is a piece of SentencePiece, not a word: give the .model file that it is from"
     if lower and word.lower() != word and word not in THEIR_SPECIAL:
-        return "is not in lower case, as all text will be: no word would ever be that one"
+        return (
+            "is not in lower case, as all text will be, so it would never be found: leave "
+            "--lower out, or give a list in lower case"
+        )
     return None
 
 
@@ -131,7 +134,7 @@ def _line_words(path: PathLike, suffix: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         found = form.fullmatch(line)
         if not found:
-            raise UsageError(f"{path}:{number}: {line!r:.60} is not of the form: {shown}.")
+            raise UsageError(f"{path}:{number}: {quoted(line, 60)} is not of the form: {shown}.")
         yield _unquoted(found[1]) if name == "marian" else found[1]
 
 
@@ -148,7 +151,7 @@ def _json_words(path: PathLike) -> list[str]:
     except UsageError:
         raise
     except ValueError as error:
-        raise UsageError(f"{path}: no JSON ({error}); give a list of words.") from None
+        raise UsageError(f"{path}: not JSON ({error}); give a list of words.") from None
     if isinstance(content, dict) and all(type(n) is int for n in content.values()):
         content = sorted(content, key=content.__getitem__)
     if not isinstance(content, list) or not all(isinstance(word, str) for word in content):
@@ -165,7 +168,7 @@ def _vocabulary(record: dict[str, Any]) -> Vocabulary:
     if kind == "inputs":
         return _inputs(record, lower)
     if kind not in ("bpe", "unigram", "sentencepiece"):
-        raise UsageError(f"its kind {kind!r:.60} is not known")
+        raise UsageError(f"its kind {quoted(kind, 60)} is not known")
     try:
         model = base64.b64decode(record["model"], validate=True)
     except (KeyError, TypeError, binascii.Error):
@@ -178,7 +181,7 @@ def _inputs(record: dict[str, Any], lower: bool) -> InputVocabulary:
     if not isinstance(features, list):
         raise UsageError("it has no list of features")
     if type(longest) is not int or not 3 <= longest <= MOST_CHARACTERS:
-        raise UsageError(f"max_word is no number from 3 to {MOST_CHARACTERS}")
+        raise UsageError(f"max_word is not a number from 3 to {MOST_CHARACTERS}")
     characters = _texts(record.get("characters"))
     if characters and characters[: len(OF_WORDS)] != OF_WORDS:
         raise UsageError(f"its first characters must be {' '.join(OF_WORDS)}")

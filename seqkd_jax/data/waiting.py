@@ -128,9 +128,7 @@ def _decoded(lines: list[bytes], name: str, first: int, end: bytes = b"\n") -> I
 
 
 def _refuse(name: str, line: int) -> None:
-    raise UsageError(
-        f"{name}:{line}: longer than {LONGEST:,} bytes; a line holds one sentence. Break it up."
-    )
+    raise UsageError(f"{name}:{line}: longer than {LONGEST:,} bytes; give one sentence a line.")
 
 
 def _read(file: Any, name: str) -> bytes:

@@ -52,7 +52,9 @@ def length_ratio(most: float) -> Filter:
     An empty side never passes. Raises UsageError if ``most`` is below 1.
     """
     if not most >= 1:
-        raise UsageError(f"most is {most}; the longer side is at least 1 times the shorter.")
+        raise UsageError(
+            f"most is {most}; give at least 1: the longer side is never shorter than the other."
+        )
 
     def passes(selected: Selected) -> np.ndarray:
         sides = [[len(text.split()) for text in pair] for pair in selected.pairs]
@@ -70,7 +72,7 @@ def mean_log_prob(least: float) -> Filter:
 
     def passes(selected: Selected) -> np.ndarray:
         if len(selected.ranks) and np.isnan(selected.log_probs[selected.ranks >= 0]).any():
-            raise UsageError("The n-best lists have no log_prob, so none can be asked for.")
+            raise UsageError("The n-best lists have no log_prob, which mean_log_prob needs.")
         return ~(selected.log_probs < least)
 
     return passes
@@ -81,7 +83,7 @@ def similar(least: float) -> Filter:
 
     def passes(selected: Selected) -> np.ndarray:
         if selected.similarities is None:
-            raise UsageError("Seq-KD compares with nothing: similar() is for seq_inter and mbr.")
+            raise UsageError("Seq-KD compares nothing: similar() is for seq_inter and mbr.")
         return (selected.ranks < 0) | (selected.similarities >= least)
 
     return passes

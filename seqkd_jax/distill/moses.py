@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 
 FORM = "0 ||| the hypothesis ||| score, or 0 ||| the hypothesis ||| name= value ... ||| score"
 _FIELDS = re.compile(r"(?<= )\|\|\|(?= |$)")
@@ -53,14 +53,16 @@ def read_line(line: str) -> Line:
     fields = _FIELDS.split(line)
     index = _INDEX.fullmatch(fields[0])
     if index is None:
-        raise UsageError(f"its first field is {fields[0]!r:.40}, which is no number of a sentence")
+        raise UsageError(
+            f"its first field is {quoted(fields[0])}, which is not the number of a sentence"
+        )
     if len(fields) < 3:
-        raise UsageError(f"it has {len(fields)} fields between |||")
+        raise UsageError(f"it has {len(fields)} fields between |||, and at least 3 are needed")
     features = fields[-2].split() if len(fields) > 3 else []
     if not all(map(_FEATURE.fullmatch, features)):
         raise UsageError(
-            f"the field before the score is {fields[-2]!r:.40}, which is no list of features (a "
-            "hypothesis that holds ||| needs features behind it)"
+            f"the field before the score is {quoted(fields[-2])}, which is not a list of "
+            "features (a hypothesis that holds ||| needs features behind it)"
         )
     # One space to either side belongs to the form; where a text is empty there may be one for both.
     text = "|||".join(fields[1 : max(2, len(fields) - 2)]).removeprefix(" ").removesuffix(" ")
@@ -77,9 +79,9 @@ def _shown(value: float) -> str:
 
 def _number(digits: str) -> float:
     if not _FEATURE.fullmatch(digits) or "=" in digits or digits.endswith(":"):
-        raise UsageError(f"{digits!r:.40} stands where a score belongs")
+        raise UsageError(f"{quoted(digits)} stands where a score belongs")
     with np.errstate(over="ignore"):
         value = float(np.float32(digits))
     if abs(value) == float("inf"):
-        raise UsageError(f"its score is {digits!r:.40}, which is too large")
+        raise UsageError(f"its score is {quoted(digits)}, which is too large")
     return value

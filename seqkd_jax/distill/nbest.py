@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data.text import decode_lines, read_bytes
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import HEADER_BYTES, atomic_write, pack_gzip, parse_json, seal, unseal
 from . import moses
 
 FORMAT = "seqkd-nbest-1"
 PER_SHARD = ("format", "first", "count", "sha256")  # header fields that tell shards apart
-AGAIN = "Delete the file and run again."
+AGAIN = "Restore the file from a copy, or delete it and run the command that wrote it again."
 FORM = '{"index": 0, "hypotheses": [{"text": "the hypothesis"}, ...]}'
 LARGEST_ID = 2**31 - 1
 
@@ -84,14 +84,16 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
         nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 2)]
         first = header.get("first")
         if not _whole(first):
-            raise UsageError(f"{path}:1: the first sentence is {first!r:.40}, not a number.")
+            raise UsageError(
+                f"{path}:1: its first sentence is {quoted(first)}, which is not a number."
+            )
         _check_order(path, [(n, item.index) for n, item in enumerate(nbest, 2)], first)
     except UsageError as error:
         raise UsageError(f"{error} {AGAIN}") from None
     if header.get("count") != len(nbest):
         raise UsageError(
-            f"{path}: {len(nbest)} sentences, and the header says {header.get('count')!r:.40}. "
-            + AGAIN
+            f"{path}: has {len(nbest)} sentences, but its header says "
+            f"{quoted(header.get('count'))}. " + AGAIN
         )
     return header, nbest
 
@@ -122,7 +124,7 @@ def complete_shards(
             if header.get(name) != theirs.get(name):
                 raise UsageError(
                     f"{path}: made with another {name}: {theirs.get(name)} there, "
-                    f"{header.get(name)} now. Choose another folder, or delete this one."
+                    f"{header.get(name)} now. Choose another folder, or delete the old shards."
                 )
         whole.add(number)
     return found
@@ -150,37 +152,55 @@ def read_nbest(path: str | Path, first_index: int = 0) -> tuple[dict[str, Any], 
         first = nbest[0].index if nbest and not header else first_index
         if first != first_index:
             other = {0: 1, 1: 0}.get(first_index)
-            remedy = f"If it counts from {first}, say so." if first == other else ""
+            remedy = (
+                (
+                    f"If its sentences count from {first}, give --first-index {first} "
+                    f"(first_index={first})."
+                )
+                if first == other
+                else ""
+            )
             raise UsageError(
-                f"{path}:1: begins with sentence {first}, where {first_index} belongs. "
-                f"{remedy or 'The lists of a whole text are needed.'}"
+                f"{path}:1: begins with sentence {first}, but sentence {first_index} is "
+                f"expected. {remedy or 'The lists of a whole text are needed.'}"
             )
         if first_index and header:
-            raise UsageError(f"{path}: written by this library, which counts from 0.")
+            raise UsageError(
+                f"{path}: written by this library, which counts from 0: leave --first-index out."
+            )
         return header, [replace(n, index=n.index - first_index) for n in nbest]
     paths = sorted(path.glob("shard-*.jsonl.gz"))
     if not paths:
-        raise FileNotFoundError(f"{path}: there are no n-best files.")
+        raise FileNotFoundError(f"{path}: has no n-best lists (no shard-*.jsonl.gz).")
     if first_index:
-        raise UsageError(f"{path}: shards of this library count from 0.")
+        raise UsageError(f"{path}: shards of this library count from 0: leave --first-index out.")
     numbers = [_numbers(shard) for shard in paths]
     of = numbers[0][1]
     for shard, (_, count) in zip(paths, numbers, strict=True):
         if count != of or shard != shard_path(path, *_numbers(shard)):
-            raise UsageError(f"{shard}: not of one job with {paths[0].name}; delete one of them.")
+            raise UsageError(
+                f"{shard}: from another run than {paths[0].name}; a folder must hold the shards "
+                "of one run."
+            )
     there = {number for number, _ in numbers}
     if missing := list(itertools.islice((n for n in range(of) if n not in there), 10)):
-        raise UsageError(f"{path}: shards {missing} of {of} are missing; run the job again.")
+        raise UsageError(
+            f"{path}: shards {missing} of {of} are missing; run the command that wrote the "
+            "others again."
+        )
     common: dict[str, Any] | None = None
     merged: list[NBest] = []
     for shard in paths:
         header, nbest = read_shard(shard)
         header = {k: v for k, v in header.items() if k not in PER_SHARD}
         if common is not None and header != common:
-            raise UsageError(f"{shard}: made by another teacher or search than its neighbours.")
+            raise UsageError(
+                f"{shard}: made by another teacher or search than the shards before it."
+            )
         if nbest and nbest[0].index != len(merged):
             raise UsageError(
-                f"{shard}: begins with sentence {nbest[0].index}; {len(merged)} comes next."
+                f"{shard}: begins with sentence {nbest[0].index}, but sentence {len(merged)} "
+                "comes next."
             )
         common = header
         merged += nbest
@@ -256,11 +276,11 @@ def _check_order(path: Path, places: Sequence[tuple[int, int]], first: int | Non
         if index != wanted:
             what = f"is missing before sentence {index}"
             if start <= index < wanted:
-                what = f"belongs, and sentence {index} is there a second time"
+                what = f"is expected, but sentence {index} is there a second time"
             elif index < wanted:
-                what = f"belongs, and sentence {index} stands"
+                what = f"is expected, but sentence {index} is there"
             raise UsageError(
-                f"{path}:{line}: here sentence {wanted} {what}; each comes once, in order."
+                f"{path}:{line}: sentence {wanted} {what}; each sentence comes once, in order."
             )
         wanted += 1
 
@@ -275,8 +295,8 @@ def _record(nbest: NBest) -> dict[str, Any]:
     for name, values in columns.items():
         if len(values) not in (0, len(nbest.texts)):
             raise UsageError(
-                f"nbest: sentence {nbest.index} has {len(nbest.texts)} texts and {len(values)} of "
-                f"{name}; give one for each text, or none."
+                f"nbest: sentence {nbest.index} has {len(nbest.texts)} texts but {len(values)} "
+                f"values of {name}; give one for each text, or none."
             )
     if not all(map(math.isfinite, (*nbest.scores, *nbest.log_probs))):
         raise UsageError(f"nbest: sentence {nbest.index} has a score that is not finite.")
@@ -295,12 +315,12 @@ def _nbest(path: Path, line: int, text: str) -> NBest:
         raise UsageError(f"{path}:{line}: not JSON ({error}).") from None
     try:
         if not isinstance(record, dict) or "index" not in record or "hypotheses" not in record:
-            raise UsageError("no JSON object with index and hypotheses")
+            raise UsageError("not a JSON object with index and hypotheses")
         index, rows = record["index"], record["hypotheses"]
         if not _whole(index):
-            raise UsageError(f"index is {index!r:.40}, and must be a whole number from 0")
+            raise UsageError(f"index is {quoted(index)}, but must be a whole number from 0")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UsageError("hypotheses is no list of objects")
+            raise UsageError("hypotheses is not a list of objects")
         return NBest(
             index=index,
             texts=tuple(_text(row.get("text")) for row in rows),
@@ -318,17 +338,17 @@ def _whole(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"text is {value!r:.40}, and must be a string")
+        raise UsageError(f"text is {quoted(value)}, but must be a string")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UsageError("text holds half of a surrogate pair, which is no character") from None
+        raise UsageError("text holds half of a surrogate pair, which is not a character") from None
     return value
 
 
 def _ids(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(_whole(i) and i <= LARGEST_ID for i in value):
-        raise UsageError(f"tokens is {value!r:.40}, and must be a list of ids")
+        raise UsageError(f"tokens is {quoted(value)}, but must be a list of ids")
     return tuple(value)
 
 
@@ -336,13 +356,13 @@ def _score(name: str, value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError):
             return float(value)
-    raise UsageError(f"{name} is {value!r:.40}, and must be a number")
+    raise UsageError(f"{name} is {quoted(value)}, but must be a number")
 
 
 def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
     values = [row[name] for row in rows if name in row]
     if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
-        raise UsageError(f"{name} is given for some hypotheses only")
+        raise UsageError(f"{name} is given for some hypotheses only; give it for all or for none")
     return tuple(map(kind, values))
 
 

@@ -87,7 +87,7 @@ def nbest_teacher(
         same = (params.sources[rows] == wide[None, :widest]).all(1)
         known = same.any() & (wide[widest:] == PAD).all()
         if not isinstance(known, Tracer) and not known:
-            raise UsageError(f"The n-best lists have none for the source {np.asarray(src)}.")
+            raise UsageError(f"There is no n-best list for the source {np.asarray(src)}.")
         row = rows[same.argmax()]
         log_probs = jnp.where(known, params.log_probs[row], jnp.nan)
         start = Choice(log_probs, jnp.full(log_probs.shape, -1, jnp.int32))
@@ -130,7 +130,9 @@ def nbest_teacher(
 
 def _lists(sources: Sequence, nbest: Sequence[NBest], vocab: Vocabulary) -> Lists:
     if len(sources) != len(nbest):
-        raise UsageError(f"{len(nbest)} n-best lists for {len(sources)} sources; each needs one.")
+        raise UsageError(
+            f"{len(nbest)} n-best lists for {len(sources)} sources; each source needs one."
+        )
     known: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
     for source, n in zip(sources, nbest, strict=True):
         ids = tuple(map(int, source))
@@ -157,7 +159,10 @@ def _distribution(n: NBest, vocab: Vocabulary) -> dict[tuple[int, ...], float]:
     """The log-probability of each hypothesis, most probable first."""
     given = np.array(n.log_probs or n.scores or [0.0] * len(n.texts), np.float64)
     if np.isnan(given).any() or not np.isfinite(given.max()):
-        raise UsageError(f"n-best list of sentence {n.index}: log-probabilities are {given}.")
+        raise UsageError(
+            f"n-best list of sentence {n.index}: its log-probabilities, {given}, must be "
+            "numbers, and one of them finite."
+        )
     given -= np.logaddexp.reduce(given)
     found: dict[tuple[int, ...], float] = {}
     for rank, text in enumerate(n.texts):

@@ -86,8 +86,8 @@ def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
     said = _said(nbest)[:most]
     if said.any() and not nbest.log_probs:
         raise UsageError(
-            f"The n-best list of sentence {nbest.index} has no log_prob; the teacher's "
-            "probabilities are needed here. Of samples of the teacher, give each the same."
+            f"The n-best list of sentence {nbest.index} has no log_prob, but the teacher's "
+            "probabilities are needed here. For samples of the teacher, give each the same."
         )
     if not said.any():
         return np.zeros(len(said))
@@ -290,7 +290,10 @@ def share_differing(one: Selected, other: Selected) -> float:
 
 def _check(pairs: Pairs, nbest: Sequence[NBest]) -> None:
     if len(pairs) != len(nbest):
-        raise UsageError(f"{len(nbest)} n-best lists for {len(pairs)} pairs; each needs one.")
+        raise UsageError(f"{len(nbest)} n-best lists for {len(pairs)} pairs; each pair needs one.")
     for place, n in enumerate(nbest):
         if n.index != place:
-            raise UsageError(f"n-best list number {place} belongs to sentence {n.index}.")
+            raise UsageError(
+                f"n-best list number {place} belongs to sentence {n.index}; lists must be in "
+                "the order of the pairs."
+            )

@@ -89,7 +89,9 @@ def choose(
     if smoothing is not None and smoothing not in SMOOTHINGS:
         raise UsageError(f"smoothing is {smoothing!r}: give one of {', '.join(SMOOTHINGS)}.")
     if smoothing is not None and name in ("gleu", "chrf"):
-        raise UsageError(f"A smoothing is BLEU's, and the similarity is {name}: leave it out.")
+        raise UsageError(
+            f"A smoothing is for bleu only, but the similarity is {name}: leave the smoothing out."
+        )
     apart = words_apart(texts)
     if name == "auto":
         name = "bleu" if smoothing is not None or apart else "chrf"
@@ -97,8 +99,8 @@ def choose(
         return name, chrf
     if not apart:
         warnings.warn(
-            f"The text has no spaces between words, and {name} compares words: most sentences "
-            "have none in common. The similarity chrf, which compares characters, suits it.",
+            f"The text has no spaces between words, but {name} compares words: most sentences "
+            "have none in common. Use the similarity chrf, which compares characters.",
             stacklevel=2,
         )
     if name == "gleu":

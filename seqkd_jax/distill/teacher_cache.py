@@ -134,8 +134,8 @@ class TeacherCache:
         if (missing := np.flatnonzero(self.keys[places] != wanted)).size:
             raise UsageError(
                 f"{self.folder}: the pair of line {int(index[missing[0]]) + 1} is not in this "
-                "cache: it was made of other text, or with other vocabularies. Make one of the "
-                "pairs that the student is trained on (seqkd cache)."
+                "cache, which was made from other text or with other vocabularies. Make a "
+                "cache of the pairs that the student is trained on (seqkd cache)."
             )
         return places
 
@@ -223,13 +223,15 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
     folder = Path(folder)
     paths = shard_paths(folder)
     if not paths:
-        raise FileNotFoundError(f"{folder}: holds no cache of a teacher (no shard-*.topk).")
+        raise FileNotFoundError(f"{folder}: has no teacher cache (no shard-*.topk).")
     read = [read_shard(path) for path in paths]
     common = {name: value for name, value in read[0][0].items() if name not in PER_SHARD}
     for path, (header, _) in zip(paths, read, strict=True):
         require_alike(path, header, common)
     if missing := missing_shards([header["shard"] for header, _ in read], common["shards"]):
-        raise UsageError(f"{folder}: shards {missing} are missing; run the job again.")
+        raise UsageError(
+            f"{folder}: shards {missing} are missing; run the command that wrote the others again."
+        )
     shards = tuple(shard for _, shard in read)
     sizes = [len(shard.keys) for shard in shards]
     lengths = np.concatenate([shard.lengths for shard in shards]).astype(np.int64)
@@ -266,7 +268,7 @@ def _unpadded(ids: np.ndarray) -> np.ndarray:
 def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
     """Each different pair once, in the order of its name; with the names."""
     if not pairs.src:
-        raise UsageError("A cache is made of sentence pairs, and there are none.")
+        raise UsageError("A cache needs sentence pairs, and there are none.")
     keys, places = np.unique(_keys(pairs.src, pairs.tgt), return_index=True)
     # The places serve as names of rows: what is made depends on nothing but the content.
     src, tgt = [pairs.src[n] for n in places], [pairs.tgt[n] for n in places]

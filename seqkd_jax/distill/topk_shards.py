@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import atomic_write, seal, unseal
 
 FORMAT = "seqkd-topk-1"
@@ -22,7 +22,7 @@ KEY_BYTES = 16
 ALIGNED = 64  # bytes
 # Header fields that tell shards apart.
 PER_SHARD = ("format", "shard", "pairs", "tokens", "nats", "sha256")
-AGAIN = "Delete the file and run again."
+AGAIN = "Restore the file from a copy, or delete it and run the command that wrote it again."
 
 
 class Shard(NamedTuple):
@@ -73,7 +73,7 @@ def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
       UsageError: it is damaged, edited, or its header does not fit what it holds.
     """
     if not path.stat().st_size:  # of nothing there is no map
-        raise UsageError(f"{path}: empty. {AGAIN}")
+        raise UsageError(f"{path}: the file is empty. {AGAIN}")
     mapped: Any = np.memmap(path, np.uint8, "r")
     header, data = unseal(path, memoryview(mapped), FORMAT, AGAIN)
     try:
@@ -86,16 +86,20 @@ def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
     for field in ("pairs", "tokens", "k", "vocabulary", "shard", "shards"):
         value = header.get(field)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise UsageError(f"{field} is {value!r:.40} in its header, and must be a whole number")
+            raise UsageError(
+                f"{field} is {quoted(value)} in its header, but must be a whole number"
+            )
     for field in ("nats", "temperature"):
         if not isinstance(header.get(field), float):
-            raise UsageError(f"{field} is {header.get(field)!r:.40} in its header, and no number")
+            raise UsageError(
+                f"{field} is {quoted(header.get(field))} in its header, but must be a number"
+            )
     if name != shard_name(header["shard"], header["shards"]):
-        raise UsageError("it is another shard than its name says")
+        raise UsageError("its header is that of another shard than its name says")
     kinds = _kinds(header)
     sizes = [np.dtype(kind).itemsize * math.prod(shape) for kind, shape in kinds]
     if sum(sizes) != len(data):
-        raise UsageError(f"its header says {sum(sizes):,} bytes, and {len(data):,} follow it")
+        raise UsageError(f"its header promises {sum(sizes):,} bytes, but {len(data):,} follow it")
     arrays, start = [], 0
     for (kind, shape), size in zip(kinds, sizes, strict=True):
         arrays.append(np.frombuffer(data[start : start + size], kind).reshape(shape))
@@ -138,8 +142,8 @@ def require_alike(path: Path, theirs: dict[str, Any], header: dict[str, Any]) ->
     for name in sorted(header.keys() | theirs.keys() - set(PER_SHARD)):
         if theirs.get(name) != header.get(name):
             raise UsageError(
-                f"{path}: made with another {name}: {theirs.get(name)} there, {header.get(name)} "
-                "now. Choose another folder, or delete this one."
+                f"{path}: made with another {name}: {theirs.get(name)} there, "
+                f"{header.get(name)} now. Choose another folder, or delete the old shards."
             )
 
 

@@ -196,8 +196,8 @@ def translate_texts(
         if overlong := [first + n + 1 for n, source in enumerate(ids) if len(source) > most]:
             where = ", ".join(map(str, overlong[:5])) + (", ..." if len(overlong) > 5 else "")
             warnings.warn(
-                f"Sources longer than {most} tokens, cut there: {len(overlong):,} (line {where}); "
-                "max_source sets the limit.",
+                f"Sources longer than {most} tokens were cut to that length: {len(overlong):,} "
+                f"(line {where}); --max-source (max_source) sets the limit.",
                 SourceCut,
                 stacklevel=2,
             )

@@ -21,7 +21,7 @@ def squared_distance(hidden: Array, target: Array, teacher_hidden: Array | None 
     """Half the squared distance of two vectors (Romero et al. 2015, equation 3)."""
     del target
     if teacher_hidden is None:
-        raise UsageError("squared_distance compares with a teacher, and there is none.")
+        raise UsageError("squared_distance compares with a teacher, but there is none.")
     difference = hidden.astype(jnp.float32) - lax.stop_gradient(teacher_hidden).astype(jnp.float32)
     return 0.5 * (difference**2).sum()
 
@@ -50,13 +50,13 @@ def of_hidden(loss: Loss = squared_distance) -> Loss:
             mine = _hinted(given).hidden
             if not isinstance(teacher, Hinted):
                 raise UsageError(
-                    "of_hidden compares with the teacher's hidden states, and there are none: "
+                    "of_hidden compares with the teacher's hidden states, but there are none: "
                     "pass make_train_step(..., teacher=hinting(teacher))."
                 )
             if mine.shape != teacher.hidden.shape:
                 raise UsageError(
-                    f"The student's hint is {mine.shape[-1]} wide, the teacher's hidden state "
-                    f"{teacher.hidden.shape[-1]}: make the student with "
+                    f"The student's hint has width {mine.shape[-1]}, but the teacher's hidden "
+                    f"state has {teacher.hidden.shape[-1]}: make the student with "
                     f"hinted(student, width={teacher.hidden.shape[-1]})."
                 )
             return part(mine, target, teacher.hidden)
@@ -69,7 +69,7 @@ def of_hidden(loss: Loss = squared_distance) -> Loss:
 def _hinted(given: Hinted | Array) -> Hinted:
     if not isinstance(given, Hinted):
         raise UsageError(
-            "of_logits and of_hidden are for a student with a hint: "
+            "of_logits and of_hidden need a student with a hint: "
             "make_train_step(hinted(student, width), ...)."
         )
     return given

@@ -77,8 +77,8 @@ def jensen_shannon(beta: float = 0.5) -> TokenLoss:
     """
     if not 0 < beta < 1:
         raise UsageError(
-            f"beta is {beta}; it must lie between 0 and 1, where the loss is always 0. "
-            "The limits are word_kl and reverse_kl."
+            f"beta is {beta}; it must be greater than 0 and less than 1: at both ends the loss "
+            "is always 0. Its limits are word_kl and reverse_kl."
         )
 
     def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
@@ -178,28 +178,29 @@ def _mixture(log_a: Array, log_b: Array, share: float) -> Array:
 def _check_skew(alpha: float) -> None:
     if not 0 <= alpha < 1:
         raise UsageError(
-            f"alpha is {alpha}; it must be at least 0 and less than 1, where the loss is always 0."
+            f"alpha is {alpha}; it must be at least 0 and less than 1: at 1 the loss is always 0."
         )
 
 
 def _check_temperature(teacher: TopK, temperature: float) -> None:
     if teacher.temperature != temperature:
         raise UsageError(
-            f"The teacher's top-k distributions are of temperature {teacher.temperature:g}, and "
-            f"the loss asks for {temperature:g}: the mass of the rest is known at their own only. "
-            f"Make them with temperature={temperature:g}, or give the loss theirs."
+            "The teacher's top-k distributions were made at temperature "
+            f"{teacher.temperature:g}, but the loss asks for {temperature:g}: the mass of the "
+            "other tokens is known only at the former. Make them with "
+            f"temperature={temperature:g}, or give the loss their temperature."
         )
 
 
 def _dense(teacher: Taught, name: str) -> Array:
     if teacher is None:
         raise UsageError(
-            f"{name} compares with a teacher, and there is none: "
-            "pass make_train_step(..., teacher=...) and the teacher's parameters."
+            f"{name} compares with a teacher, but there is none: pass make_train_step(..., "
+            "teacher=...) and the teacher's parameters."
         )
     if isinstance(teacher, TopK):
         raise UsageError(
-            f"{name} needs all logits of the teacher, and there are its {len(teacher.ids)} most "
-            "probable tokens only: let the teacher itself run beside the student."
+            f"{name} needs all logits of the teacher, but only its {len(teacher.ids)} most "
+            "probable tokens are there: let the teacher itself run beside the student."
         )
     return lax.stop_gradient(teacher.astype(jnp.float32))

@@ -69,8 +69,8 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
             else f"an object of type {type(module).__name__}"
         )
         raise UsageError(
-            f"from_linen was given {given}, and expects a module of flax.linen that has been made, "
-            "as in from_linen(Translator(vocab=20))."
+            f"from_linen was given {given}, but expects an instance of a flax.linen module, as "
+            "in from_linen(Translator(vocab=20))."
         )
     fields = {"deterministic", "cached"} & set(module.__dataclass_fields__)
     name = type(module).__name__
@@ -84,7 +84,7 @@ def from_linen(module: nn.Module, *, max_len: int = MAX_LEN) -> Seq2Seq:
         made = flagged(deterministic=True, cached=False).init(key, words, words, method=everything)
         if others := sorted(made.keys() - {"params", "cache"}):
             raise UsageError(
-                f"{name} has the collection {others[0]!r}, which training does not move and "
+                f"{name} has the collection {others[0]!r}, which training does not update and "
                 "checkpoints do not hold; only params and cache may be there."
             )
         return nn.unbox(made.get("params", {}))

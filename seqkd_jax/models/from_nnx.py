@@ -71,8 +71,8 @@ def from_nnx(make: Callable[..., nnx.Module], *, max_len: int = MAX_LEN) -> Seq2
     for path, variable in nnx.to_flat_state(others):
         raise UsageError(
             f"{name}.{'.'.join(map(str, path))} is a {type(variable).__name__}, which training "
-            "does not move and checkpoints do not hold; only nnx.Param and random streams may be "
-            "there, and nnx.Cache once init_cache has been called."
+            "does not update and checkpoints do not hold; only nnx.Param and random streams "
+            "may be there, and nnx.Cache once init_cache has been called."
         )
     streams = nnx.to_pure_dict(streams)
 
@@ -119,9 +119,9 @@ def _made(make: Callable[..., nnx.Module], rngs: nnx.Rngs) -> nnx.Module:
                 return made
             given = f"what builds an object of type {type(made).__name__}"
     raise UsageError(
-        f"from_nnx was given {given}, and expects what builds an nnx.Module anew from each key: "
-        "from_nnx(lambda rngs: Translator(20, rngs=rngs)). The parameters of a module that is "
-        "there already are nnx.to_pure_dict(nnx.state(module, nnx.Param))."
+        f"from_nnx was given {given}, but expects a function that builds an nnx.Module anew "
+        "from each key: from_nnx(lambda rngs: Translator(20, rngs=rngs)). The parameters of an "
+        "existing module are nnx.to_pure_dict(nnx.state(module, nnx.Param))."
     )
 
 

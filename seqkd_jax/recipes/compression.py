@@ -58,7 +58,9 @@ def prune(
       UsageError: the folder was begun with other settings, another model or other text.
     """
     if obd and scheme == "distribution":
-        raise UsageError("class-distribution is a rule about magnitudes; with obd choose another.")
+        raise UsageError(
+            "The scheme distribution is for magnitudes only: with obd give another scheme."
+        )
     settings = {
         "ratios": list(ratios),
         "scheme": scheme,

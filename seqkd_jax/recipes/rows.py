@@ -78,7 +78,7 @@ def ready(lab: Lab) -> Scorer:
       OSError: the lab's folder cannot be written to.
     """
     if not any(source.strip() and target.strip() for source, target in lab.corpus.test):
-        raise UsageError(f"{lab.corpus}: of the test pairs none has words on both sides.")
+        raise UsageError(f"{lab.corpus}: none of the test pairs has words on both sides.")
     scorer = scorer_of(lab.corpus, lab.plan.tokenize)
     make_folder(lab.folder)
     return replace(scorer, lowercase=lab.vocabularies[1].lower)

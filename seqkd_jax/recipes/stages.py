@@ -97,15 +97,17 @@ class Lab:
         if given_src and given_tgt:
             return given_src, given_tgt
         if plan.shared_vocabulary and (given_src or given_tgt):
-            raise UsageError("shared_vocabulary: give the vocabularies of both sides, or of none.")
+            raise UsageError(
+                "shared_vocabulary: give the vocabularies of both sides, or of neither."
+            )
 
         def make(lines: list[str]) -> Vocabulary:
             if plan.vocabulary == "words":
                 return build_words(lines, size=plan.vocabulary_size, lower=plan.lower)
             if plan.vocabulary_size is None:
                 raise UsageError(
-                    f"vocabulary_size is None, all words, and vocabulary is {plan.vocabulary}: "
-                    "of pieces give a number."
+                    f"vocabulary_size is None (all words), but vocabulary is {plan.vocabulary}: "
+                    "give the number of pieces (--vocabulary-size)."
                 )
             return train_pieces(lines, plan.vocabulary_size, kind=plan.vocabulary, lower=plan.lower)
 
@@ -113,8 +115,8 @@ class Lab:
         if plan.features or plan.characters != "none":
             if plan.vocabulary != "words" or plan.shared_vocabulary:
                 raise UsageError(
-                    "features and characters are those of words: give vocabulary=words, and each "
-                    "side its own."
+                    "features and characters need a vocabulary of words for each side: give "
+                    "--vocabulary words and --no-shared-vocabulary."
                 )
             spelt = CHARACTERS if plan.characters in ("source", "both") else 0
             size, lower = plan.vocabulary_size, plan.lower
@@ -144,7 +146,9 @@ def lab(
     Raises UsageError if ``pair`` is given with a corpus that has its own languages.
     """
     if pair is not None and corpus != "multi30k":
-        raise UsageError(f"pair is {pair!r}: only multi30k has languages to choose from.")
+        raise UsageError(
+            f"pair is {pair!r}, but only multi30k has languages to choose from: leave pair out."
+        )
     if isinstance(corpus, str):
         plan = plan or PLANS.get(corpus, Plan())
         corpus = load_corpus(corpus, pair or "en-de")
@@ -213,7 +217,8 @@ def train(
         check_same(src_vocab, teacher.src_vocab)
     if cache and teacher and cache.header["teacher"] != teacher.digest:
         raise UsageError(
-            f"{cache.folder}: made by another teacher than the one given; make it anew."
+            f"{cache.folder}: made by another teacher than the one given; give that teacher, or "
+            "make a new cache (seqkd cache)."
         )
     cache = cache if alpha else None  # of weight 0 a teacher would cost all the same
     encoded = encode_pairs(
@@ -221,7 +226,10 @@ def train(
     )
     require_kept(encoded, lab.corpus.where("train"))
     if cache and on_policy:
-        raise UsageError("A cache knows the corpus' own targets, not what the student will say.")
+        raise UsageError(
+            "A teacher's cache has distributions for the targets of the corpus only, not for "
+            "the student's own translations: leave the cache out."
+        )
     if cache:
         cache.require(encoded)
     scorer = scorer_of(lab.corpus, plan.tokenize, tgt_vocab.lower)
@@ -300,10 +308,10 @@ def train(
     if fitted.progress.best_score == 0 and jax.process_index() == 0:
         epoch = min(fitted.validations, key=lambda v: v["perplexity"] or math.inf)["epoch"]
         print(
-            f"{folder}: BLEU of the validation pairs was 0 after every epoch, so the lowest "
-            f"perplexity chose the parameters, those of epoch {epoch}. BLEU asks for four words in "
-            "a row as in the reference: more epochs may help, or more validation pairs; for text "
-            "without spaces between words another tokenize.",
+            f"{folder}: validation BLEU was 0 after every epoch, so the parameters with the "
+            f"lowest perplexity were taken, those of epoch {epoch}. BLEU needs four words in a "
+            "row as in the reference: more epochs or more validation pairs may help, or "
+            "another --tokenize for text without spaces between words.",
             file=sys.stderr,
         )
     return Trained(config, model, whole(fitted.params), src_vocab, tgt_vocab)

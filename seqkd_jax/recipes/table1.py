@@ -60,7 +60,7 @@ def seq_inter_pairs(lab: Lab) -> Pairs:
     path = lab.folder / CHOSEN
     if jax.process_index() == 0 and not (path.exists() and read_record(path, FORMAT) == record):
         print(
-            f"{lab.folder}: Seq-Inter, by {name}, chose otherwise than Seq-KD for "
+            f"{lab.folder}: Seq-Inter, by {name}, chose another hypothesis than Seq-KD for "
             f"{100 * differs:.1f} % of {len(pairs):,} sentences",
             file=sys.stderr,
         )

@@ -106,6 +106,6 @@ def _axes(axes: "Axes | None") -> Any:
         from matplotlib import pyplot
     except ImportError as error:
         raise UsageError(
-            f'Pictures are drawn by matplotlib ({error}): install "seqkd-jax[notebooks]".'
+            f'Pictures need matplotlib ({error}): install "seqkd-jax[notebooks]".'
         ) from None
     return pyplot.subplots(figsize=(7, 4), layout="constrained")[1]

@@ -30,4 +30,6 @@ def read_evaluation(record: dict[str, Any]) -> Evaluation:
 
 def unreadable(path: PathLike, error: Exception) -> UsageError:
     """What to say of a record whose seal is whole and that holds something else, all the same."""
-    return UsageError(f"{Path(path)}: written by another version ({error!r}). {RESTORE}")
+    return UsageError(
+        f"{Path(path)}: written by another version of seqkd_jax ({error!r}). {RESTORE}"
+    )

@@ -54,8 +54,8 @@ def kept_speed(path: Path) -> dict[str, Any]:
         different = [k for k, v in before["machine"].items() if v != here["machine"].get(k)]
         if set(different) - {"date"}:
             raise UsageError(
-                f"{path}: measured with another {', '.join(different)}; only what was measured on "
-                "one machine belongs in one table. Give another --out, or remove it."
+                f"{path}: measured with another {', '.join(different)}; only measurements from "
+                "one machine belong in one table. Give another --out, or move this file away."
             )
         here = before | here
     return here
@@ -76,7 +76,7 @@ def read_speed(path: PathLike) -> dict[str, Any]:
         and all(isinstance(records, list) for records in kinds)
         and all(isinstance(row, dict) and isinstance(row.get("row"), str) for row in rows)
     ):
-        raise UsageError(f"{path}: no file of measurements. {RESTORE}")
+        raise UsageError(f"{path}: not a file of measurements. {RESTORE}")
     return kept
 
 

@@ -66,7 +66,9 @@ def compared(
 def _outputs(row: Row, beam: int) -> Sequence[str]:
     outputs = row.evaluation.decodings[beam].outputs
     if outputs is None:
-        raise UsageError(f"{row.name}: its outputs were not kept, so it cannot be compared.")
+        raise UsageError(
+            f"{row.name}: its outputs were not kept, so it cannot be compared with others."
+        )
     return outputs
 
 

@@ -133,7 +133,9 @@ def beam_steps(
 ) -> BeamSteps:
     """The loop of ``beam_search``, whose arguments these are, before it is turned."""
     if stop_at_first and n_best not in (None, 1):
-        raise UsageError(f"n_best is {n_best}; a search that stops at the first finds 1.")
+        raise UsageError(
+            f"n_best is {n_best}, but a search with stop_at_first (--stop-at-first) finds only 1."
+        )
     n_best = (1 if stop_at_first else beam_size) if n_best is None else n_best
     if beam_size < 1:
         raise UsageError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")

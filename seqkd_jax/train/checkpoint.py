@@ -31,7 +31,7 @@ from flax import serialization
 
 from ..base import Params
 from ..errors import UsageError
-from ..files import read_record, sha256, write_record
+from ..files import RESTORE, read_record, sha256, write_record
 from .state import TrainState
 
 FORMAT = "seqkd-checkpoint-1"
@@ -141,7 +141,7 @@ class Checkpoints:
         if number is None:
             if any(wrong != UNSIGNED for wrong in passed.values()) or len(passed) > 1:
                 raise UsageError(_all_damaged(self.folder, passed))
-            self._pass_over(passed, "training begins anew")
+            self._pass_over(passed, "training starts from the beginning")
             return None
         self._pass_over(passed, f"checkpoint {number} is used instead")
         params = self._load(number, "params", serialization.to_state_dict(like.params))
@@ -241,7 +241,7 @@ class Checkpoints:
         except FileNotFoundError:
             return UNSIGNED
         except UsageError as error:
-            return f"it is damaged ({error})"
+            return f"it is damaged ({str(error).removesuffix(RESTORE).rstrip('. ')})"
         return ""
 
     def _load(self, number: int, item: str, template: Any) -> Any:
@@ -254,9 +254,9 @@ class Checkpoints:
         for name in sorted(want.keys() | have.keys()):
             if want.get(name) != have.get(name):
                 raise UsageError(
-                    f"{path}: {item}{name} is {have.get(name)} in the "
-                    f"checkpoint and {want.get(name)} in this model: the folder holds another "
-                    "model. Choose another output folder, or the configuration it was made with."
+                    f"{path}: {item}{name} is {have.get(name)} in the checkpoint but "
+                    f"{want.get(name)} in this model: the folder holds another model. Choose "
+                    "another output folder, or the configuration that it was made with."
                 )
         return loaded
 
@@ -295,8 +295,8 @@ class Checkpoints:
             return error
         told = OSError(
             f"{self.folder / str(number)}: this checkpoint could not be written "
-            f"({os.strerror(known)}). Those before it are whole: once there is room, the same "
-            "command goes on from there."
+            f"({os.strerror(known)}). Earlier checkpoints are whole: once this is put right, "
+            "the same command resumes from them."
         )
         told.errno, told.__cause__ = known, error
         return told
@@ -314,7 +314,7 @@ class Checkpoints:
         shutil.rmtree(self.folder / str(number), ignore_errors=True)
 
 
-UNSIGNED = "its .sha256 file is missing: it was not finished, or the file was deleted"
+UNSIGNED = "its .sha256 file is missing: saving was interrupted, or the file was deleted"
 NOTHING = "only its signature is left"
 
 
@@ -372,8 +372,8 @@ def _warn(path: Path, wrong: str, instead: str) -> None:
 def _all_damaged(folder: Path, passed: dict[int, str]) -> str:
     said = "; ".join(f"{number}: {wrong}" for number, wrong in passed.items())
     return (
-        f"{folder}: no checkpoint can be used ({said}). Restore the folder from a copy, or delete "
-        "it and train again."
+        f"{folder}: no checkpoint can be used ({said}). Restore the folder from a copy, or "
+        "delete it and train again."
     )
 
 

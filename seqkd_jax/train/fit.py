@@ -57,7 +57,9 @@ class Progress:
             fields["validations"] = tuple(meta["validations"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
-            raise UsageError(f"{path}: not the checkpoints of such a run: {error}.") from None
+            raise UsageError(
+                f"{path}: the progress of the run cannot be read from its checkpoints: {error}."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,12 @@ def _resumed(
 ) -> Progress:
     """The progress of a run that goes on; ``epochs`` and ``patience`` may be others than before."""
     if meta.get("key") != _written(key):
-        raise UsageError(f"{path}: the run there has another key (seed). Choose another folder.")
+        raise UsageError(f"{path}: the run there has another seed (key). Choose another folder.")
     progress = Progress.of_meta(path, meta)
     if progress.epoch > epochs:
         raise UsageError(
-            f"{path}: {progress.epoch} epochs have been trained there, and epochs is {epochs} now. "
-            "Choose another folder."
+            f"{path}: {progress.epoch} epochs have been trained there, but epochs is {epochs} "
+            "now. Choose another folder, or raise --epochs (epochs)."
         )
     return replace(progress, done=_over(progress, epochs, patience))
 
@@ -254,12 +256,15 @@ def _read(run: _Run, metrics: dict[str, Any] | None, window: "_Window", bar: tqd
     metrics = {name: float(value) for name, value in metrics.items()}
     if not metrics["finite"]:
         newest = run.checkpoints.newest()
-        last = "there is none yet" if newest is None else f"is that of step {newest[1].step}"
+        last = "there is no checkpoint yet"
+        if newest is not None:
+            where = run.checkpoints.folder
+            last = f"the last good checkpoint, in {where}, is that of step {newest[1].step}"
         raise TrainingDiverged(
             f"Step {step}: loss {metrics['loss']:.4g}, gradient norm "
-            f"{metrics['gradient_norm']:.4g}. Nothing of this step was kept; the last good "
-            f"checkpoint ({run.checkpoints.folder}) {last}. A lower learning rate or stronger "
-            "clipping usually helps; training bfloat16 in float32 shows whether it is precision."
+            f"{metrics['gradient_norm']:.4g}. Nothing of this step was kept; {last}. A lower "
+            "learning rate or stronger clipping usually helps; training bfloat16 in float32 "
+            "shows whether it is precision."
         )
     bar.update()
     window.add(metrics)

@@ -19,7 +19,7 @@ from ..base import Params, Seq2Seq
 from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
 from ..data.inputs import spelling_of
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..files import read_record, write_record
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import Parts
@@ -28,7 +28,7 @@ from .fit import Progress
 
 FORMAT = "seqkd-model-1"
 SETTINGS = "seqkd-settings-1"
-ANEW = "Restore it from a copy, or train again in a new folder."
+ANEW = "Restore the file from a copy, or train again in a new folder."
 COMPRESSED = "params.seqkd"
 
 
@@ -85,8 +85,8 @@ def describe_model(
         return
     if any((folder / "checkpoints").glob("*")):
         raise UsageError(
-            f"{path}: no such file, but there are checkpoints beside it, and nothing else says "
-            f"what they are of. {ANEW}"
+            f"{path}: no such file, but there are checkpoints beside it, and only this file "
+            f"says what model they hold. {ANEW}"
         )
     for side, vocab in vocabularies.items():
         vocab.save(folder / f"{side}.vocab.json")
@@ -130,12 +130,12 @@ def load_model(folder: str | Path) -> Trained:
     folder = Path(folder)
     path = folder / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"{folder}: holds no model (no config.json).")
+        raise FileNotFoundError(f"{folder}: has no trained model (no config.json).")
     config, description = read_config(path)
     digests = description["vocabularies"]
     src_vocab, tgt_vocab = (_load_side(folder, side, digests.get(side)) for side in ("src", "tgt"))
     if "compressed" in description["made_by"] and not (folder / COMPRESSED).exists():
-        raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run compress again.")
+        raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run seqkd compress again.")
     model = attention_lstm(config, spelling_of(config.inputs, tgt_vocab))
     return Trained(config, model, best_params(folder, model.init), src_vocab, tgt_vocab)
 
@@ -151,7 +151,7 @@ def read_config(path: str | Path) -> tuple[Config, dict[str, Any]]:
     description = read_record(path, FORMAT, ANEW)
     for name in "vocabularies", "made_by":
         if not isinstance(description.get(name), dict):
-            raise UsageError(f"{path}: says nothing of {name}. {ANEW}")
+            raise UsageError(f"{path}: has no {name}. {ANEW}")
     return _config(path, description), description
 
 
@@ -179,15 +179,16 @@ def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
         progress = _progress(checkpoints)
         if progress is None or progress.best is None:
             raise UsageError(
-                f"{folder}: training has not come to its first validation yet; start it again to "
-                "go on."
+                f"{folder}: training has not reached its first validation yet; run the training "
+                "command again to resume."
             )
         try:
             return checkpoints.restore_params(progress.best, shapes)
         except UsageError as error:
             raise UsageError(
-                f"{error} It is the best checkpoint of {folder}. Restore it from a copy; or start "
-                "the training again, which goes on from an earlier checkpoint if one is whole."
+                f"{error} This is the best checkpoint of {folder}. Restore it from a copy; or "
+                "run the training command again, which resumes from an earlier checkpoint if "
+                "one is whole."
             ) from None
 
 
@@ -229,7 +230,7 @@ def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     differ.sort(key=lambda name: _is_digest(before.get(name)) or _is_digest(after.get(name)))
     if differ:
         said = [
-            f"{name} was {before.get(name)!r:.40} there and is {after.get(name)!r:.40} now"
+            f"{name} was {quoted(before.get(name))} there and is {quoted(after.get(name))} now"
             for name in differ[:3]
         ]
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""

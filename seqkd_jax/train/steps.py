@@ -98,8 +98,9 @@ def make_train_step(
             return part(batch)
         if (rows := len(batch.weight)) % microbatches:
             raise UsageError(
-                f"microbatches is {microbatches}, which does not divide the {rows} sentences that "
-                "a device has of a batch; batches have a multiple of 8, so give 2, 4 or 8."
+                f"microbatches is {microbatches}, which does not divide the {rows} sentences of "
+                "a batch that each device gets; batches have a multiple of 8 sentences, so "
+                "give 2, 4 or 8."
             )
         parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
         zeros = jax.tree.map(
@@ -158,8 +159,8 @@ def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Te
     if batch.taught is not None:
         if teacher is not None:
             raise UsageError(
-                "The step was built with a teacher, and batches bring one's distributions: leave "
-                "out one of them."
+                "The step was built with a teacher, but the batches bring a teacher's "
+                "distributions as well: leave out one of the two."
             )
         return Teacher(as_it_is, None, batch.taught)
     if teacher is None:

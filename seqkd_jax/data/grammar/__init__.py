@@ -59,7 +59,7 @@ def _part_of(source: str) -> str:
 def _targets(source: str) -> dict[str, float]:
     readings = derive.read(source)
     if not readings:
-        raise UsageError(f"{source!r} is no sentence of the grammar; see sample_pairs.")
+        raise UsageError(f"{source!r} is not a sentence of the grammar; see sample_pairs.")
     whole = sum(weight for weight, _ in readings)
     total: dict[str, float] = {}
     for weight, meaning in readings:
