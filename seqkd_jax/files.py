@@ -101,7 +101,7 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
                 size += len(parts[-1])
                 if size > limit:
                     raise UsageError(
-                        f"{path}: unpacks from {len(data):,} bytes to more than {limit:,}. If "
+                        f"{path}: unpacks to more than {limit:,} bytes, from {len(data):,}. If "
                         "the file is meant to be so large, unpack it and give the unpacked "
                         "file."
                     )

@@ -263,7 +263,7 @@ def test_a_pair_that_fits_no_bucket_is_named():
         ValueError, match="none is large enough for pair 1, of 9 source and 3 target tokens"
     ):
         batches(encoded, plan(corpus([(3, 3)])), seed=0, epoch=0)
-    with pytest.raises(ValueError, match="start=-1"):
+    with pytest.raises(ValueError, match="start is -1"):
         batches(encoded, plan(encoded), seed=0, epoch=0, start=-1)
 
 

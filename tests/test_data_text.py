@@ -61,13 +61,13 @@ def test_invalid_utf8_is_named_by_file_line_and_column(tmp_path):
     with pytest.raises(ValueError) as error:
         read_lines(path)
     assert str(error.value).startswith(
-        f"{path}:17: not valid UTF-8 (byte 0xff at column 5); convert the file with iconv"
+        f"{path}:17: not valid UTF-8 (byte 0xff at column 5); convert the file to UTF-8"
     )
 
 
 def test_nul_bytes_are_refused_by_line(tmp_path):
     (tmp_path / "a").write_bytes(b"ok\na\0b\n")
-    with pytest.raises(ValueError, match=r"a:2: a NUL byte"):
+    with pytest.raises(ValueError, match=r"a:2: holds a NUL byte"):
         read_lines(tmp_path / "a")
     with pytest.raises(ValueError, match="line 1 holds a NUL"):
         write_lines(tmp_path / "b", ["\0"])

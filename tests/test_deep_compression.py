@@ -250,7 +250,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     path = tmp_path / "model"
     write_compressed(path, share_weights(params(), 4))
     good = path.read_bytes()
-    with pytest.raises(ValueError, match=r"model: \.?.* is .* in the file and .* another model"):
+    with pytest.raises(ValueError, match=r"model: \.?.* is .* in the file but .* another model"):
         read_compressed(path, params(TEACHER))
     for place in 100, len(good) // 2, len(good) - 1:
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
@@ -311,7 +311,7 @@ def test_what_cannot_be_compressed_is_named():
     bad = dataclasses.replace(params().generator, bias=jnp.array([np.nan]))
     with pytest.raises(ValueError, match=r"params\.bias: only finite float32"):
         share_weights(bad, 5)
-    with pytest.raises(ValueError, match="bits 9"):
+    with pytest.raises(ValueError, match="bits is 9"):
         share_weights(params(), 9)
 
 

@@ -206,13 +206,13 @@ def test_a_list_of_words_is_a_vocabulary_in_its_order(tmp_path, name):
         ("a.vocab", "<unk>\t0\n▁the\t-3.5\n", r"a\.vocab:2: '▁the' is a piece.*\.model"),
         ("a.yml", '"the": 0\nthe\n', r"a\.yml:2: 'the' is not of the form: \"word\": id"),
         ("a.json", '{"a": "b"}', r"a\.json: neither a list of words nor an object"),
-        ("a.json", '["a", "b c"]', r"a\.json:2: 'b c' is no word"),
+        ("a.json", '["a", "b c"]', r"a\.json:2: 'b c' is not a word"),
         ("a.json", '["\\ud800"]', r"a\.json:1: .* holds half of a surrogate pair"),
-        ("a.json", "[" * 99_999, r"a\.json: no JSON \(nested too deeply\)"),
+        ("a.json", "[" * 99_999, r"a\.json: not JSON \(nested too deeply\)"),
         ("a.txt", "<unk>\n<s>\n", r"a\.txt: no words"),
         ("a.txt", "", r"a\.txt: no words"),
-        ("a.model", "the\ncat\n", r"a\.model: no SentencePiece model"),
-        ("a.model", "", r"a\.model: no SentencePiece model"),
+        ("a.model", "the\ncat\n", r"a\.model: not a SentencePiece model"),
+        ("a.model", "", r"a\.model: not a SentencePiece model"),
         ("a.vocab.json", '["the"]', r"a\.vocab\.json: not a file of this library"),
     ],
 )
@@ -229,7 +229,7 @@ def test_words_that_lower_case_text_never_has_are_refused(tmp_path):
     with pytest.raises(UsageError, match="/a:2: 'Cat' is not in lower case"):
         load_words(tmp_path / "a", lower=True)
     build_words(["The"]).save(tmp_path / "a.vocab.json")
-    with pytest.raises(UsageError, match=r"a\.vocab\.json: its text is not put in lower case"):
+    with pytest.raises(UsageError, match=r"a\.vocab\.json: this vocabulary does not put"):
         open_vocabulary(tmp_path / "a.vocab.json", lower=True)
 
 
@@ -294,8 +294,8 @@ def test_a_foreign_model_and_a_list_train_and_translate(files, capsys):
             ["--src-vocab", "WORDS", "--characters", "both"],
             "--characters both needs a new source vocabulary",
         ),
-        (["--src-vocab", "WORDS", "--shared-vocabulary"], "One vocabulary for both sides is"),
-        (["--tgt-vocab", "RICH"], "are for the source"),
+        (["--src-vocab", "WORDS", "--shared-vocabulary"], "needs one vocabulary for both sides"),
+        (["--tgt-vocab", "RICH"], "is for the source side"),
         (["--vocab", "NONE"], "NONE: no such file"),
     ],
 )
@@ -317,7 +317,7 @@ def test_an_experiment_takes_the_vocabularies_that_were_given(files, tmp_path, c
     with pytest.raises(UsageError, match="this folder holds another run: given was"):
         _ = Lab(tmp_path, CORPUS, plan, given=(tgt, tgt)).vocabularies
     shared = replace(plan, shared_vocabulary=True)
-    with pytest.raises(UsageError, match="vocabularies of both sides, or of none"):
+    with pytest.raises(UsageError, match="vocabularies of both sides, or of neither"):
         _ = Lab(tmp_path / "new", CORPUS, shared, given=(pieces, None)).vocabularies
     assert not (tmp_path / "new").exists()
     never = ["--vocab", f"{files}/none.model", "--out", f"{files}/never"]

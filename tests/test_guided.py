@@ -52,7 +52,7 @@ def test_links_are_read_and_wrong_ones_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"train.align:2: 1-3 points beyond .* 2 source and 3"):
         read_alignments(path, PAIRS)
     path.write_text("0-0\n1:3\n")
-    with pytest.raises(ValueError, match="2: '1:3' is no link"):
+    with pytest.raises(ValueError, match="2: '1:3' is not a link"):
         read_alignments(path, PAIRS)
     path.write_text("0-0\n")
     with pytest.raises(ValueError, match="1 lines for 2 pairs"):
@@ -149,7 +149,7 @@ def test_vectors_are_found_by_word(tmp_path, form):
 def test_bad_vectors_are_named(tmp_path):
     path = tmp_path / "v.txt"
     path.write_text("a 1 2\nb 1\n")
-    with pytest.raises(ValueError, match="v.txt:2: not as many numbers"):
+    with pytest.raises(ValueError, match="v.txt:2: does not have as many numbers"):
         read_vectors(path, VOCAB)
     path.write_text("zz 1 2\n")
     with pytest.raises(ValueError, match="has none of the 11 words"):

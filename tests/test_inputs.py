@@ -125,7 +125,7 @@ def test_a_model_of_rows_and_spelt_words_steps_as_it_is_taught():
 
     np.testing.assert_allclose(*both(p), atol=2e-6)
     assert attention_lstm(c, Spelling(spelling.table.copy())) is model
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="or neither of them"):
         attention_lstm(c)
 
 

@@ -194,7 +194,7 @@ def test_shards_of_this_library_serve_as_well_and_must_be_of_this_text(files, tm
         want = read_lines(files / "distilled" / f"train.{side}")
         assert read_lines(tmp_path / "out" / f"train.{side}") == want
     run("distill", *given_lists, "--source", files / "reference", status=2)
-    assert "of other text than" in capsys.readouterr().err
+    assert "from another text than" in capsys.readouterr().err
 
 
 def test_settings_that_lists_there_are_do_not_obey_are_refused(files, tmp_path, capsys):
@@ -202,7 +202,7 @@ def test_settings_that_lists_there_are_do_not_obey_are_refused(files, tmp_path, 
     lists = ["--nbest", files / "lists"]
     for arguments, why in {
         (files / "model", *lists): "leave out the teacher's folder",
-        (*lists, "--beam-size", "9"): "settings of a search",
+        (*lists, "--beam-size", "9"): "options of a search",
         (): "Name the folder of the teacher, or",
         (files / "model", "--first-index", "1"): "--first-index has no effect without --nbest",
         (*lists, "--first-index", "1"): "begins with sentence 0, but sentence 1 is expected",

@@ -317,13 +317,13 @@ def test_arrays_of_other_kinds_are_refused_by_name(tmp_path, arrays):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["1000000000 300", "a 1 2"], r"v: its first line says 1000000000 words of 300"),
-        (["2 2", "a 1 2"], r"v: its first line says 2 words"),
-        (["a Infinity 1"], r"v:1: a number that is not finite"),
-        (["b 1 1", "a nan 1"], r"v:2: a number that is not finite"),
-        (["a 1e39 1"], r"v:1: a number that is not finite, or too large"),
-        (["a x 1"], r"v:1: not a word and numbers"),
-        (["a 1 1", "", "b 1 1"], r"v:2: not as many"),
+        (["1000000000 300", "a 1 2"], r"v: its first line promises 1000000000 words of 300"),
+        (["2 2", "a 1 2"], r"v: its first line promises 2 words"),
+        (["a Infinity 1"], r"v:1: has a number that is not finite"),
+        (["b 1 1", "a nan 1"], r"v:2: has a number that is not finite"),
+        (["a 1e39 1"], r"v:1: has a number that is not finite, or too large"),
+        (["a x 1"], r"v:1: is not a word followed by numbers"),
+        (["a 1 1", "", "b 1 1"], r"v:2: does not have as many"),
     ],
 )
 def test_vectors_that_are_none_are_named_by_line(tmp_path, lines, message):
@@ -334,7 +334,7 @@ def test_vectors_that_are_none_are_named_by_line(tmp_path, lines, message):
 
 def test_links_with_more_digits_than_a_number_has_are_refused(tmp_path):
     write_lines(tmp_path / "a", ["0-" + "1" * 5000])
-    with pytest.raises(UsageError, match=r"/a:1: .* is no link"):
+    with pytest.raises(UsageError, match=r"/a:1: .* is not a link"):
         read_alignments(tmp_path / "a", [("x", "y")])
 
 

@@ -440,7 +440,7 @@ def test_a_similarity_is_chosen_by_name():
     for name, smoothing, message in (
         ("bleurt", None, "similarity is 'bleurt': give one of auto, bleu, gleu, chrf"),
         ("bleu", "kneser", "smoothing is 'kneser': give one of geometric"),
-        ("chrf", "floor", "A smoothing is BLEU's"),
+        ("chrf", "floor", "A smoothing is for bleu only"),
     ):
         with pytest.raises(ValueError, match=message):
             choose(name, smoothing)

@@ -99,7 +99,7 @@ def test_decoding_stops_at_the_end_and_skips_padding(kind):
 @kinds
 @pytest.mark.parametrize("wrong", [-1, 10**6])
 def test_ids_outside_the_vocabulary_are_refused(kind, wrong):
-    with pytest.raises(ValueError, match=f"{wrong} is not in a vocabulary"):
+    with pytest.raises(ValueError, match=f"{wrong} is out of range for a vocabulary"):
         vocabulary(kind).decode([4, wrong])
 
 
@@ -222,9 +222,9 @@ def test_different_sizes_kinds_and_options_are_refused():
     ("make", "message"),
     [
         (lambda: build_words([]), "no words"),
-        (lambda: build_words(["a"], 4), "size=4"),
+        (lambda: build_words(["a"], 4), "size is 4"),
         (lambda: train_pieces([" ", "<unk>"], 10), "no text"),
-        (lambda: train_pieces(TEXT, 12), "size=12: .* alone are"),
+        (lambda: train_pieces(TEXT, 12), "size is 12, .* alone are"),
         (lambda: train_pieces(TEXT, 60, kind="words"), "kind='words'"),  # type: ignore[arg-type]
     ],
     ids=["no-words", "no-room", "no-text", "too-small", "kind"],
