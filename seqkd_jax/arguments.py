@@ -45,8 +45,8 @@ class Corpus(Checked):
     data: str | None = None
     """Name of a corpus: grammar (generated, no download) or multi30k."""
     pair: str | None = None
-    """Source and target language, such as en-ja. For multi30k, two of en, de, fr, cs (default
-    en-de); for files, it decides how BLEU tokenises the target."""
+    """Source and target language, such as en-ja: they decide how BLEU tokenises the target.
+    For multi30k, two of en, de, fr, cs (default en-de)."""
     form: Literal["tok", "raw"] = "tok"
     """Form of multi30k: tokenised and lower-cased, or raw."""
     train: Files = ()
@@ -68,8 +68,7 @@ class Vocabularies(Checked):
     """Vocabularies made elsewhere, in place of new ones."""
 
     vocab: Path | None = None
-    """Vocabulary file for both sides: a SentencePiece .model, a list of words (one a line), or a
-    .vocab.json of this library."""
+    """Vocabulary file for both sides: a SentencePiece .model, a .vocab.json, or a list of words."""
     src_vocab: Path | None = None
     """Vocabulary file for the source alone, in the same forms."""
     tgt_vocab: Path | None = None
@@ -169,12 +168,12 @@ class Distill(Checked):
     first_index: Literal[0, 1] = 0
     """Number that --nbest gives to its first sentence."""
     reference: Path | None = None
-    """File of true translations (of a .tsv file, the second column): take the hypothesis closest
-    to them (Seq-Inter), not the teacher's best (Seq-KD)."""
+    """File of true translations: take the closest hypothesis (Seq-Inter), not the best (Seq-KD).
+    Of a .tsv file, its second column."""
     mbr: bool = False
     """Take the hypothesis closest to all others, weighted by probability (minimum Bayes risk)."""
     similarity: Similarity = "auto"
-    """How closeness is measured; auto: chrf for text without spaces, else bleu."""
+    """How --reference and --mbr compare; auto: chrf for text without spaces, else bleu."""
     smoothing: Smoothing | None = None
     """How bleu counts n-grams without a match; geometric, as Kim & Rush, if left out."""
     search: Annotated[Search, Flat] = Search(beam_size=5, n_best=5)
@@ -263,8 +262,7 @@ class Prune(Learning):
     ratio: Fractions = (0.8,)
     """Share of weights to prune; several, rising, prune in rounds with training after each."""
     scheme: Literal["blind", "uniform", "distribution"] = "blind"
-    """One threshold for all weights, the same share of each layer, or a threshold for each layer by
-    its standard deviation."""
+    """One threshold for all, the same share of each layer, or a threshold by a layer's deviation."""
     saliency: Literal["magnitude", "obd"] = "magnitude"
     """Prune the smallest weights, or those that cost least (Optimal Brain Damage)."""
     keep_embeddings: bool = False
@@ -325,9 +323,8 @@ class Bench(Checked):
     """Rows, or parts of their names, such as student, decode-teacher, k5; all if left out."""
     timing: Annotated[Timing, Flat] = Timing()
     against: tuple[str, ...] = ()
-    """Commands of other systems. Each prints a JSON line that names a row, which both systems then
-    measure in turns. A command may keep running and print a JSON line for each line that it reads
-    (docs/peers/README.md)."""
+    """Commands of other systems, each printing a JSON line that names the row to measure in turns.
+    A command may also keep running and print one for each line it reads (docs/peers/README.md)."""
     real: bool = False
     """Time an epoch and decoding of grammar's test set, and of multi30k's if SEQKD_DATA is set."""
     table2: bool = False
