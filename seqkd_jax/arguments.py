@@ -262,7 +262,7 @@ class Prune(Learning):
     ratio: Fractions = (0.8,)
     """Share of weights to prune; several, rising, prune in rounds with training after each."""
     scheme: Literal["blind", "uniform", "distribution"] = "blind"
-    """One threshold for all, the same share of each layer, or a threshold by a layer's deviation."""
+    """One threshold for all, the same share of each layer, or a threshold by its deviation."""
     saliency: Literal["magnitude", "obd"] = "magnitude"
     """Prune the smallest weights, or those that cost least (Optimal Brain Damage)."""
     keep_embeddings: bool = False

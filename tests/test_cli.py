@@ -275,7 +275,7 @@ def test_choices_that_exclude_each_other_are_named(files, refused):
     translate = ["translate", files / "big", "--source", files / "test.src"]
     assert "no effect without --replace-unk" in refused(*translate, "--dictionary", files / "words")
     several = ["translate", files / "big", files / "big", "--source", files / "test.src"]
-    assert "one attention LSTM" in refused(*several, "--replace-unk")
+    assert "single attention LSTM" in refused(*several, "--replace-unk")
 
 
 def test_a_missing_file_is_named(files, refused):

@@ -74,7 +74,7 @@ def test_a_model_that_cannot_be_looked_into_is_refused():
     pieces = train_pieces(["a b c d e f g", "gab fed"], 20)
     with pytest.raises(ValueError, match="vocabularies of words"):
         without_unknown(Trained(CONFIG, MODEL, PARAMS, SRC, pieces), [], [])
-    with pytest.raises(ValueError, match="one attention LSTM"):
+    with pytest.raises(ValueError, match="single attention LSTM"):
         without_unknown(Trained(CONFIG, MODEL, (PARAMS,), SRC, TGT), [], [])
 
 
