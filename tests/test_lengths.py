@@ -64,7 +64,7 @@ def test_every_command_that_translates_has_the_setting(model, tmp_path, capsys, 
     assert main([name, *map(str, arguments)]) == 0
     said = capsys.readouterr().err
     if limit in ("None", "300"):
-        assert "cut there" not in said
+        assert "cut to that length" not in said
     else:
         assert f"longer than {limit or 250} tokens were cut to that length: 1 (line 2)" in said
     if name == "distill":
