@@ -344,7 +344,7 @@ def test_the_example_of_the_docstring_runs(function):
 @pytest.mark.parametrize(
     ("adapt", "given", "message"),
     [
-        (skd.from_nnx, "built", "from_nnx was given a NnxTransformer that has been built, and"),
+        (skd.from_nnx, "built", "from_nnx was given a NnxTransformer that has been built, but"),
         (
             skd.from_nnx,
             "number",

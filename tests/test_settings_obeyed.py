@@ -130,7 +130,7 @@ def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
         (["--teacher", "big", "--vocabulary-size", "None"], "--vocabulary-size has no effect"),
         (["--teacher", "big", "--shared-vocabulary"], "--shared-vocabulary has no effect"),
         (["--teacher", "big", "--features"], "--features has no effect"),
-        (["--teacher", "big", "--characters", "source"], "spells no words"),
+        (["--teacher", "big", "--characters", "source"], "brings has no characters"),
         (["--start", "big", "--lower"], "--lower has no effect with --start"),
         (["--start", "big", "--characters", "none"], "--characters has no effect with --start"),
         (["--start", "big", "--hidden", "256"], "--hidden has no effect with --start"),
