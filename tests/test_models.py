@@ -207,7 +207,7 @@ def test_tables_are_made_where_they_pay():
     assert less.decoder is one.decoder  # the larger side is left
     pair = example().src[0], example().tgt[0]
     for model, table in (for_teaching(MODEL, p), (small, less)):
-        with pytest.raises(ValueError, match="not for training"):
+        with pytest.raises(ValueError, match="cannot be trained"):
             model.hidden(table, *pair, jax.random.key(0))
 
 

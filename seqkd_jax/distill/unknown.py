@@ -17,7 +17,7 @@ from ..data import encode_pairs
 from ..data.batches import ROWS, SOURCE_LENGTHS
 from ..data.text import read_lines, words_of
 from ..data.vocab import WordVocabulary
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..models.attention_lstm import AttentionLSTMParams, Config
 from ..models.inspection import alignments
 from ..plan import GREEDY
@@ -64,10 +64,14 @@ def read_dictionary(path: str | Path) -> dict[str, str]:
         parts = [part.strip() for part in line.split(SEPARATOR)]
         if len(parts) != 2 or not all(parts) or len(words_of(parts[0])) > 1:
             raise UsageError(
-                f"{path}:{number}: {line!r} is not of the form: source word{SEPARATOR}translation"
+                f"{path}:{number}: {quoted(line, 60)} is not of the form: source "
+                f"word{SEPARATOR}translation."
             )
         if dictionary.setdefault(parts[0], parts[1]) != parts[1]:
-            raise UsageError(f"{path}:{number}: {parts[0]!r} has another translation further up.")
+            raise UsageError(
+                f"{path}:{number}: {parts[0]!r} has another translation on an earlier line; "
+                "give one of them."
+            )
     return dictionary
 
 
@@ -76,11 +80,14 @@ def check_replaceable(trained: Trained) -> None:
     vocabularies = trained.src_vocab, trained.tgt_vocab
     if not all(isinstance(vocab, WordVocabulary) for vocab in vocabularies):
         raise UsageError(
-            "Only models whose vocabularies are lists of words say <unk> for a word; "
-            "pieces can spell every word, so there is nothing to replace."
+            "Only models with vocabularies of words write <unk> for a word; pieces can spell "
+            "every word, so there is nothing to replace: leave --replace-unk out."
         )
     if not isinstance(trained.params, AttentionLSTMParams):
-        raise UsageError("Unknown words are replaced with one attention LSTM, not with others.")
+        raise UsageError(
+            "Only a single attention LSTM can replace unknown words, not an ensemble: leave "
+            "--replace-unk out."
+        )
 
 
 def without_unknown(

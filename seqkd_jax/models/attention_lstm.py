@@ -69,7 +69,9 @@ def network(
 ) -> Network:
     """Returns the network of ``attention_lstm``, whose arguments these are."""
     if (spelling is not None) != bool(config.inputs.tgt_characters):
-        raise UsageError("tgt_characters and a spelling of the target words go together.")
+        raise UsageError(
+            "Give tgt_characters and a spelling of the target words, or neither of them."
+        )
     if attention is not None:
         blocks = {"reader": above(attention, config.parts.input_feeding)} | blocks
     return _network(config, spelling, build(config)._replace(**blocks))

@@ -76,8 +76,9 @@ def location(max_source: int = 100) -> Attention:
     def memory(w_a: Array, context: Array) -> Array:
         if len(context) > max_source:
             raise UsageError(
-                f"A source of {len(context)} positions, and attention by location knows "
-                f"{max_source}: train with a larger max_source, or cut sources."
+                f"A source has {len(context)} positions, but attention by location has weights "
+                f"for {max_source} only: train with a larger max_source (--parts.max-source), "
+                "or cut sources."
             )
         return jnp.zeros(len(context), context.dtype)
 

@@ -27,7 +27,9 @@ def build(config: Config) -> Blocks:
     }
     if parts.attention == "none":
         if parts.alignment != "global":
-            raise UsageError(f'alignment="{parts.alignment}" needs an attention, and it is "none".')
+            raise UsageError(
+                f'alignment="{parts.alignment}" needs an attention, but attention is "none".'
+            )
         reader = fixed_context() if parts.attends == "input" else Reader()
     else:
         attention = alignments[parts.alignment](scores[parts.attention](), parts.window)
@@ -36,11 +38,11 @@ def build(config: Config) -> Blocks:
     if parts.lower_attention:
         if not 2 <= parts.lower_attention <= config.layers:
             raise UsageError(
-                f"lower_attention is {parts.lower_attention}; it stands below a layer from 2 to "
-                f"layers, {config.layers}."
+                f"lower_attention is {parts.lower_attention}; it must name a decoder layer from "
+                f"2 to layers, {config.layers}."
             )
         if parts.connections == "fast-forward":
-            raise UsageError("lower_attention does not go with fast-forward connections.")
+            raise UsageError("lower_attention cannot be combined with fast-forward connections.")
         reader = lower_attention(reader, parts.lower_attention)
     if parts.join == "interleaved" and not config.bidirectional:
         raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')

@@ -168,7 +168,7 @@ def _faster(
 
     def refuse_dropout(key: Array | None) -> None:
         if key is not None:
-            raise UsageError("A model made for searching or teaching is not for training.")
+            raise UsageError("A model made for searching or teaching cannot be trained.")
 
     def source(encoder: TableEncoder, src: Array, key: Array | None) -> tuple[Array, ...]:
         refuse_dropout(key)
@@ -203,7 +203,7 @@ def restrict(
     if isinstance(decoder, TableDecoder):
         decoder = dataclasses.replace(decoder, table=decoder.table[ids])
     elif isinstance(decoder.embedding, CompositeEmbedding):
-        raise UsageError("A shortlist needs word vectors, and this decoder reads characters.")
+        raise UsageError("A shortlist needs word vectors, but this decoder reads characters.")
     else:
         decoder = dataclasses.replace(decoder, embedding=decoder.embedding[ids])
     generator = jax.tree.map(lambda x: x[..., ids], params.generator)

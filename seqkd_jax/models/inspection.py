@@ -100,4 +100,4 @@ def states(
 
 def _require_attention(net: Network) -> None:
     if not net.blocks.reader.attends:
-        raise UsageError('This model has attention="none": there are no weights to look at.')
+        raise UsageError('This model has attention="none", so there are no attention weights.')

@@ -109,8 +109,8 @@ def with_vectors(
         raise UsageError(f"The {side} reads characters; it has no word vectors to replace.")
     if vectors.shape[1] != words.shape[1]:
         raise UsageError(
-            f"Vectors of width {vectors.shape[1]} for embeddings of width {words.shape[1]}: train "
-            f"with embed={vectors.shape[1]}."
+            f"The vectors have width {vectors.shape[1]}, but the embeddings have "
+            f"{words.shape[1]}: train with embed={vectors.shape[1]} (--embed)."
         )
     words = jnp.asarray(words).at[ids].set(vectors)
     embedding = dataclasses.replace(part.embedding, words=words) if composite else words
