@@ -1,6 +1,8 @@
 """The ``seqkd`` command: reads arguments, does what they say, and tells how it ended."""
 
+import contextlib
 import importlib
+import os
 import sys
 import warnings
 from typing import Any
@@ -13,6 +15,21 @@ REPORT = (
     "seqkd: this is a bug of seqkd_jax, not a mistake of yours. Please report it with the command "
     "and the lines above: https://github.com/seqkd-jax/seqkd_jax/issues"
 )
+
+
+def entry() -> None:
+    """The ``seqkd`` program: ends this process with the status of ``main``.
+
+    A stopped one ends at once: threads of XLA may still compute, and would be torn down with what
+    they compute on. Files appear whole or not at all, and locks end with the process.
+    """
+    status = main()
+    if status in (130, 143):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,19 +52,25 @@ def _run(arguments: list[str]) -> int:
         getattr(commands, type(command).__name__.lower())(command)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        on = "to resume" if isinstance(command, RESUMED) else "to start over"
-        print(f"seqkd: stopped; run the same command again {on}.", file=sys.stderr)
-        return stop.status if isinstance(stop, stopping.Stopped) else 130
+        return _stopped(command, stop.status if isinstance(stop, stopping.Stopped) else 130)
     except (UsageError, OSError) as error:
         if isinstance(error, BrokenPipeError) and output.nobody_listens():
             return 141
         print(f"seqkd: {error}", file=sys.stderr)
         return 2
     except Exception as error:
+        if (number := stopping.requested()) is not None:
+            return _stopped(command, 128 + number)  # what it interrupted has raised in its stead
         error.add_note(REPORT)
         raise
     return 0
 
 
+def _stopped(command: Any, status: int) -> int:
+    on = "to resume" if isinstance(command, RESUMED) else "to start over"
+    print(f"seqkd: stopped; run the same command again {on}.", file=sys.stderr)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

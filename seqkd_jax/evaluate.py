@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import PAD, Array, Params, Seq2Seq, Total
 from .data import Bucket, Encoded, Vocabulary, batches, encode_pairs, plan_buckets
-from .data.encode import EXAMPLES
+from .data.encode import EXAMPLES, lines_at
 from .distill.shortlist import Shortlist
 from .distill.translate import translate_texts
 from .errors import UsageError
@@ -50,8 +50,7 @@ class LeftOut:
     lines: tuple[int, ...] = ()  # the first few
 
     def __str__(self) -> str:
-        more = ", ..." if self.count > len(self.lines) else ""
-        return f"{self.count:,} (line {', '.join(map(str, self.lines))}{more})"
+        return f"{self.count:,} {lines_at(self.lines, self.count)}"
 
 
 @dataclass(frozen=True)

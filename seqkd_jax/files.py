@@ -307,6 +307,21 @@ def check_writable(path: PathLike) -> None:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def check_folder(path: PathLike) -> None:
+    """Makes sure that a folder is there or can be made: nothing else has its name.
+
+    Raises:
+      UsageError: a file has its name, or the name of a folder above it.
+    """
+    for place in (Path(path), *Path(path).parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise UsageError(
+                f"{path}: a file has this name, or that of a folder above it; give another folder."
+            )
+
+
 def make_folder(path: PathLike) -> Path:
     """Makes a folder and those above it, where they are missing, and checks that it takes files.
 
@@ -315,12 +330,8 @@ def make_folder(path: PathLike) -> Path:
       OSError: it cannot be made or written to.
     """
     path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(
-            f"{path}: a file has this name, or that of a folder above it; give another folder."
-        ) from None
+    check_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
     check_writable(path / "file")
     return path
 

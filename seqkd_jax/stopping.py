@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+AGAIN = 0.05  # seconds after which a signal is sent again whose exception was swallowed
 GRACE = 30.0  # seconds for what is to be saved
 ONE_SIGNAL = 0.5  # seconds: some senders (``timeout``, a terminal's group) deliver one signal twice
 
@@ -34,6 +35,7 @@ class _Request:
     number: int | None = None  # of the first signal
     deferrals: int = 0  # ``deferred`` blocks that are open
     told: bool = False  # whether it has been raised
+    swallowed: bool = False  # by a callback that ignores exceptions, such as a garbage collector's
 
 
 _request = _Request()
@@ -57,9 +59,11 @@ def handlers(grace: float = GRACE) -> Iterator[None]:
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(ours, grace), daemon=True)
     watcher.start()
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
@@ -93,12 +97,27 @@ def deferred() -> Iterator[None]:
 
 def _handle(number: int, frame: Any) -> None:
     del frame
+    if _request.swallowed:
+        _request.swallowed = False
+        raise Stopped(number)
     if _request.number is not None:
         return  # the watcher decides about a second one
     _request.number = number
     if not _request.deferrals:
         _request.told = True
         raise Stopped(number)
+
+
+def _unraisable(said: Any) -> None:
+    """Raises ``Stopped`` once more where a callback swallowed it; shows everything else."""
+    if not isinstance(said.exc_value, Stopped):
+        sys.__unraisablehook__(said)
+        return
+    _request.swallowed = True
+    main, number = threading.main_thread(), 128 - said.exc_value.status
+    again = threading.Timer(AGAIN, signal.pthread_kill, (main.ident, -number))
+    again.daemon = True
+    again.start()
 
 
 def _watch(signals: socket.socket, grace: float) -> None:

@@ -69,11 +69,11 @@ def test_pairs_left_out_are_counted_and_named():
     report = encoded.report
     assert (report.kept, report.empty, report.overlong) == (2, 2, 2)
     assert str(report) == (
-        "2 pairs kept; 2 with an empty side left out (line 2, 3); "
-        "2 longer than 3 tokens left out (line 4, 5)"
+        "2 pairs kept; 2 with an empty side left out (lines 2, 3); "
+        "2 longer than 3 tokens left out (lines 4, 5)"
     )
     many = encode_pairs([("", "")] * 9, numbers(), numbers())
-    assert str(many.report).endswith("(line 1, 2, 3, 4, 5, ...)")
+    assert str(many.report).endswith("(lines 1, 2, 3, 4, 5, ...)")
     assert len(encode_pairs(pairs, numbers(), numbers()).src) == 4
 
 

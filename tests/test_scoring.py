@@ -273,9 +273,9 @@ def test_lines_without_words_are_neither_averaged_nor_timed_and_are_said():
     assert e.not_predicted == LeftOut(23, (3, 4, 8, 9, 10))
     shown = table([Row("model", e, {})])
     assert (
-        "sources without a word, of 28, left out of p(t=y^) and of sent/s: 22 (line 3, 4" in shown
+        "sources without a word, of 28, left out of p(t=y^) and of sent/s: 22 (lines 3, 4" in shown
     )
-    assert "pairs without a word on a side, of 28, left out of PPL: 23 (line 3, 4, 8" in shown
+    assert "pairs without a word on a side, of 28, left out of PPL: 23 (lines 3, 4, 8" in shown
     assert "left out" not in table([Row("model", whole, {})])
     # BLEU is of all lines, as of the file of outputs.
     lines = [r for _, r in holes], e.decodings[1].outputs

@@ -369,7 +369,7 @@ def test_a_lost_signature_is_told_with_what_is_used_instead(copied):
     *_, before, best = signed(copied)
     (copied / "checkpoints" / f"{best}.sha256").unlink()
     told = rf"checkpoints/{best}: its .sha256 file is missing.*checkpoint {before} is used instead"
-    with pytest.warns(UserWarning, match=told), pytest.raises(ValueError, match="first validation"):
+    with pytest.warns(UserWarning, match=told), pytest.raises(ValueError, match="been validated"):
         load_model(copied)  # the one before is from before the first validation
 
 

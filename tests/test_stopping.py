@@ -159,6 +159,20 @@ def test_one_signal_that_is_delivered_twice_is_one():
     assert out == "goes on\n" and "Stopped: SIGTERM" in error
 
 
+def test_a_signal_that_a_callback_swallows_is_raised_again():
+    """As one that arrives while the garbage collector runs XLA's callback."""
+
+    class Swallowing:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(stopping.Stopped), stopping.handlers():
+        thing = Swallowing()
+        del thing
+        for _ in range(1000):
+            time.sleep(0.01)
+
+
 def test_who_is_not_ready_in_time_is_ended():
     process = script(DEAF, "1")
     assert process.stdout.readline() == "ready\n"
@@ -334,3 +348,26 @@ def test_a_command_whose_disk_is_full_says_so_in_one_line(tmp_path):
     said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
     assert len(said) == 1 and "could not be written (File too large)" in said[0]
     assert not list((tmp_path / "model" / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distill", "cache", "evaluate", "translate"])
+@pytest.mark.parametrize("seconds", [2.0, 6.0])
+def test_any_command_stops_with_the_status_of_the_signal(tmp_path, name, seconds):
+    """While Python imports, XLA compiles or threads of XLA compute: no crash, no traceback."""
+    write_lines(tmp_path / "src", ["cat eats fish"] * 20_000)
+    write_lines(tmp_path / "tgt", ["CAT EATS FISH"] * 20_000)
+    assert started(command(tmp_path)).wait() == 0
+    both = ["--source", tmp_path / "src", "--target", tmp_path / "tgt"]
+    given = {
+        "distill": [*both[:2], "--out", tmp_path / "out"],
+        "cache": [*both, "--out", tmp_path / "out"],
+        "evaluate": [*both[:2], "--reference", tmp_path / "tgt"],
+        "translate": [*both[:2], "--out", tmp_path / "out.txt"],
+    }[name]
+    process = started([name, tmp_path / "model", *given])
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()
+    assert process.returncode == 143, error
+    assert "stopped; run the same command again" in error and "Traceback" not in error

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from .. import arguments
 from ..data import encode_pairs, require_kept
-from ..data.text import read_pairs, read_sources, require_sentences, write_lines
+from ..data.encode import EXAMPLES, lines_at
+from ..data.text import read_pairs, read_sources, require_sentences, words_of, write_lines
 from ..distill import select
 from ..distill.nbest import NBest, read_nbest
 from ..distill.similarity import choose
@@ -53,6 +54,10 @@ def distill(command: arguments.Distill) -> None:
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
     write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
     write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
+    empty = [number for number, source in enumerate(sources, 1) if not words_of(source)]
+    if empty:
+        where = lines_at(empty[:EXAMPLES], len(empty))
+        print(f"Empty sources, with empty targets: {len(empty):,} {where}.", file=sys.stderr)
     print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
 
 

@@ -28,10 +28,10 @@ class Report:
     def __str__(self) -> str:
         parts = [f"{self.kept:,} pairs kept"]
         if self.empty:
-            where = _at(self.empty_lines, self.empty)
+            where = lines_at(self.empty_lines, self.empty)
             parts.append(f"{self.empty:,} with an empty side left out {where}")
         if self.overlong:
-            where = _at(self.overlong_lines, self.overlong)
+            where = lines_at(self.overlong_lines, self.overlong)
             parts.append(f"{self.overlong:,} longer than {self.max_len} tokens left out {where}")
         return "; ".join(parts)
 
@@ -71,8 +71,8 @@ def encode_pairs(
     src, tgt, index = [], [], []
     empty, overlong, lengths = [], [], []
     for place, (source, target) in enumerate(pairs):
-        source_ids = _encode(src_vocab, source, place, "source")
-        target_ids = _encode(tgt_vocab, target, place, "target")
+        source_ids = encode_line(src_vocab, source, place, "source")
+        target_ids = encode_line(tgt_vocab, target, place, "target")
         if not source_ids or not target_ids:
             empty.append(place + 1)
         elif max_len is not None and max(len(source_ids), len(target_ids) + 1) > max_len:
@@ -128,8 +128,23 @@ def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
     return given
 
 
-def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
-    tokens = vocab.encode(text)
+def encode_line(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
+    """The ids of a text, without BOS and EOS.
+
+    Args:
+      vocab: of its side.
+      text: one line.
+      place: of the line in its text, from 0, and
+      side: what the text is, both for errors.
+
+    Raises:
+      UsageError: the text does not suit the vocabulary, or the vocabulary gives ids that it does
+        not have, or special ones; the message names the line.
+    """
+    try:
+        tokens = vocab.encode(text)
+    except UsageError as error:
+        raise UsageError(f"{side} of line {place + 1}: {error}") from None
     ids = [token[0] if isinstance(token, tuple) else token for token in tokens]
     # On a device an id out of range silently reads another row.
     if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
@@ -140,5 +155,7 @@ def _encode(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
     return tokens
 
 
-def _at(lines: tuple[int, ...], count: int) -> str:
-    return f"(line {', '.join(map(str, lines))}{', ...' if count > len(lines) else ''})"
+def lines_at(lines: Sequence[int], count: int) -> str:
+    """Says which lines are meant: ``(line 3)``, ``(lines 3, 8, ...)`` where there are more."""
+    named = ", ".join(map(str, lines)) + (", ..." if count > len(lines) else "")
+    return f"(line{'s' if count > 1 else ''} {named})"

@@ -87,7 +87,7 @@ def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
     if said.any() and not nbest.log_probs:
         raise UsageError(
             f"The n-best list of sentence {nbest.index} has no log_prob, but the teacher's "
-            "probabilities are needed here. For samples of the teacher, give each the same."
+            "probabilities are needed here. For lists of samples, write the same log_prob for each."
         )
     if not said.any():
         return np.zeros(len(said))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq
 from ..data import Vocabulary, source_batches
+from ..data.encode import EXAMPLES, encode_line, lines_at
 from ..errors import UsageError
 from ..files import make_folder
 from ..models.attention_lstm import AttentionLSTMParams
@@ -190,14 +191,17 @@ def translate_texts(
     Sources of more than ``search.max_source`` tokens are cut there, with a warning (``SourceCut``)
     that names the lines. ``first`` is the index of the first line in its corpus.
     """
-    ids = [np.array(src_vocab.encode(line), np.int32) for line in lines]
+    ids = [
+        np.array(encode_line(src_vocab, line, first + n, "source"), np.int32)
+        for n, line in enumerate(lines)
+    ]
     most = search.max_source
     if most is not None:
         if overlong := [first + n + 1 for n, source in enumerate(ids) if len(source) > most]:
-            where = ", ".join(map(str, overlong[:5])) + (", ..." if len(overlong) > 5 else "")
             warnings.warn(
                 f"Sources longer than {most} tokens were cut to that length: {len(overlong):,} "
-                f"(line {where}); --max-source (max_source) sets the limit.",
+                f"{lines_at(overlong[:EXAMPLES], len(overlong))}; --max-source (max_source) sets "
+                "the limit.",
                 SourceCut,
                 stacklevel=2,
             )

@@ -40,6 +40,7 @@ from ..distill.teacher_cache import TeacherCache
 from ..distill.translate import lines_digest, translate_corpus
 from ..errors import UsageError
 from ..evaluate import validation
+from ..files import check_folder
 from ..losses import Loss, mix, nll, smoothed_nll, with_temperature, word_kd
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import PLANS, OnPolicy, Plan, Search, Size, Training
@@ -71,6 +72,9 @@ class Lab:
     corpus: Corpus
     plan: Plan = field(default_factory=Plan)
     given: tuple[Vocabulary | None, Vocabulary | None] = (None, None)  # in place of new ones
+
+    def __post_init__(self) -> None:
+        check_folder(self.folder)
 
     @functools.cached_property
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:

@@ -3,8 +3,14 @@
 import sys
 from pathlib import Path
 
-from ..files import atomic_write
+from ..errors import UsageError
+from ..files import atomic_write, read_file
 from .results import fill_tables
 
-for path in map(Path, sys.argv[1:]):
-    atomic_write(path, fill_tables(path.read_text(encoding="utf-8"), path.parent).encode())
+try:
+    if not sys.argv[1:]:
+        raise UsageError("Name the text files whose tables are to be filled, such as README.md.")
+    for path in map(Path, sys.argv[1:]):
+        atomic_write(path, fill_tables(read_file(path).decode(), path.parent).encode())
+except (UsageError, OSError) as error:
+    sys.exit(f"seqkd: {error}")

@@ -179,8 +179,8 @@ def best_params(folder: str | Path, init: Callable[..., Params]) -> Params:
         progress = _progress(checkpoints)
         if progress is None or progress.best is None:
             raise UsageError(
-                f"{folder}: training has not reached its first validation yet; run the training "
-                "command again to resume."
+                f"{folder}: holds no checkpoint that has been validated and can be used. Run the "
+                "training command again: it resumes from what is there."
             )
         try:
             return checkpoints.restore_params(progress.best, shapes)
@@ -218,7 +218,7 @@ def _config(path: Path, description: dict[str, Any]) -> Config:
         return Config(**model, parts=parts, inputs=Inputs(**inputs))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{path}: the model's configuration cannot be read: {error}. {ANEW}"
+            f"{path}: the model's configuration cannot be read ({error}) {ANEW}"
         ) from None
 
 
