@@ -350,14 +350,22 @@ def test_a_command_whose_disk_is_full_says_so_in_one_line(tmp_path):
     assert not list((tmp_path / "model" / "checkpoints").iterdir())
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    with started(command(folder)) as process:
+        assert process.communicate() and process.returncode == 0
+    return folder / "model"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["distill", "cache", "evaluate", "translate"])
 @pytest.mark.parametrize("seconds", [2.0, 6.0])
-def test_any_command_stops_with_the_status_of_the_signal(tmp_path, name, seconds):
+def test_any_command_stops_with_the_status_of_the_signal(tmp_path, model, name, seconds):
     """While Python imports, XLA compiles or threads of XLA compute: no crash, no traceback."""
-    write_lines(tmp_path / "src", ["cat eats fish"] * 20_000)
-    write_lines(tmp_path / "tgt", ["CAT EATS FISH"] * 20_000)
-    assert started(command(tmp_path)).wait() == 0
+    draws = np.random.default_rng(0).choice(["cat", "eats", "fish"], (20_000, 16))
+    write_lines(tmp_path / "src", map(" ".join, draws))
+    write_lines(tmp_path / "tgt", map(" ".join, draws))
     both = ["--source", tmp_path / "src", "--target", tmp_path / "tgt"]
     given = {
         "distill": [*both[:2], "--out", tmp_path / "out"],
@@ -365,7 +373,7 @@ def test_any_command_stops_with_the_status_of_the_signal(tmp_path, name, seconds
         "evaluate": [*both[:2], "--reference", tmp_path / "tgt"],
         "translate": [*both[:2], "--out", tmp_path / "out.txt"],
     }[name]
-    process = started([name, tmp_path / "model", *given])
+    process = started([name, model, *given])
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
