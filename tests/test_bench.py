@@ -138,7 +138,7 @@ def test_a_file_of_measurements_is_added_to(tmp_path):
 
     kept["machine"]["jax"] = "0.0.1"
     write_record(path, FORMAT, kept)
-    with pytest.raises(ValueError, match="another jax; only what was measured on one machine"):
+    with pytest.raises(ValueError, match="another jax; only measurements from one machine"):
         keep_speed(path, "against", rows)
     with pytest.raises(ValueError, match="another jax"):  # before the hour of measuring, too
         commands.bench(Bench(out=path, against=("never run",)))

@@ -296,7 +296,7 @@ def test_its_perplexity_is_that_of_the_list():
     [
         (SOURCES, NBESTS[:2], "2 n-best lists for 4 sources"),
         ([], [], "no source with an n-best list"),
-        ([[4]], [NBest(0, ("t4",), (), (), (math.nan,))], "list of sentence 0: log-prob"),
+        ([[4]], [NBest(0, ("t4",), (), (), (math.nan,))], "list of sentence 0: its log-prob"),
         ([[4]], [NBest(0, ("t4", "t5"), (), (), (-math.inf, -math.inf))], "list of sentence 0"),
     ],
 )

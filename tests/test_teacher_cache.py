@@ -314,7 +314,7 @@ def test_headers_that_lie_are_refused_before_they_cost_anything(tmp_path, whole)
                 read(tmp_path)
             assert str(path) in str(error.value) and len(str(error.value)) < 700, lie
     path.write_bytes(data.replace(b'"nats": ', b'"nats":Infinity, "x":', 1))
-    with pytest.raises(UsageError, match="Infinity is no JSON number"):
+    with pytest.raises(UsageError, match="Infinity is not a JSON number"):
         open_teacher_cache(tmp_path)
     path.write_bytes(b"")
     with pytest.raises(UsageError, match="topk: empty"):
