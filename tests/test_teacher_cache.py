@@ -317,7 +317,7 @@ def test_headers_that_lie_are_refused_before_they_cost_anything(tmp_path, whole)
     with pytest.raises(UsageError, match="Infinity is not a JSON number"):
         open_teacher_cache(tmp_path)
     path.write_bytes(b"")
-    with pytest.raises(UsageError, match="topk: empty"):
+    with pytest.raises(UsageError, match="topk: the file is empty"):
         open_teacher_cache(tmp_path)
     lengths = np.frombuffer(data, np.uint8).copy()
     at = len(data) - len(body) + 16 * header["pairs"]
