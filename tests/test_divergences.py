@@ -220,7 +220,7 @@ def test_a_temperature_must_be_that_of_the_list():
     got = with_temperature(word_kl, 2.0)(logits, 0, warm)
     np.testing.assert_allclose(got, with_temperature(word_kl, 2.0)(logits, 0, teacher), rtol=1e-5)
     for loss, taught in [(word_kl, warm), (with_temperature(word_kd, 2.0), top_k(teacher, 3))]:
-        with pytest.raises(ValueError, match="temperature [12], and the loss asks for [21]"):
+        with pytest.raises(ValueError, match="temperature [12], but the loss asks for [21]"):
             loss(logits, 0, taught)
 
 

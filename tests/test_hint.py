@@ -125,7 +125,7 @@ def test_mistakes_are_named():
     both = Hinted(jnp.zeros(5), jnp.zeros(3))
     with pytest.raises(ValueError, match=r"hinting\(teacher\)"):
         of_hidden()(both, 1, top_k(jnp.zeros(5), 2))
-    with pytest.raises(ValueError, match=r"3 wide.* hinted\(student, width=4\)"):
+    with pytest.raises(ValueError, match=r"width 3.* hinted\(student, width=4\)"):
         of_hidden()(both, 1, Hinted(jnp.zeros(5), jnp.zeros(4)))
     for loss in of_hidden(), of_logits(nll):
         with pytest.raises(ValueError, match="student with a hint"):
