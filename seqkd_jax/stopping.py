@@ -35,7 +35,7 @@ class _Request:
     number: int | None = None  # of the first signal
     deferrals: int = 0  # ``deferred`` blocks that are open
     told: bool = False  # whether it has been raised
-    swallowed: bool = False  # by a callback that ignores exceptions, such as a garbage collector's
+    again: threading.Timer | None = None  # sends it once more, if a callback swallowed it
 
 
 _request = _Request()
@@ -59,11 +59,22 @@ def handlers(grace: float = GRACE) -> Iterator[None]:
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(ours, grace), daemon=True)
     watcher.start()
-    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
+    hook = sys.unraisablehook
+
+    def unraisable(said: Any) -> None:
+        # A callback that ignores exceptions, such as a garbage collector's, has swallowed it.
+        if isinstance(said.exc_value, Stopped):
+            _send_again(said.exc_value.status - 128)
+        else:
+            hook(said)
+
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
         sys.unraisablehook = hook
+        if _request.again is not None:
+            _request.again.cancel()  # from here on it would end the process
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
@@ -97,8 +108,8 @@ def deferred() -> Iterator[None]:
 
 def _handle(number: int, frame: Any) -> None:
     del frame
-    if _request.swallowed:
-        _request.swallowed = False
+    if _request.again is not None:
+        _request.again = None
         raise Stopped(number)
     if _request.number is not None:
         return  # the watcher decides about a second one
@@ -108,16 +119,12 @@ def _handle(number: int, frame: Any) -> None:
         raise Stopped(number)
 
 
-def _unraisable(said: Any) -> None:
-    """Raises ``Stopped`` once more where a callback swallowed it; shows everything else."""
-    if not isinstance(said.exc_value, Stopped):
-        sys.__unraisablehook__(said)
-        return
-    _request.swallowed = True
-    main, number = threading.main_thread(), 128 - said.exc_value.status
-    again = threading.Timer(AGAIN, signal.pthread_kill, (main.ident, -number))
-    again.daemon = True
-    again.start()
+def _send_again(number: int) -> None:
+    _request.again = threading.Timer(
+        AGAIN, signal.pthread_kill, (threading.main_thread().ident, number)
+    )
+    _request.again.daemon = True
+    _request.again.start()
 
 
 def _watch(signals: socket.socket, grace: float) -> None:

@@ -173,6 +173,24 @@ def test_a_signal_that_a_callback_swallows_is_raised_again():
             time.sleep(0.01)
 
 
+def test_a_swallowed_signal_is_not_sent_after_the_handlers_are_gone():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+
+        class Swallowing:
+            def __del__(self):
+                signal.raise_signal(signal.SIGTERM)
+
+        with stopping.handlers():
+            thing = Swallowing()
+            del thing
+        time.sleep(4 * stopping.AGAIN)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not seen
+
+
 def test_who_is_not_ready_in_time_is_ended():
     process = script(DEAF, "1")
     assert process.stdout.readline() == "ready\n"
