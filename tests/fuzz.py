@@ -26,7 +26,7 @@ def as_it_is(data: bytes) -> bytes:
 
 def sealed(data: bytes) -> bytes:
     """Gives a file of the library's own the digest that its content has."""
-    from seqkd_jax.files import _digest, parse_json
+    from seqkd_jax.sealed import digest_of, parse_json
 
     line, newline, body = data.partition(b"\n")
     for header, rest in (data, b""), (line, body):  # a record, or a header with a body
@@ -35,7 +35,7 @@ def sealed(data: bytes) -> bytes:
         except ValueError:
             continue
         if isinstance(record, dict):
-            record["sha256"] = _digest(record, rest)
+            record["sha256"] = digest_of(record, rest)
             return json.dumps(record).encode() + newline + rest
     return data
 
@@ -217,7 +217,9 @@ def main() -> None:
     import atheris
 
     name, runs = sys.argv[1], sys.argv[2]
-    with atheris.instrument_imports(include=["seqkd_jax.files", "seqkd_jax.data"]):
+    with atheris.instrument_imports(
+        include=["seqkd_jax.files", "seqkd_jax.sealed", "seqkd_jax.data"]
+    ):
         import seqkd_jax.data.text  # noqa: F401
     with atheris.instrument_imports(include=["seqkd_jax.distill.nbest", "seqkd_jax.compress"]):
         reader = readers()[name]

@@ -15,11 +15,11 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.arguments import Bench
 from seqkd_jax.base import EOS
 from seqkd_jax.bench import FIXED, Row
-from seqkd_jax.files import write_record
 from seqkd_jax.models.attention_lstm import Config
 from seqkd_jax.plan import Timing
 from seqkd_jax.recipes import Lab
 from seqkd_jax.report.speed import FORMAT, keep_speed, speed_tables
+from seqkd_jax.sealed import write_record
 
 QUICK = Timing(repeats=2, steps=1)
 COLUMNS = ["row", "unit", "median", "min", "max", "repeats", "gflops", "gemm_share"]

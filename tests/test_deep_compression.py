@@ -23,7 +23,7 @@ from seqkd_jax.compress.format import (
 )
 from seqkd_jax.compress.prune import apply_mask, class_blind
 from seqkd_jax.errors import UsageError
-from seqkd_jax.files import seal
+from seqkd_jax.sealed import seal
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 

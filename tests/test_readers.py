@@ -37,8 +37,9 @@ from seqkd_jax.data.waiting import open_text, waiting_lines
 from seqkd_jax.distill.teacher_cache import open_teacher_cache
 from seqkd_jax.distill.unknown import read_dictionary
 from seqkd_jax.errors import UsageError
-from seqkd_jax.files import UNPACKED_BYTES, unpack_gzip, write_record
+from seqkd_jax.files import UNPACKED_BYTES, unpack_gzip
 from seqkd_jax.recipes import compress
+from seqkd_jax.sealed import write_record
 from seqkd_jax.train.model_folder import Trained, load_model
 
 VOCAB = build_words(["a b c"])

@@ -18,8 +18,8 @@ from seqkd_jax import arguments, commands, recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import encode_pairs, write_lines
 from seqkd_jax.evaluate import perplexity as measured
-from seqkd_jax.files import write_record
 from seqkd_jax.plan import Plan
+from seqkd_jax.sealed import write_record
 from seqkd_jax.train.model_folder import load_model
 
 

@@ -15,6 +15,7 @@ FLOORS = {
     "stopping": 0,
     "ranges": 0,
     "files": 0,
+    "sealed": 0,
     "output": 0,
     "base": 0,
     "plan": 0,

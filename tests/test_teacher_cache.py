@@ -24,9 +24,9 @@ from seqkd_jax.distill import teacher_cache as file
 from seqkd_jax.distill.teacher_cache import cache_teacher, open_teacher_cache
 from seqkd_jax.distill.topk_shards import FORMAT
 from seqkd_jax.errors import UsageError
-from seqkd_jax.files import seal, unseal
 from seqkd_jax.losses import jensen_shannon, mix, nll, with_temperature, word_kd, word_kl
 from seqkd_jax.models.renumber import renumbered
+from seqkd_jax.sealed import seal, unseal
 from seqkd_jax.train.parallel import pmap_step, pmap_total, replicate, shard
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_eval_step, make_train_step

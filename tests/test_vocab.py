@@ -15,7 +15,7 @@ from seqkd_jax.data import (
     load_vocabulary,
     train_pieces,
 )
-from seqkd_jax.files import write_record
+from seqkd_jax.sealed import write_record
 
 quick = settings(
     deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -25,7 +25,8 @@ import numpy as np
 
 from ..base import Params
 from ..errors import UsageError, quoted
-from ..files import HEADER_BYTES, PathLike, atomic_write, parse_json, read_file, seal, unseal
+from ..files import PathLike, atomic_write, read_file
+from ..sealed import HEADER_BYTES, parse_json, seal, unseal
 from . import huffman
 from .deep import Shared
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from ..base import PAD, UNK
 from ..errors import UsageError
-from ..files import PathLike, write_record
+from ..files import PathLike
 from ..models.attention_lstm import Inputs, Spelling
+from ..sealed import write_record
 from .text import words_of
 from .vocab import FORMAT, SPECIAL, WordVocabulary, build_words
 

@@ -19,7 +19,8 @@ import sentencepiece
 
 from ..base import BOS, EOS, PAD, UNK
 from ..errors import UsageError
-from ..files import PathLike, read_file, write_record
+from ..files import PathLike, read_file
+from ..sealed import write_record
 from .text import words_of
 from .vocab import FORMAT, SPECIAL, checked_ids, content_digest, content_of
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..base import BOS, EOS, PAD, UNK
 from ..errors import UsageError
-from ..files import PathLike, write_record
+from ..files import PathLike
+from ..sealed import write_record
 from .text import words_of
 
 FORMAT = "seqkd-vocabulary-1"  # of the files of every kind

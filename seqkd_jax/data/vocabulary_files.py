@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, quoted
-from ..files import RECORD_BYTES, PathLike, parse_json, read_file, read_record
+from ..files import PathLike
+from ..sealed import read_json, read_record
 from .inputs import MOST_CHARACTERS, OF_WORDS, InputVocabulary
 from .pieces import load_pieces, pieces_of
 from .text import read_lines, words_of
@@ -146,12 +147,7 @@ def _unquoted(word: str) -> str:
 
 
 def _json_words(path: PathLike) -> list[str]:
-    try:
-        content = parse_json(read_file(path, RECORD_BYTES))
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); give a list of words.") from None
+    content = read_json(path, "Give a list of words.")
     if isinstance(content, dict) and all(type(n) is int for n in content.values()):
         content = sorted(content, key=content.__getitem__)
     if not isinstance(content, list) or not all(isinstance(word, str) for word in content):

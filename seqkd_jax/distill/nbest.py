@@ -10,10 +10,8 @@ only ``index`` and ``text`` are needed. ``tokens``, ``score`` and ``log_prob`` a
 hypotheses of a sentence or for none. Lists in the form of Moses are read as well (``moses``).
 """
 
-import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,12 +20,13 @@ from typing import Any
 
 from ..data.text import decode_lines, read_bytes
 from ..errors import UsageError, quoted
-from ..files import HEADER_BYTES, atomic_write, pack_gzip, parse_json, seal, unseal
-from . import moses
+from ..files import atomic_write, pack_gzip
+from ..sealed import HEADER_BYTES, RESTORE, parse_json, seal, unseal
+from . import moses, shards
 
 FORMAT = "seqkd-nbest-1"
 PER_SHARD = ("format", "first", "count", "sha256")  # header fields that tell shards apart
-AGAIN = "Restore the file from a copy, or delete it and run the command that wrote it again."
+ENDING = ".jsonl.gz"
 FORM = '{"index": 0, "hypotheses": [{"text": "the hypothesis"}, ...]}'
 LARGEST_ID = 2**31 - 1
 
@@ -45,7 +44,7 @@ class NBest:
 
 def shard_path(folder: str | Path, shard: int, of: int) -> Path:
     """The file of one shard."""
-    return Path(folder) / f"shard-{shard:05d}-of-{of:05d}.jsonl.gz"
+    return Path(folder) / shards.shard_name(shard, of, ENDING)
 
 
 def write_shard(
@@ -78,7 +77,7 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
     data = read_bytes(path)
     if not _claims(data):
         return {}, _foreign(path, decode_lines(data, str(path)))
-    header, body = unseal(path, data, FORMAT, AGAIN)
+    header, body = unseal(path, data, FORMAT)
     lines = decode_lines(bytes(body), str(path), 2)
     try:
         nbest = [_nbest(path, n, line) for n, line in enumerate(lines, 2)]
@@ -89,45 +88,33 @@ def read_shard(path: str | Path) -> tuple[dict[str, Any], list[NBest]]:
             )
         _check_order(path, [(n, item.index) for n, item in enumerate(nbest, 2)], first)
     except UsageError as error:
-        raise UsageError(f"{error} {AGAIN}") from None
+        raise UsageError(f"{error} {RESTORE}") from None
     if header.get("count") != len(nbest):
         raise UsageError(
             f"{path}: has {len(nbest)} sentences, but its header says "
-            f"{quoted(header.get('count'))}. " + AGAIN
+            f"{quoted(header.get('count'))}. " + RESTORE
         )
     return header, nbest
+
+
+def made_by(header: dict[str, Any]) -> dict[str, Any]:
+    """The part of a header that all shards of a corpus share."""
+    return {name: value for name, value in header.items() if name not in PER_SHARD}
 
 
 def complete_shards(
     folder: str | Path, header: dict[str, Any], whole: set[int] | None = None
 ) -> set[int]:
-    """The numbers of the shards that are there, all whole and made as ``header`` says.
+    """The numbers of the shards of a corpus that are there; see ``shards.complete_shards``."""
 
-    Args:
-      folder: of the shards.
-      header: what makes them.
-      whole: shards that need no other look; those that were found whole are added.
+    def theirs(path: Path) -> dict[str, Any]:
+        return made_by(unseal(path, read_bytes(path), FORMAT)[0])
 
-    Raises:
-      UsageError: a shard is damaged, or was made by another teacher or search, or of other text.
-    """
-    whole = set() if whole is None else whole
-    found = set()
-    for path in sorted(Path(folder).glob("shard-*.jsonl.gz")):
-        number = _numbers(path)[0]
-        found.add(number)
-        if number in whole:
-            continue
-        theirs = unseal(path, read_bytes(path), FORMAT, AGAIN)[0]
-        theirs = {k: v for k, v in theirs.items() if k not in PER_SHARD}
-        for name in sorted(header.keys() | theirs.keys()):
-            if header.get(name) != theirs.get(name):
-                raise UsageError(
-                    f"{path}: made with another {name}: {theirs.get(name)} there, "
-                    f"{header.get(name)} now. Choose another folder, or delete the old shards."
-                )
-        whole.add(number)
-    return found
+    return shards.complete_shards(_shard_paths(folder), ENDING, theirs, header, whole)
+
+
+def _shard_paths(folder: str | Path) -> list[Path]:
+    return sorted(Path(folder).glob(f"shard-*{ENDING}"))
 
 
 def read_nbest(path: str | Path, first_index: int = 0) -> tuple[dict[str, Any], list[NBest]]:
@@ -149,41 +136,37 @@ def read_nbest(path: str | Path, first_index: int = 0) -> tuple[dict[str, Any], 
     path = Path(path)
     if not path.is_dir():
         header, nbest = read_shard(path)
-        first = nbest[0].index if nbest and not header else first_index
-        if first != first_index:
-            other = {0: 1, 1: 0}.get(first_index)
-            remedy = (
-                (
-                    f"If its sentences count from {first}, give --first-index {first} "
-                    f"(first_index={first})."
-                )
-                if first == other
-                else ""
-            )
-            raise UsageError(
-                f"{path}:1: begins with sentence {first}, but sentence {first_index} is "
-                f"expected. {remedy or 'The lists of a whole text are needed.'}"
-            )
         if first_index and header:
             raise UsageError(
                 f"{path}: written by this library, which counts from 0: leave --first-index out."
             )
+        first = nbest[0].index if nbest and not header else first_index
+        if first != first_index:
+            remedy = "The lists of a whole text are needed."
+            if first in (0, 1):
+                remedy = (
+                    f"If its sentences count from {first}, give --first-index {first} "
+                    f"(first_index={first})."
+                )
+            raise UsageError(
+                f"{path}:1: begins with sentence {first}, but sentence {first_index} is "
+                f"expected. {remedy}"
+            )
         return header, [replace(n, index=n.index - first_index) for n in nbest]
-    paths = sorted(path.glob("shard-*.jsonl.gz"))
+    paths = _shard_paths(path)
     if not paths:
         raise FileNotFoundError(f"{path}: has no n-best lists (no shard-*.jsonl.gz).")
     if first_index:
         raise UsageError(f"{path}: shards of this library count from 0: leave --first-index out.")
-    numbers = [_numbers(shard) for shard in paths]
+    numbers = [shards.shard_numbers(shard, ENDING) for shard in paths]
     of = numbers[0][1]
-    for shard, (_, count) in zip(paths, numbers, strict=True):
-        if count != of or shard != shard_path(path, *_numbers(shard)):
+    for shard, (number, count) in zip(paths, numbers, strict=True):
+        if count != of or shard != shard_path(path, number, of):
             raise UsageError(
                 f"{shard}: from another run than {paths[0].name}; a folder must hold the shards "
                 "of one run."
             )
-    there = {number for number, _ in numbers}
-    if missing := list(itertools.islice((n for n in range(of) if n not in there), 10)):
+    if missing := shards.missing_shards({number for number, _ in numbers}, of):
         raise UsageError(
             f"{path}: shards {missing} of {of} are missing; run the command that wrote the "
             "others again."
@@ -192,7 +175,7 @@ def read_nbest(path: str | Path, first_index: int = 0) -> tuple[dict[str, Any], 
     merged: list[NBest] = []
     for shard in paths:
         header, nbest = read_shard(shard)
-        header = {k: v for k, v in header.items() if k not in PER_SHARD}
+        header = made_by(header)
         if common is not None and header != common:
             raise UsageError(
                 f"{shard}: made by another teacher or search than the shards before it."
@@ -364,10 +347,3 @@ def _column(rows: list[dict[str, Any]], name: str, kind: Callable[[Any], Any]) -
     if len(values) not in (0, len(rows)):  # they could not be told to which texts they belong
         raise UsageError(f"{name} is given for some hypotheses only; give it for all or for none")
     return tuple(map(kind, values))
-
-
-def _numbers(path: Path) -> tuple[int, int]:
-    match = re.fullmatch(r"shard-(\d+)-of-(\d+)\.jsonl\.gz", path.name)
-    if match is None:
-        raise UsageError(f"{path}: not the name of a shard.")
-    return int(match[1]), int(match[2])

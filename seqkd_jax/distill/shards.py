@@ -1,13 +1,83 @@
 """Work in shards that any number of workers share, each shard done once and written whole."""
 
+import itertools
+import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import filelock
 from tqdm import tqdm
 
+from ..errors import UsageError, quoted
 from ..files import clear_temporary
+from ..sealed import differences
+
+
+def shard_name(shard: int, of: int, ending: str) -> str:
+    """The name of one shard's file."""
+    return f"shard-{shard:05d}-of-{of:05d}{ending}"
+
+
+def shard_numbers(path: Path, ending: str) -> tuple[int, int]:
+    """The number of a shard and how many there are, by its file's name.
+
+    Raises:
+      UsageError: it is not the name of a shard.
+    """
+    match = re.fullmatch(rf"shard-(\d+)-of-(\d+){re.escape(ending)}", path.name)
+    if match is None:
+        raise UsageError(f"{path}: not the name of a shard.")
+    return int(match[1]), int(match[2])
+
+
+def require_alike(path: Path, theirs: dict[str, Any], header: dict[str, Any]) -> None:
+    """Refuses a shard that something else made; both headers without what tells shards apart.
+
+    Raises:
+      UsageError: they differ; the message says where.
+    """
+    # By name: of other text the digest comes before the numbers of sentences and of shards.
+    for name, before, now in sorted(differences(theirs, header), key=lambda found: found[0]):
+        raise UsageError(
+            f"{path}: made with another {name}: {quoted(before)} there, {quoted(now)} now. "
+            "Choose another folder, or delete the old shards."
+        )
+
+
+def complete_shards(
+    paths: Iterable[Path],
+    ending: str,
+    made_by: Callable[[Path], dict[str, Any]],
+    header: dict[str, Any],
+    whole: set[int] | None = None,
+) -> set[int]:
+    """The numbers of the shards that are there, all whole and made as ``header`` says.
+
+    Args:
+      paths: of the shards that are there.
+      ending: of their names.
+      made_by: reads and checks a shard; what made it.
+      header: what makes them now.
+      whole: shards that need no other look; those that are found whole are added.
+
+    Raises:
+      UsageError: one is damaged, or something else made it.
+    """
+    whole, found = set() if whole is None else whole, set()
+    for path in paths:
+        number = shard_numbers(path, ending)[0]
+        found.add(number)
+        if number not in whole:
+            require_alike(path, made_by(path), header)
+            whole.add(number)
+    return found
+
+
+def missing_shards(there: Collection[int], of: int) -> list[int]:
+    """The first few numbers below ``of`` that are not there."""
+    return list(itertools.islice((n for n in range(of) if n not in there), 10))
 
 
 def work_through(

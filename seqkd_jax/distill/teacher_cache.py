@@ -31,15 +31,13 @@ from ..data import Encoded, batches, plan_buckets
 from ..errors import UsageError
 from ..files import make_folder
 from ..train.parallel import pmap_rows
-from .shards import work_through
+from .shards import missing_shards, require_alike, work_through
 from .topk_shards import (
     KEY_BYTES,
-    PER_SHARD,
     Shard,
     complete_shards,
-    missing_shards,
+    made_by,
     read_shard,
-    require_alike,
     shard_name,
     shard_paths,
     write_shard,
@@ -225,10 +223,10 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
     if not paths:
         raise FileNotFoundError(f"{folder}: has no teacher cache (no shard-*.topk).")
     read = [read_shard(path) for path in paths]
-    common = {name: value for name, value in read[0][0].items() if name not in PER_SHARD}
+    common = made_by(read[0][0])
     for path, (header, _) in zip(paths, read, strict=True):
-        require_alike(path, header, common)
-    if missing := missing_shards([header["shard"] for header, _ in read], common["shards"]):
+        require_alike(path, made_by(header), common)
+    if missing := missing_shards({header["shard"] for header, _ in read}, common["shards"]):
         raise UsageError(
             f"{folder}: shards {missing} are missing; run the command that wrote the others again."
         )

@@ -8,21 +8,22 @@ What they mean is said in ``teacher_cache``.
 """
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UsageError, quoted
-from ..files import atomic_write, seal, unseal
+from ..files import atomic_write
+from ..sealed import RESTORE, seal, unseal
+from . import shards
 
 FORMAT = "seqkd-topk-1"
 KEY_BYTES = 16
 ALIGNED = 64  # bytes
 # Header fields that tell shards apart.
 PER_SHARD = ("format", "shard", "pairs", "tokens", "nats", "sha256")
-AGAIN = "Restore the file from a copy, or delete it and run the command that wrote it again."
+ENDING = ".topk"
 
 
 class Shard(NamedTuple):
@@ -73,13 +74,13 @@ def read_shard(path: Path) -> tuple[dict[str, Any], Shard]:
       UsageError: it is damaged, edited, or its header does not fit what it holds.
     """
     if not path.stat().st_size:  # of nothing there is no map
-        raise UsageError(f"{path}: the file is empty. {AGAIN}")
+        raise UsageError(f"{path}: the file is empty. {RESTORE}")
     mapped: Any = np.memmap(path, np.uint8, "r")
-    header, data = unseal(path, memoryview(mapped), FORMAT, AGAIN)
+    header, data = unseal(path, memoryview(mapped), FORMAT, RESTORE)
     try:
         return header, _arrays(path.name, header, data)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}. {AGAIN}") from None
+        raise UsageError(f"{path}: {error}. {RESTORE}") from None
 
 
 def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
@@ -114,54 +115,29 @@ def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
     return shard
 
 
+def made_by(header: dict[str, Any]) -> dict[str, Any]:
+    """The part of a header that all shards of a cache share."""
+    return {name: value for name, value in header.items() if name not in PER_SHARD}
+
+
 def complete_shards(
     folder: Path, header: dict[str, Any], whole: set[int] | None = None
 ) -> set[int]:
-    """The numbers of the shards that are there, all whole and made as ``header`` says.
-
-    Args:
-      folder: of the shards.
-      header: what makes them.
-      whole: shards that need no other look; those that were found whole are added.
-
-    Raises:
-      UsageError: one is damaged, or made of another teacher, corpus or k.
-    """
-    whole = set() if whole is None else whole
-    names = {shard_name(number, header["shards"]): number for number in whole}
-    for path in shard_paths(folder):
-        if path.name not in names:
-            theirs = read_shard(path)[0]
-            require_alike(path, theirs, header)
-            whole.add(theirs["shard"])
-    return {number for number in whole if (folder / shard_name(number, header["shards"])).exists()}
-
-
-def require_alike(path: Path, theirs: dict[str, Any], header: dict[str, Any]) -> None:
-    """Raises UsageError unless a shard was made as ``header`` says."""
-    for name in sorted(header.keys() | theirs.keys() - set(PER_SHARD)):
-        if theirs.get(name) != header.get(name):
-            raise UsageError(
-                f"{path}: made with another {name}: {theirs.get(name)} there, "
-                f"{header.get(name)} now. Choose another folder, or delete the old shards."
-            )
-
-
-def missing_shards(there: Iterable[int], of: int) -> list[int]:
-    """The first few numbers below ``of`` that are not there."""
-    known, missing, number = set(there), [], 0
-    while number < of and len(missing) < 10:
-        if number not in known:
-            missing.append(number)
-        number += 1
-    return missing
+    """The numbers of the shards of a cache that are there; see ``shards.complete_shards``."""
+    return shards.complete_shards(
+        shard_paths(folder),
+        ENDING,
+        lambda path: made_by(read_shard(path)[0]),
+        made_by(header),
+        whole,
+    )
 
 
 def shard_paths(folder: Path) -> list[Path]:
     """The shards of a folder, in order."""
-    return sorted(folder.glob("shard-*.topk"))
+    return sorted(folder.glob(f"shard-*{ENDING}"))
 
 
 def shard_name(shard: int, of: int) -> str:
     """The name of one shard's file."""
-    return f"shard-{shard:05d}-of-{of:05d}.topk"
+    return shards.shard_name(shard, of, ENDING)

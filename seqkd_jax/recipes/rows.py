@@ -12,12 +12,13 @@ from ..data import grammar
 from ..distill.translate import lines_digest
 from ..errors import UsageError
 from ..evaluate import Evaluation, evaluate
-from ..files import atomic_write, make_folder, read_record, write_record
+from ..files import atomic_write, make_folder
 from ..plan import GREEDY
 from ..report.records import evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
 from ..scoring import Scorer, scorer_of
+from ..sealed import read_record, write_record
 from ..train.model_folder import Trained, training_seconds
 from .on_policy import on_policy
 from .stages import Lab, Pairs

@@ -8,7 +8,7 @@ import jax
 
 from ..distill import select
 from ..distill.similarity import choose
-from ..files import read_record, write_record
+from ..sealed import read_record, write_record
 from ..train.model_folder import Trained, require_made_by
 from .stages import Lab, Pairs, nbest, train
 

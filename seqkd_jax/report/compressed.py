@@ -7,7 +7,8 @@ from typing import Any
 from tabulate import tabulate
 
 from ..evaluate import Evaluation
-from ..files import PathLike, read_record, write_record
+from ..files import PathLike
+from ..sealed import read_record, write_record
 from .records import evaluation_record, read_evaluation, unreadable
 from .table import left_out
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import UsageError
 from ..evaluate import Decoding, Evaluation, LeftOut
-from ..files import RESTORE, PathLike
+from ..files import PathLike
+from ..sealed import RESTORE
 
 
 def evaluation_record(evaluation: Evaluation, outputs: bool = False) -> dict[str, Any]:

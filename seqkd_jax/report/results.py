@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import PathLike, read_record, write_record
+from ..files import PathLike
 from ..scoring import Difference
+from ..sealed import read_record, write_record
 from .compressed import compressed_table, read_compressed_rows
 from .records import evaluation_record, read_evaluation, unreadable
 from .speed import speed_tables

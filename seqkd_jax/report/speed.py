@@ -12,7 +12,8 @@ import jax
 from tabulate import tabulate
 
 from ..errors import UsageError
-from ..files import RESTORE, PathLike, read_record, write_record
+from ..files import PathLike
+from ..sealed import RESTORE, read_record, write_record
 
 FORMAT = "seqkd-speed-1"
 TEXT = ("row", "peer", "unit")  # columns of words

@@ -31,7 +31,8 @@ from flax import serialization
 
 from ..base import Params
 from ..errors import UsageError
-from ..files import RESTORE, read_record, sha256, write_record
+from ..files import sha256
+from ..sealed import RESTORE, read_record, write_record
 from .state import TrainState
 
 FORMAT = "seqkd-checkpoint-1"

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from .. import stopping
 from ..base import Array, Example, Params
 from ..errors import UsageError
-from ..files import atomic_write, claim, parse_json
+from ..files import atomic_write, claim
+from ..sealed import parse_json
 from .checkpoint import Checkpoints
 from .parallel import pmap_step, replicate, shard
 from .state import TrainState

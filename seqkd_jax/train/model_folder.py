@@ -7,7 +7,6 @@ metrics.jsonl                see ``fit``
 params.seqkd                 in place of these two in a compressed model, see ``compress.format``
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from ..compress.format import read_compressed
 from ..data import Vocabulary, load_vocabulary
 from ..data.inputs import spelling_of
 from ..errors import UsageError, quoted
-from ..files import read_record, write_record
 from ..models.attention_lstm import Config, Inputs, attention_lstm
 from ..plan import Parts
+from ..sealed import differences, read_record, write_record
 from .checkpoint import Checkpoints, params_digest
 from .fit import Progress
 
@@ -223,33 +222,14 @@ def _config(path: Path, description: dict[str, Any]) -> Config:
 
 
 def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, after = _flat(old), _flat(json.loads(json.dumps(new)))
-    names = before.keys() | after.keys()
-    differ = [name for name in sorted(names) if before.get(name) != after.get(name)]
-    # A digest says that data differ, a setting which and how: those come first.
-    differ.sort(key=lambda name: _is_digest(before.get(name)) or _is_digest(after.get(name)))
+    differ = differences(old, new)
     if differ:
         said = [
-            f"{name} was {quoted(before.get(name))} there and is {quoted(after.get(name))} now"
-            for name in differ[:3]
+            f"{name} was {quoted(before)} there and is {quoted(now)} now"
+            for name, before, now in differ[:3]
         ]
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UsageError(
             f"{path.parent}: this folder holds another run: {'; '.join(said)}{more}. Choose "
             "another folder."
         )
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64
-
-
-def _flat(tree: Any, prefix: str = "", depth: int = 8) -> dict[str, Any]:
-    """Values by their path; what is nested more deeply than any settings is one value."""
-    if not isinstance(tree, dict) or not depth:
-        return {prefix: tree}
-    return {
-        k: v
-        for key, sub in tree.items()
-        for k, v in _flat(sub, f"{prefix}.{key}".strip("."), depth - 1).items()
-    }
