@@ -76,6 +76,16 @@ class Vocabularies(Checked):
 
 
 @dataclass(frozen=True)
+class Validation(Checked):
+    """How translations of the validation set are scored."""
+
+    tokenize: Tokenizer = "auto"
+    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
+    max_source: Count | None = 250
+    """Validation cuts longer sources to this many tokens; None: never."""
+
+
+@dataclass(frozen=True)
 class Run(Learning):
     """Train and evaluate rows of the paper's Table 1: teacher, students, and what they gained."""
 
@@ -124,10 +134,7 @@ class Train(Learning):
     lower: bool = False
     """Put all text in lower case."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
-    tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
-    max_source: Count | None = 250
-    """Validation cuts longer sources to this many tokens; None: never."""
+    validation: Annotated[Validation, Flat] = Validation()
     seed: Seed = 1
     """Seed of parameters, dropout and data order."""
 
@@ -268,10 +275,7 @@ class Prune(Learning):
     keep_embeddings: bool = False
     """Do not prune word embeddings; --ratio is then a share of all other weights."""
     training: Annotated[Training, Flat] = Training(epochs=6, rate=1e-3)
-    tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
-    max_source: Count | None = 250
-    """Validation cuts longer sources to this many tokens; None: never."""
+    validation: Annotated[Validation, Flat] = Validation()
     seed: Seed = 1
     """Seed of dropout and data order."""
 
@@ -288,10 +292,7 @@ class Compress(Learning):
     bits: Bits = 5
     """Bits of each weight's code: an array has at most 2^bits different values."""
     training: Annotated[Training, Flat] = Training(epochs=2, rate=5e-4)
-    tokenize: Tokenizer = "auto"
-    """sacreBLEU's tokeniser for validation; auto: by target language; none: text is tokenised."""
-    max_source: Count | None = 250
-    """Validation cuts longer sources to this many tokens; None: never."""
+    validation: Annotated[Validation, Flat] = Validation()
     seed: Seed = 1
     """Seed of dropout and data order; only with --data or --train, to train the values."""
 

@@ -56,7 +56,7 @@ def read_json(path: PathLike, remedy: str = RESTORE) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        raise UsageError(f"{path}: damaged ({error}). {remedy}") from None
+        raise UsageError(f"{path}: damaged or not JSON ({error}). {remedy}") from None
 
 
 def write_record(path: PathLike, format: str, record: dict[str, Any]) -> None:

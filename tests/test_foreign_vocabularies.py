@@ -208,7 +208,7 @@ def test_a_list_of_words_is_a_vocabulary_in_its_order(tmp_path, name):
         ("a.json", '{"a": "b"}', r"a\.json: neither a list of words nor an object"),
         ("a.json", '["a", "b c"]', r"a\.json:2: 'b c' is not a word"),
         ("a.json", '["\\ud800"]', r"a\.json:1: .* holds half of a surrogate pair"),
-        ("a.json", "[" * 99_999, r"a\.json: not JSON \(nested too deeply\)"),
+        ("a.json", "[" * 99_999, r"a\.json: damaged or not JSON \(nested too deeply\)"),
         ("a.txt", "<unk>\n<s>\n", r"a\.txt: no words"),
         ("a.txt", "", r"a\.txt: no words"),
         ("a.model", "the\ncat\n", r"a\.model: not a SentencePiece model"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.data.batches import source_batches
 from seqkd_jax.data.waiting import LONGEST, open_text, waiting_lines
-from seqkd_jax.distill.translate import STREAM_SENTENCES, as_line
+from seqkd_jax.distill.translate import STREAM_SENTENCES
 from seqkd_jax.errors import UsageError
 
 LIMITS = ["--max-ratio", "1", "--max-extra", "2", "--beam-size", "2"]
@@ -265,7 +266,7 @@ def test_what_cannot_be_written_is_said_before_the_model_is_read(tmp_path, capsy
 
 def test_few_programs_serve_lines_that_come_in_any_number():
     """Shapes are compiled: of streams there are few, however lines fall together."""
-    rng = __import__("numpy").random.default_rng(0)
+    rng = np.random.default_rng(0)
     shapes = set()
     for _ in range(300):
         lengths = rng.integers(1, 250, rng.integers(1, 400))
@@ -273,11 +274,6 @@ def test_few_programs_serve_lines_that_come_in_any_number():
         shapes |= {src.shape for src, _ in source_batches(sources, tokens_per_batch=8192)}
     assert len({rows for rows, _ in shapes if rows < 32}) <= 3  # 1, 4, 16
     assert len({width for _, width in shapes}) <= 10
-
-
-def test_a_translation_is_one_line():
-    assert as_line("a\nb\r\0c") == "a b  c"
-    assert as_line("a\u2028b\x85") == "a\u2028b\x85"  # ends no line here
 
 
 def test_text_files_name_their_encoding():

@@ -61,8 +61,7 @@ def train(command: arguments.Train) -> None:
         features=command.features,
         characters=command.characters,
         lower=command.lower,
-        tokenize=command.tokenize,
-        max_source=command.max_source,
+        **vars(command.validation),
         seed=command.seed,
     )
     given = vocabularies_of(command, command.vocabularies, plan)
@@ -90,7 +89,7 @@ def prune(command: arguments.Prune) -> None:
     lab = recipes.Lab(
         command.out,
         corpus_of(command, command.corpus),
-        Plan(tokenize=command.tokenize, max_source=command.max_source, seed=command.seed),
+        Plan(**vars(command.validation), seed=command.seed),
     )
     pruned = recipes.prune(
         lab,
@@ -114,7 +113,7 @@ def compress(command: arguments.Compress) -> None:
     prepare()
     trained = load_model(command.model)
     if command.corpus.data or command.corpus.train:
-        plan = Plan(tokenize=command.tokenize, max_source=command.max_source, seed=command.seed)
+        plan = Plan(**vars(command.validation), seed=command.seed)
         lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
         pairs = lab.corpus.train
         trained = recipes.share_values(

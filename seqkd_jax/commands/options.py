@@ -19,7 +19,7 @@ from ..train.model_folder import Trained
 
 SIZE = tuple(field.name for field in fields(Size)) + ("parts.*",)
 TRAINING = tuple(field.name for field in fields(Training))
-VALIDATION = ("tokenize", "max_source")
+VALIDATION = tuple(field.name for field in fields(arguments.Validation))
 CORPUS = ("data", "pair", "form", "train", "valid", "test")
 # Of an experiment: the option, and a part of the names of the rows that it is for.
 OF_ROWS = {

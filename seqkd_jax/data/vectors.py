@@ -83,7 +83,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise FileNotFoundError(f"{path}: no such file.") from None
     except UsageError:
         raise
-    except (
+    except (  # zipfile's and struct's, and all that ``ast.literal_eval`` may raise of a header
         *(ValueError, SyntaxError, KeyError, TypeError, IndexError, OverflowError, EOFError),
         *(zipfile.BadZipFile, zlib.error, struct.error, OSError),
         *(NotImplementedError, RuntimeError, MemoryError, RecursionError),

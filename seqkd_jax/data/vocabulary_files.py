@@ -112,7 +112,7 @@ def load_words(path: PathLike, lower: bool = False) -> WordVocabulary:
 
 
 def _wrong(word: str, lower: bool) -> str | None:
-    if words_of(word) != [word]:
+    if words_of(word) != [word] or "\0" in word:
         return "is not a word: give one word a line, or a word and its count"
     if any("\ud800" <= c <= "\udfff" for c in word):
         return "holds half of a surrogate pair, which is not a character"

@@ -44,7 +44,6 @@ LIVE_SENTENCES = 128  # and no more of these on a CPU, where more at a time are 
 WAITING = 4  # so many times as many sentences are given to a device at once
 SHARD_SENTENCES = 2000
 STREAM_SENTENCES = 8192  # of a stream, translated together where they are there
-BREAKS = set("\n\r\0")  # what no line of text holds
 
 
 class SourceCut(UserWarning):
@@ -215,17 +214,12 @@ def translate_texts(
         tokens = tuple(tuple(sentence(np.asarray(hypotheses.tokens[n]))) for n in rows)
         nbest[place] = NBest(
             index=first + place,
-            texts=tuple(as_line(tgt_vocab.decode(t)) for t in tokens),
+            texts=tuple(tgt_vocab.decode(t) for t in tokens),
             tokens=tokens,
             scores=tuple(float(hypotheses.scores[n]) for n in rows),
             log_probs=tuple(float(hypotheses.log_probs[n]) for n in rows),
         )
     return nbest
-
-
-def as_line(text: str) -> str:
-    """A translation as one line: where bytes of pieces spell a line break or NUL, a space."""
-    return "".join(" " if c in BREAKS else c for c in text)
 
 
 def translate_stream(
