@@ -1,23 +1,24 @@
-"""What harm does to a finished run, and to commands that are killed.
+"""What becomes of a finished run that is damaged, and of commands that are killed.
 
     python docs/harm.py --mutations 1000 --kills 40
 
-A small experiment is made with every kind of file that the library writes. Then
+The script makes a small experiment with every kind of file that the library writes. Then
 
-* one file at a time is damaged (bits flipped, cut off, emptied, deleted, bytes added, exchanged or
-  zeroed, a number in its text changed) and the command that reads it is started again;
-* `run`, `distill`, `cache`, `prune` and `compress` are killed with SIGKILL at random moments and
-  started again until they are done.
+* it damages one file at a time (bits flipped, cut off, emptied, deleted, bytes added, exchanged or
+  zeroed, a number in its text changed) and starts the command that reads the file again;
+* it kills `run`, `distill`, `cache`, `prune` and `compress` with SIGKILL at random moments and
+  starts them again until they are done.
 
-The table says how it ended:
+Its tables count the outcomes:
 
     named       refused, with status 2 and one message that names what is damaged
-    repaired    made anew or taken from an older copy, with the same result as without the harm
+    repaired    written again or taken from an older copy, with the same result as without harm
     silent      accepted, with another result                             (must not happen)
     traceback   ended with an exception that is not the user's mistake    (must not happen)
-    hang        not done after two minutes                                (must not happen)
+    hang        not done after two minutes, or, if that is more, ten times
+                as long as without harm                                   (must not happen)
 
-The status is 1 if something happened that must not.
+The exit status is 1 if anything happened that must not happen.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from pathlib import Path
 OUTCOMES = ("named", "repaired", "silent", "traceback", "hang")
 BAD = OUTCOMES[2:]
 PATIENCE = 120  # seconds
-# Text for people and for other programs: nothing of the library reads it back.
+# Text for people and for other programs: the library never reads these files back.
 NOT_READ = re.compile(
     r"metrics\.jsonl|table3?\.txt|test\.beam.*\.txt|train\.(src|tgt)|\.lock|.*\.lock"
 )
@@ -59,7 +60,7 @@ TRAINING = ["--epochs", "1", "--tokens-per-batch", "128"]
 
 
 class Experiment:
-    """Commands that make one small experiment in a folder, and those that read it."""
+    """The commands that make a small experiment in a folder, and the commands that read it."""
 
     def __init__(self, text: Path, folder: Path):
         self.folder = folder
@@ -68,7 +69,16 @@ class Experiment:
         pairs = ["--source", f"{text}/train.src"]
         teacher = f"{folder}/run/teacher"
         self.commands = {
-            "run": ["run", *corpus, *TINY, "--rows", "teacher", "baseline", "seq-kd+seq-inter"]
+            "run": [
+                "run",
+                *corpus,
+                *TINY,
+                "--rows",
+                "teacher",
+                "baseline",
+                "seq-kd+seq-inter",
+                "--anyway",
+            ]
             + ["--out", f"{folder}/run"],
             "distill": ["distill", teacher, *pairs, "--out", f"{folder}/distilled"],
             "cache": ["cache", teacher, *pairs, "--target", f"{text}/train.tgt", "--k", "3"]
@@ -84,27 +94,27 @@ class Experiment:
         ]
 
     def reader_of(self, path: Path) -> list[list[str]]:
-        """The commands that read a file of the experiment."""
+        """Returns the commands that read a file of the experiment."""
         part = path.relative_to(self.folder).parts[0]
         made_by = {"run": "run", "distilled": "distill", "cache": "cache", "pruned": "prune"}
         again = [self.commands[made_by.get(part, "compress")]]
         return again + [c for c in self.translate if Path(c[1]) in path.parents]
 
     def files(self) -> list[Path]:
-        """All files that the library reads back."""
+        """Returns all files that the library reads back."""
         found = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return [path for path in found if not NOT_READ.fullmatch(path.name)]
 
     def result(self) -> str:
-        """A digest of what the experiment has come to: models, lists, tables without speeds."""
-        from seqkd_jax.distill.nbest import read_nbest
+        """Returns a digest of the experiment's results: models, lists, tables without speeds."""
+        from seqkd_jax.decode.nbest import read_nbest
         from seqkd_jax.distill.teacher_cache import open_teacher_cache
+        from seqkd_jax.model_folder import load_model
         from seqkd_jax.report.results import read_results
-        from seqkd_jax.train.model_folder import load_model
 
         found = []
         for path in sorted(self.folder.rglob("config.json")):
-            if path.parent.name == "values":  # shared values, which compressed models are made of
+            if path.parent.name == "values":  # the shared values of a compressed model
                 continue
             found.append((str(path.relative_to(self.folder)), load_model(path.parent).digest))
         for folder in sorted({path.parent for path in self.folder.rglob("shard-*.jsonl.gz")}):
@@ -129,7 +139,7 @@ def _scores(evaluation) -> list[object]:
 
 
 def mutate(path: Path, dice: random.Random) -> str:
-    """Damages a file in one of many ways; returns which."""
+    """Damages a file in a random way; returns the kind of damage."""
     data = bytearray(path.read_bytes())
     at = dice.randrange(max(1, len(data)))
     kinds = ["deleted", "bytes added"]
@@ -165,12 +175,12 @@ def mutate(path: Path, dice: random.Random) -> str:
 
 
 class Hang(BaseException):
-    """A command that is not done in time; no ``except Exception`` may catch it."""
+    """Raised if a command is not done in time; no ``except Exception`` can catch it."""
 
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Ends what is inside with ``Hang`` after so many seconds."""
+    """Raises ``Hang`` in the block after so many seconds."""
 
     def end(*_: object) -> None:
         raise Hang
@@ -185,7 +195,7 @@ def limited(seconds: int) -> Iterator[None]:
 
 
 def run_here(command: list[str]) -> tuple[str, str]:
-    """Runs a command in this process; how it ended, and what it wrote to standard error."""
+    """Runs a command in this process; returns its outcome and what it wrote to standard error."""
     from seqkd_jax.__main__ import main
 
     out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
@@ -204,7 +214,7 @@ def run_here(command: list[str]) -> tuple[str, str]:
 
 
 def harmed(pristine: Path, work: Path, text: Path, want: str, dice: random.Random) -> list[str]:
-    """Damages one file of a copy of the experiment: file, damage, outcome, and what was said."""
+    """Damages a file of a copied experiment; returns file, damage, outcome and messages."""
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(pristine, work)
     experiment = Experiment(text, work)
@@ -216,16 +226,16 @@ def harmed(pristine: Path, work: Path, text: Path, want: str, dice: random.Rando
         outcome, more = run_here(command)
         said += more
         if outcome == "named":
-            # One message, and it says where: the file, or the folder or step that it is part of.
+            # The message must name the file, or the folder or checkpoint that the file is part of.
             last = more.strip().split("\n")[-1]
-            places = [victim, *victim.parents][: len(victim.relative_to(work).parts)]
-            known = any(str(place) in last for place in places)
+            paths = [victim, *victim.parents][: len(victim.relative_to(work).parts)]
+            known = any(str(path) in last for path in paths)
             return [name, kind, "named" if known else "traceback", said]
         if outcome != "done":
             return [name, kind, outcome, said]
     try:
         same = experiment.result() == want
-    except Exception as error:  # a damaged file was accepted by the command and is refused now
+    except Exception as error:  # the command accepted a file that is refused only now
         return [name, kind, "silent", said + repr(error)]
     return [name, kind, "repaired" if same else "silent", said]
 
@@ -234,7 +244,7 @@ def harmed(pristine: Path, work: Path, text: Path, want: str, dice: random.Rando
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen:
-    """Starts a command in a process of its own; compiled programs are kept between them."""
+    """Starts a command in a process of its own; all processes share compiled programs."""
     environment = dict(os.environ, JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"))
     return subprocess.Popen(
         [sys.executable, "-m", "seqkd_jax", *command],
@@ -254,7 +264,7 @@ def killed(
     seconds: float,
     dice: random.Random,
 ) -> tuple[str, int, str]:
-    """Kills a command up to three times, then lets it finish: outcome, kills, what it said."""
+    """Kills a command up to three times, then lets it finish; returns outcome, kills, output."""
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(pristine, work)
     experiment = Experiment(text, work)
@@ -264,14 +274,14 @@ def killed(
         process = start(command, work.parent)
         try:
             process.communicate(timeout=dice.uniform(0, seconds))
-            break  # it was done before
+            break  # the command was faster than the kill
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
             kills += 1
     process = start(command, work.parent)
     try:
-        said = process.communicate(timeout=PATIENCE)[0]
+        said = process.communicate(timeout=max(PATIENCE, 10 * seconds))[0]
     except subprocess.TimeoutExpired:
         process.kill()
         return "hang", kills, process.communicate()[0]
@@ -280,11 +290,11 @@ def killed(
     return "repaired" if experiment.result() == want else "silent", kills, said
 
 
-# The whole.
+# Everything together.
 
 
 def write_text(folder: Path) -> None:
-    """A few hundred sentence pairs of the grammar."""
+    """Writes a few hundred sentence pairs of the grammar."""
     from seqkd_jax.data import write_lines
     from seqkd_jax.data.grammar import splits
 
@@ -296,7 +306,7 @@ def write_text(folder: Path) -> None:
 
 
 def table(title: str, counts: dict[str, Counter]) -> str:
-    """The outcomes of each kind of harm, and all together."""
+    """Returns a table of the outcomes of each kind of harm, and of all together."""
     from tabulate import tabulate
 
     counts = dict(sorted(counts.items())) | {"all": sum(counts.values(), Counter())}
@@ -305,19 +315,19 @@ def table(title: str, counts: dict[str, Counter]) -> str:
 
 
 def kind_of(name: str) -> str:
-    """What a file is, for the table."""
+    """Returns the kind of a file, for the table."""
     if "checkpoints" in name:
         return "signature" if name.endswith(".sha256") else "checkpoint"
     return re.sub(r"\d{5}", "N", Path(name).name)
 
 
 def main() -> int:
-    """Makes the experiment, harms it, prints the tables."""
+    """Makes the experiment, harms it, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mutations", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbose", action="store_true", help="say what was done and answered")
+    parser.add_argument("--verbose", action="store_true", help="print every harm and its outcome")
     given = parser.parse_args()
     dice = random.Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="seqkd-harm-") as folder:
@@ -325,10 +335,10 @@ def main() -> int:
         text, pristine, work = root / "text", root / "pristine", root / "work"
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         write_text(text)
-        # Made where it will be read, for folders stand in messages and in no file.
+        # Made in the folder where the copies will be read, so that all paths are the same.
         seconds: dict[str, float] = {}
         for name, command in Experiment(text, work).commands.items():
-            for _ in range(2):  # the second time as it will be timed: with all programs compiled
+            for _ in range(2):  # the second run, with all programs compiled, is timed
                 shutil.rmtree(command[-1], ignore_errors=True)
                 begun = time.monotonic()
                 process = start(command, root)

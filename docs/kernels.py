@@ -2,17 +2,19 @@
 
     python docs/kernels.py kd-student-b64
 
-Milliseconds of one step, the longest first. A kernel is what XLA made of one or several operations:
-its result, the last of them, and for matrix products [rows, inner] x [inner, out] and their rate.
-Some run at the same time and share the cores: then each takes longer than alone, and together they
-take longer than the step.
+Prints milliseconds of one step, the longest first. A kernel is what XLA made of one or several
+operations; the table shows its result, the last of its operations, and for matrix products
+[rows, inner] x [inner, out] and their rate. Kernels that run at the same time share the cores: each
+of them then takes longer than it would alone, and their sum is longer than the step.
 """
 
 import argparse
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,11 +22,48 @@ from seqkd_jax.bench import FIXED, step_of
 from seqkd_jax.commands import prepare
 from seqkd_jax.report.speed import speed_table
 
-OUTER = ("while", "call", "conditional")  # they last as long as the kernels within
+OUTER = ("while", "call", "conditional")  # these last as long as the kernels inside them
+
+
+def traced(step: Callable[[], Any], steps: int) -> list[tuple[str, float, float]]:
+    """Runs steps and returns their kernels: name, and start and duration in nanoseconds.
+
+    Those of a GPU are read from its streams. On a CPU, kernels are the events of an operation.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(steps):
+                jax.block_until_ready(step())
+        trace = next(Path(folder).rglob("*.xplane.pb"))
+        planes = list(jax.profiler.ProfileData.from_file(str(trace)).planes)
+        lines = [line for plane in planes for line in plane.lines]
+        streams = [
+            line
+            for plane in planes
+            if plane.name.startswith("/device:")
+            for line in plane.lines
+            if line.name.startswith("Stream")
+        ]
+        return [
+            (event.name, event.start_ns, event.duration_ns)
+            for line in streams or lines
+            for event in line.events
+            if streams or ("hlo_op" in dict(event.stats) and not event.name.startswith(OUTER))
+        ]
+
+
+def summed(events: list[tuple[str, float, float]], steps: int) -> tuple[Counter, Counter]:
+    """Returns milliseconds and calls of each kernel in one step."""
+    spent: Counter = Counter()
+    calls: Counter = Counter()
+    for name, _, duration in events:
+        spent[name] += duration / 1e6 / steps
+        calls[name] += 1 / steps
+    return spent, calls
 
 
 def kernels(hlo: str) -> dict[str, dict]:
-    """What each instruction of a compiled program gives, and the sizes of its product."""
+    """Returns the result and the product's sizes of each instruction of a compiled program."""
     bodies = {}
     for text in hlo.split("\n\n"):
         if found := re.match(r"\s*(?:ENTRY )?%?([\w.-]+) \(", text):
@@ -44,7 +83,7 @@ def kernels(hlo: str) -> dict[str, dict]:
 
 
 def _product(body: str) -> tuple[int, int, int] | None:
-    """Rows, inner and out of the product in a kernel, if there is one of two matrices."""
+    """Returns rows, inner and out of the matrix product in a kernel, if there is one."""
     dot = re.search(r"(\w+\[(\d+),(\d+)\])\S* dot\(%([\w.-]+), ", body)
     if not dot:
         return None
@@ -60,7 +99,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("row", choices=[str(row) for row in FIXED], metavar="ROW")
     options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--kernels", type=int, default=25, help="how many to show")
+    options.add_argument("--kernels", type=int, default=25, help="number of kernels to show")
     given = options.parse_args()
     prepare()
     client = jax.local_devices()[0].client
@@ -72,18 +111,7 @@ def main() -> None:
         if id(program) not in before:
             for module in program.hlo_modules():
                 known |= kernels(module.to_string())
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(given.steps):
-                jax.block_until_ready(step())
-        trace = next(Path(folder).rglob("*.xplane.pb"))
-        planes = jax.profiler.ProfileData.from_file(str(trace)).planes
-        events = [e for plane in planes for line in plane.lines for e in line.events]
-    spent, calls = Counter(), Counter()
-    for event in events:
-        if "hlo_op" in dict(event.stats) and not event.name.startswith(OUTER):
-            spent[event.name] += event.duration_ns / 1e6 / given.steps
-            calls[event.name] += 1 / given.steps
+    spent, calls = summed(traced(step, given.steps), given.steps)
     total, shown = sum(spent.values()), []
     for name, ms in spent.most_common(given.kernels):
         record = {"row": name, "calls": f"{calls[name]:g}", "ms": f"{ms:.1f}"}

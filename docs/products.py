@@ -1,12 +1,14 @@
-"""What decides how the vocabulary side is computed: its products by themselves, on this machine.
-
-Milliseconds for B words at once, H = 500, V = 50,004 (the students of the paper's Table 2): number
-formats, the projection lying as [H, V] or [V, H], forwards and backwards, what XLA joins to a
-product, and what a search asks of logits (``search.candidates``): maximum and sum over each block
-of 64. Then the products of 16 steps of an LSTM: two and one in each, and W lying as [H, 4H] or
-[4H, H]. Medians and least of repeats in turns. "sum of W" only reads the matrix.
+"""The vocabulary's matrix products by themselves, in several forms, on this machine.
 
     python docs/products.py
+
+These measurements decide how the library computes the vocabulary side. The table shows milliseconds
+for B words at once, with H = 500 and V = 50,004 (the students of the paper's Table 2): number
+formats; the projection stored as [H, V] or [V, H], forwards and backwards; operations that XLA
+fuses with a product; and what a search needs of logits (``search.candidates``), the maximum and the
+sum over each block of 64. Then it shows the products of 16 steps of an LSTM: two or one in each,
+with W stored as [H, 4H] or [4H, H]. The numbers are medians, and minima in brackets, of repeats in
+turns. "sum of W" only reads the matrix.
 """
 
 import argparse
@@ -20,18 +22,18 @@ from jax import lax
 
 from seqkd_jax.commands import prepare
 from seqkd_jax.report.speed import speed_table
-from seqkd_jax.search.candidates import BLOCK
+from seqkd_jax.search.candidates import BLOCK_SIZE
 
 STEPS = 16
 
 
 def _product(of_x: int, of_w: int):
-    """A product that sums over these axes."""
+    """Returns a product that sums over these axes."""
     return lambda x, w: lax.dot_general(x, w, (((of_x,), (of_w,)), ((), ())))
 
 
 def products(hidden: int, words: int) -> dict:
-    """Returns (function of x [B, H] and W; W) of each way."""
+    """Returns, for each form of the product, a function of x [B, H] and W, and its W."""
     draws = np.random.default_rng(0)
     w = jnp.asarray(draws.standard_normal((hidden, words)), jnp.float32)
     w8 = jnp.asarray(draws.integers(-127, 128, (hidden, words)), jnp.int8)
@@ -47,12 +49,14 @@ def products(hidden: int, words: int) -> dict:
         return jnp.exp(logits - jnp.where(jnp.isfinite(largest), largest, 0))
 
     def in_blocks(logits):
-        whole = logits[:, : logits.shape[1] // BLOCK * BLOCK].reshape(len(logits), -1, BLOCK)
+        whole = logits[:, : logits.shape[1] // BLOCK_SIZE * BLOCK_SIZE].reshape(
+            len(logits), -1, BLOCK_SIZE
+        )
         largest = whole.max(-1, keepdims=True)
         return largest, jnp.exp(whole - jnp.where(jnp.isfinite(largest), largest, 0)).sum(-1)
 
     bias = jnp.asarray(draws.standard_normal(words), jnp.float32)
-    wide = jnp.pad(jnp.concatenate([w, bias[None]]), ((0, 0), (0, -words % BLOCK)))
+    wide = jnp.pad(jnp.concatenate([w, bias[None]]), ((0, 0), (0, -words % BLOCK_SIZE)))
 
     return {
         "float32": (jnp.matmul, w),
@@ -83,7 +87,7 @@ def products(hidden: int, words: int) -> dict:
 
 
 def gradients(hidden: int, words: int) -> dict:
-    """Returns (function of x [B, H], g [B, V] and W; W) of each way of going back."""
+    """Returns, for each form of the gradient, a function of x [B, H], g [B, V] and W, and its W."""
     draws = np.random.default_rng(0)
     w = jnp.asarray(draws.standard_normal((hidden, words)), jnp.float32)
     turned = jnp.array(np.asarray(w).T)
@@ -99,7 +103,7 @@ def gradients(hidden: int, words: int) -> dict:
 
 
 def recurrences(hidden: int) -> dict:
-    """Returns (function of x [B, H] and matrices; these) of each way through 16 steps."""
+    """Returns, for each form of 16 steps, a function of x [B, H] and matrices, and the matrices."""
     draws = np.random.default_rng(0).standard_normal((2, hidden, 4 * hidden)) / 50
     of_x, of_h = (jnp.asarray(w, jnp.float32) for w in draws)
     both = jnp.concatenate([of_x, of_h])
@@ -110,7 +114,7 @@ def recurrences(hidden: int) -> dict:
         return c, jax.nn.sigmoid(o) * jnp.tanh(c)
 
     def forwards(product):
-        """The next input is made of h, so that no product can leave the loop."""
+        """Computes the next input from h, so that no product can leave the loop."""
 
         def run(x, w):
             def step(carry, _):
@@ -123,7 +127,7 @@ def recurrences(hidden: int) -> dict:
         return run
 
     def backwards(product):
-        """From the gradient of gates to those of x and h, and on to the gates before."""
+        """Goes from the gradient of the gates to those of x and h, and on to the previous gates."""
 
         def run(x, w):
             def step(gates, _):
@@ -135,7 +139,7 @@ def recurrences(hidden: int) -> dict:
         return run
 
     def other_way(h, w):
-        """One product that reads W as it lies, [4H, H], and whose result is turned round."""
+        """Computes one product that reads W as it is stored, [4H, H], and transposes the result."""
         return lax.optimization_barrier(_product(1, 1)(w, h)).T
 
     return {

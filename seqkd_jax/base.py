@@ -1,11 +1,13 @@
-"""The types that every other file speaks in. Floor 0: imports nothing of this library.
+"""The types that all modules share. Floor 0.
 
 Axis letters, used in every docstring and einsum:
 S source length, T target length, V target vocabulary, E embedding, H hidden, K beam,
 B sentences, D devices. Nothing here has a batch axis: ``vmap`` and ``pmap`` add it at the edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -13,24 +15,47 @@ import jax.numpy as jnp
 from flax import struct
 
 from .errors import UsageError
-
-PAD, UNK, BOS, EOS = 0, 1, 2, 3
+from .tokens import BOS as BOS
+from .tokens import EOS as EOS
+from .tokens import PAD as PAD
+from .tokens import UNK as UNK
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
-State = Any  # a pytree of arrays: what one hypothesis carries from step to step
+State = Any  # a pytree of arrays that one hypothesis carries from step to step
 
-# (logits [V], target [], the teacher's logits [V] or TopK, or None) -> []
+# (logits [V], target [], the teacher's logits [V], a TopK or None) -> []
 TokenLoss = Callable[..., Array]
 StepFn = Callable[[State, Array], tuple[Array, State]]  # (state, token []) -> (logits [V], state)
 
 
-class Seq2Seq(NamedTuple):
-    """A translation model: five pure functions about one sentence pair.
+_traced_for: ContextVar[str | None] = ContextVar("platform", default=None)
 
-    Teacher and student are two of them; losses, search and distillation see nothing else.
-    ``hidden`` vectors may be any pytree (an ensemble returns a tuple of arrays): only
-    ``project``, the one place that is V wide, looks inside.
+
+def platform() -> str:
+    """Returns the platform that programs are traced for: cpu, gpu or tpu.
+
+    It is this process's, unless ``traced_for`` says another.
+    """
+    return _traced_for.get() or jax.default_backend()
+
+
+@contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """Traces programs in this block for a platform (cpu, gpu, tpu) that need not be here."""
+    token = _traced_for.set(platform)
+    try:
+        yield
+    finally:
+        _traced_for.reset(token)
+
+
+class Seq2Seq(NamedTuple):
+    """A translation model: five pure functions of one sentence pair.
+
+    Teacher and student are both such models; losses, search and distillation use nothing else.
+    Hidden vectors may be any pytree (an ensemble returns a tuple of arrays): only ``project``, the
+    only function with an output of size V, looks inside.
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -40,99 +65,103 @@ class Seq2Seq(NamedTuple):
     project: Callable[[Params, Any], Array]  # (params, hidden [H]) -> logits [V], float32
 
 
-# (params, about how many words will be read, a number of which V may be filled up to a multiple)
-# -> a model that does the same, and its parameters
+# (params, expected number of words or None, a number to a multiple of which V may be padded)
+# -> an equivalent model and its parameters
 Specialize = Callable[[Params, int | None, int], tuple[Seq2Seq, Params]]
 
 
 class Specializable(Seq2Seq):
-    """A model that there is a faster one of for parameters that do not change.
+    """A model with a faster equivalent for parameters that do not change.
 
-    One that ``_replace`` makes of it is another model, and has none.
+    A copy made by ``_replace`` is a different model and has no faster equivalent.
     """
 
     specialize: Specialize | None = None
 
 
-def offering(model: Seq2Seq, specialize: Specialize) -> Seq2Seq:
-    """Returns the model as one that ``specialize`` makes a faster one of."""
-    offer = Specializable(*model)
-    offer.specialize = specialize
-    return offer
+def with_specialize(model: Seq2Seq, specialize: Specialize) -> Seq2Seq:
+    """Returns a copy of the model whose faster equivalent is made by ``specialize``."""
+    specializable = Specializable(*model)
+    specializable.specialize = specialize
+    return specializable
 
 
 def specialized(
-    model: Seq2Seq, params: Params, words: int | None = None, multiple: int = 1
+    model: Seq2Seq, params: Params, num_words: int | None = None, multiple: int = 1
 ) -> tuple[Seq2Seq, Params]:
-    """Returns a faster model that does the same, and its parameters; these, if there is none.
+    """Returns a faster, equivalent model and its parameters; the arguments if there is none.
 
     Args:
-      model: any.
-      params: which will not change any more: those of the result are not trained or saved.
-      words: about how many will be read; None for many.
-      multiple: of it the logits may be a multiple, filled up with -inf, where they are V wide.
+      model: any model.
+      params: its parameters, which must not change any more: the result's are for inference and
+        can be neither trained nor saved.
+      num_words: about how many words the model will process; None for many.
+      multiple: the logits [V] may be padded with -inf to a multiple of it.
     """
     specialize = getattr(model, "specialize", None)
-    return specialize(params, words, multiple) if specialize else (model, params)
+    return specialize(params, num_words, multiple) if specialize else (model, params)
+
+
+def step_fn(model: Seq2Seq, params: Params, memory: Any) -> StepFn:
+    """Returns the step function of a search over the sentence that was encoded as ``memory``."""
+
+    def step(state: State, token: Array) -> tuple[Array, State]:
+        hidden, state = model.step(params, memory, state, token)
+        return model.project(params, hidden), state
+
+    return step
 
 
 def for_teaching(model: Seq2Seq, params: Params) -> tuple[Seq2Seq, Params]:
-    """Returns a model that gives the same logits [V] sooner, and its parameters.
+    """Returns a faster model with the same logits [V], and its parameters.
 
         guide, guide_params = for_teaching(teacher, teacher_params)
         step = make_train_step(student, tx, loss, teacher=guide)
 
-    For parameters that do not change: those of a teacher, or in a score of sentences.
+    The parameters must not change, as when a teacher runs or sentences are scored.
     """
     return specialized(model, params)
 
 
 @struct.dataclass
 class Example:
-    """A sentence pair in ids: ``tgt`` ends in EOS, BOS is never stored, PAD fills the rest.
+    """A sentence pair as ids, padded with PAD: ``tgt`` ends in EOS, BOS is never stored.
 
-    ``weight`` is 0 for a row that only fills a batch. ``index`` is the pair's place in its
-    corpus: dropout draws from (seed, step, index), so it does not depend on how sentences are
-    spread over batches and devices. ``taught`` is what a teacher has said about each position, for
-    example ``TopK`` from a cache (``distill.teacher_cache``), so that no teacher need run.
+    ``weight`` is 0 for a row that only fills a batch. ``index`` is the pair's index in its
+    corpus: dropout masks are drawn from (seed, step, index), so they do not depend on how
+    sentences are spread over batches and devices. ``teacher_targets`` is a teacher's output at
+    each position, for example ``TopK`` from a cache (``distill.teacher_cache``): then no teacher
+    has to run.
     """
 
     src: Array  # [S] int32
     tgt: Array  # [T] int32
     weight: Array  # [] float32
     index: Array  # [] int32
-    taught: Any = None  # a pytree of [T, ...]
+    teacher_targets: Any = None  # a pytree of [T, ...]
 
 
 @struct.dataclass
 class TopK:
-    """A distribution over V by its k most probable tokens and the mass of all others together.
+    """A distribution over V, given by its k most probable tokens and the mass of all others.
 
-    The k probabilities and exp(rest) add up to 1. The mass of the rest at another temperature
-    cannot be told from them, so the one that the logits were divided by is kept.
+    The k probabilities and exp(rest) add up to 1. They do not determine the mass of the rest at
+    another temperature, so the temperature that the logits were divided by is stored.
     """
 
     ids: Array  # [k] int32
     log_probs: Array  # [k] float32, most probable first
-    rest: Array  # [] float32, log of the mass; -inf where k = V
+    rest: Array  # [] float32, log of the mass of all other tokens; -inf if k = V
     temperature: float = struct.field(pytree_node=False, default=1.0)
 
 
 @struct.dataclass
-class Hinted:
-    """What ``project`` of a model with a hint gives: logits, and a hidden state beside them."""
-
-    logits: Any  # [V]; of a teacher, perhaps TopK
-    hidden: Array  # [H of the teacher]
-
-
-@struct.dataclass
 class Hypotheses:
-    """What a search found for one sentence, best first.
+    """The hypotheses that a search found for one sentence, best first.
 
-    Each row of ``tokens`` ends in EOS and is filled with PAD. ``scores`` is the quantity that
-    was ranked; ``log_probs`` the model's own log-probability (natural log, EOS included). They
-    differ only by the length rule. A row that does not exist has score -inf.
+    Each row of ``tokens`` ends in EOS and is padded with PAD. ``scores`` are the quantity that
+    hypotheses are ranked by; ``log_probs`` the model's own log-probabilities (natural log, EOS
+    included). They differ only by the length rule. A row without a hypothesis has score -inf.
     """
 
     tokens: Array  # [K, T] int32
@@ -142,10 +171,10 @@ class Hypotheses:
 
 @struct.dataclass
 class Total:
-    """A sum and what it is a sum over; totals add across sentences, chunks and devices."""
+    """A sum and its counts; totals add up across sentences, chunks and devices."""
 
     sum: Array  # [] float32, nats
-    tokens: Array  # [] float32, target tokens with EOS, each with its sentence's weight
+    tokens: Array  # [] float32, number of target tokens with EOS, weighted by sentence weights
     sentences: Array  # [] float32, sum of sentence weights
 
     def __add__(self, other: "Total") -> "Total":
@@ -153,14 +182,14 @@ class Total:
 
 
 def shift_right(tgt: Array) -> Array:
-    """What the decoder reads while it predicts ``tgt`` [T]: BOS, then all but the last token."""
+    """Returns the decoder's inputs [T] for targets [T]: BOS, then all but the last token."""
     return jnp.concatenate([jnp.full((1,), BOS, jnp.int32), jnp.asarray(tgt, jnp.int32)[:-1]])
 
 
 def top_k(logits: Array, k: int, temperature: float = 1.0) -> TopK:
-    """The ``k`` most probable tokens of softmax(logits [V] / temperature), exactly.
+    """Returns exactly the ``k`` most probable tokens of softmax(logits [V] / temperature).
 
-    No gradient flows back. Raises UsageError unless 1 <= k <= V and temperature > 0.
+    Stops the gradient. Raises UsageError unless 1 <= k <= V and temperature > 0.
     """
     if not 1 <= k <= logits.shape[-1]:
         raise UsageError(
@@ -171,6 +200,6 @@ def top_k(logits: Array, k: int, temperature: float = 1.0) -> TopK:
     logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
     log_probs = jax.nn.log_softmax(logits / temperature)
     largest, ids = jax.lax.top_k(log_probs, k)
-    # Summed from the others themselves: 1 minus the listed would leave nothing but rounding.
+    # Summed over the other tokens: 1 minus the listed probabilities could be all rounding error.
     rest = jax.nn.logsumexp(log_probs.at[ids].set(-jnp.inf))
     return TopK(ids, largest, rest, temperature)

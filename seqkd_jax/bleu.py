@@ -1,7 +1,7 @@
-"""Sentence BLEU on token ids, on the device, for one pair. Floor 1.
+"""Sentence BLEU on token ids, on the device, for one pair. Floor 2.
 
-Sequences end at their first EOS or PAD, which do not count. Shapes are static: n-grams are compared
-all with all, so a pair costs order x T x (T + R) comparisons. Scores are in [0, 1].
+Sequences end before their first EOS or PAD. Shapes are static: all pairs of n-grams are compared,
+order x T x (T + R) comparisons per sentence pair. Scores are in [0, 1].
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from .base import EOS, PAD, Array
 
 
 class Counts(NamedTuple):
-    """What BLEU is made of, for n = 1 .. order."""
+    """The statistics of BLEU, for n = 1 .. order."""
 
     matches: Array  # [order] float32, clipped n-gram matches
-    totals: Array  # [order] float32, n-grams of the hypothesis
-    hypothesis: Array  # [] float32, its length
-    reference: Array  # [] float32, its length
+    totals: Array  # [order] float32, number of n-grams of the hypothesis
+    hypothesis: Array  # [] float32, length of the hypothesis
+    reference: Array  # [] float32, length of the reference
 
 
 Smoothing = Callable[[Counts], Array]  # -> the geometric mean of precisions, []
@@ -27,18 +27,24 @@ Smoothing = Callable[[Counts], Array]  # -> the geometric mean of precisions, []
 def sentence_bleu(
     hypothesis: Array, reference: Array, smoothing: "Smoothing | None" = None, order: int = 4
 ) -> Array:
-    """BLEU of one hypothesis [T] against one reference [R].
+    """Returns the BLEU of a hypothesis [T] against a reference [R].
 
     Args:
-      hypothesis: ids; an empty one scores 0.
+      hypothesis: ids; an empty hypothesis scores 0.
       reference: ids.
-      smoothing: of precisions that are 0; ``exponential`` if left out, as in sacreBLEU.
-      order: longest n-grams.
+      smoothing: for precisions that are 0; None for ``exponential``, as in sacreBLEU.
+      order: the largest n of n-grams.
 
     Returns:
       A number in [0, 1]; sacreBLEU's sentence BLEU with effective order, divided by 100.
 
     Source: Papineni et al. 2002; Chen & Cherry 2014 for the smoothings.
+
+    >>> reference = jnp.array([4, 5, 6, 7])
+    >>> print(sentence_bleu(reference, reference))
+    1.0
+    >>> print(sentence_bleu(jnp.array([8, 9]), reference))  # no word in common
+    0.0
     """
     counts = ngram_counts(hypothesis, reference, order)
     mean = (exponential if smoothing is None else smoothing)(counts)
@@ -48,12 +54,12 @@ def sentence_bleu(
 
 
 def no_smoothing(counts: Counts) -> Array:
-    """One precision of 0 makes the score 0."""
+    """Returns the geometric mean without smoothing: one precision of 0 makes it 0."""
     return _effective_mean(counts, counts.matches, counts.totals)
 
 
 def floor(value: float = 0.1) -> Smoothing:
-    """Puts ``value`` in the place of 0 matches (sacreBLEU's floor)."""
+    """Returns the smoothing that replaces 0 matches by ``value`` (sacreBLEU's floor)."""
 
     def smooth(counts: Counts) -> Array:
         matches = jnp.where(counts.matches > 0, counts.matches, value)
@@ -63,10 +69,10 @@ def floor(value: float = 0.1) -> Smoothing:
 
 
 def add_k(k: float = 1.0) -> Smoothing:
-    """Adds ``k`` to matches and totals of all orders but the first (Lin & Och 2004)."""
+    """Returns the smoothing that adds ``k`` to matches and totals for n > 1 (Lin & Och 2004)."""
 
     def smooth(counts: Counts) -> Array:
-        # As in sacreBLEU, a short hypothesis gets k / k for orders of which it has no n-gram.
+        # As in sacreBLEU, a hypothesis too short for any n-gram has precision k / k.
         added = jnp.where(jnp.arange(counts.totals.shape[0]) > 0, k, 0.0)
         return _effective_mean(counts, counts.matches + added, counts.totals + added)
 
@@ -74,26 +80,26 @@ def add_k(k: float = 1.0) -> Smoothing:
 
 
 def exponential(counts: Counts) -> Array:
-    """Zeros count 1/2, 1/4, 1/8, ... (NIST's mteval; sacreBLEU's default)."""
+    """Smooths by replacing zeros with 1/2, 1/4, 1/8, ... (NIST's mteval; sacreBLEU's default)."""
     return _effective_mean(counts, _halving(counts), counts.totals)
 
 
 def geometric(counts: Counts) -> Array:
-    """The smoothing of Kim & Rush's code, seq2seq-attn's scorers/bleu.lua.
+    """Smooths as Kim & Rush's code, seq2seq-attn's scorers/bleu.lua, with one exception.
 
-    Zeros count 1/2, 1/4, ...; orders of which the hypothesis has no n-gram are left out of the
-    product, but the root stays that of the full order. Not as there, a hypothesis without a match
-    has 0, as in sacreBLEU: the original gives it up to 0.84, the more the shorter it is, and so
-    prefers it to longer ones that share words with the reference.
+    Zeros are replaced by 1/2, 1/4, ...; orders for which the hypothesis has no n-gram are left out
+    of the product, but the root is that of the full order. Unlike the original, a hypothesis
+    without a match scores 0, as in sacreBLEU: the original scores it up to 0.84, the higher the
+    shorter it is, and so prefers it to longer ones that share words with the reference.
     """
-    has = counts.totals > 0
-    logs = jnp.where(has, jnp.log(_halving(counts) / jnp.maximum(counts.totals, 1)), 0.0)
+    has_ngrams = counts.totals > 0
+    logs = jnp.where(has_ngrams, jnp.log(_halving(counts) / jnp.maximum(counts.totals, 1)), 0.0)
     mean = jnp.exp(logs.sum() / counts.totals.shape[0])
     return jnp.where((counts.matches > 0).any(), mean, 0.0)
 
 
 def gleu(hypothesis: Array, reference: Array, order: int = 4) -> Array:
-    """GLEU of seq2seq-attn: min(precision, recall) of the sets of distinct 1..order-grams, []."""
+    """Returns GLEU, min(precision, recall) of the sets of 1..order-grams, as in seq2seq-attn."""
     hyp_len, ref_len = _length(hypothesis), _length(reference)
     common = hyp_types = ref_types = jnp.float32(0)
     hyp_hyp, hyp_ref, ref_ref = (
@@ -119,9 +125,9 @@ def ngram_counts(hypothesis: Array, reference: Array, order: int = 4) -> Counts:
         same = _ngrams(within, n) & real[None]
         in_hyp = same.sum(1)
         in_ref = (_ngrams(across, n) & _real(reference, ref_len, n)[None]).sum(1)
-        # Each distinct n-gram counts once, where it stands first.
-        first = real & ~_seen_before(same)
-        matches.append(jnp.where(first, jnp.minimum(in_hyp, in_ref), 0).sum())
+        # Each distinct n-gram is counted once, at its first occurrence.
+        is_new = real & ~_seen_before(same)
+        matches.append(jnp.where(is_new, jnp.minimum(in_hyp, in_ref), 0).sum())
         totals.append(real.sum())
     return Counts(
         matches=jnp.stack(matches).astype(jnp.float32),
@@ -132,16 +138,18 @@ def ngram_counts(hypothesis: Array, reference: Array, order: int = 4) -> Counts:
 
 
 def _effective_mean(counts: Counts, matches: Array, totals: Array) -> Array:
-    """Geometric mean over the orders that have a total; 0 without a match."""
-    has = totals > 0
-    zero = (has & (matches <= 0)).any() | ~(counts.matches > 0).any()
-    precisions = jnp.where(has & (matches > 0), matches / jnp.where(has, totals, 1), 1.0)
-    mean = jnp.exp(jnp.log(precisions).sum() / jnp.maximum(has.sum(), 1))
+    """Returns the geometric mean over the orders with a positive total; 0 without a match."""
+    has_ngrams = totals > 0
+    zero = (has_ngrams & (matches <= 0)).any() | ~(counts.matches > 0).any()
+    precisions = jnp.where(
+        has_ngrams & (matches > 0), matches / jnp.where(has_ngrams, totals, 1), 1.0
+    )
+    mean = jnp.exp(jnp.log(precisions).sum() / jnp.maximum(has_ngrams.sum(), 1))
     return jnp.where(zero, 0.0, mean)
 
 
 def _halving(counts: Counts) -> Array:
-    """Matches, with the first 0 replaced by 1/2, the second by 1/4, and so on."""
+    """Returns the matches with the first 0 replaced by 1/2, the second by 1/4, and so on."""
     zero = (counts.matches <= 0) & (counts.totals > 0)
     return jnp.where(zero, 0.5 ** jnp.cumsum(zero), counts.matches)
 
@@ -152,7 +160,7 @@ def _length(tokens: Array) -> Array:
 
 
 def _real(tokens: Array, length: Array, n: int) -> Array:
-    """Where an n-gram within the sequence begins, [T]."""
+    """Returns at which positions [T] an n-gram within the sequence starts."""
     return jnp.arange(tokens.shape[0]) + n <= length
 
 
@@ -161,16 +169,16 @@ def _equal(a: Array, b: Array) -> Array:
 
 
 def _ngrams(equal: Array, n: int) -> Array:
-    """Whether the n-grams that begin at (i, j) are equal, from the equality of tokens [T, R]."""
+    """Returns whether the n-grams starting at (i, j) are equal, from equal tokens [T, R]."""
     result = equal
     for shift in range(1, n):
-        moved = equal[shift:, shift:]
+        shifted = equal[shift:, shift:]
         result = result & jnp.pad(
-            moved, ((0, min(shift, equal.shape[0])), (0, min(shift, equal.shape[1])))
+            shifted, ((0, min(shift, equal.shape[0])), (0, min(shift, equal.shape[1])))
         )
     return result
 
 
 def _seen_before(same: Array) -> Array:
-    """Whether an equal n-gram stands further left, [T]."""
+    """Returns whether an equal n-gram starts at an earlier position, [T]."""
     return jnp.tril(same, -1).any(1)

@@ -1,17 +1,21 @@
-"""The one exception that stands for a mistake the user can put right. Floor 0."""
+"""``UsageError``, for mistakes that the user can correct, and the library's warnings. Floor 0."""
 
 
-def quoted(value: object, most: int = 40) -> str:
-    """A value for a message: its repr, and of long ones the beginning, with both its quotes."""
+def quoted(value: object, max_length: int = 40) -> str:
+    """Returns a value's repr for a message; long ones are cut, and text keeps both its quotes."""
     if isinstance(value, str):
-        return repr(value if len(value) <= most else value[:most] + "...")
-    shown = repr(value)
-    return shown if len(shown) <= most else shown[:most] + "..."
+        return repr(value if len(value) <= max_length else value[:max_length] + "...")
+    text = repr(value)
+    return text if len(text) <= max_length else text[:max_length] + "..."
 
 
 class UsageError(ValueError):
-    """Wrong input or settings: the message names what is wrong, where, and the remedy.
+    """Wrong input or settings: the message says what is wrong, where, and how to fix it.
 
-    The command line prints it as one line and exits with status 2. Every other exception is a bug
-    of this library (or of one below it) and keeps its traceback.
+    The command line prints the message as one line and exits with status 2. Any other exception
+    is a bug in this library or in one that it uses, and keeps its traceback.
     """
+
+
+class SourceCut(UserWarning):
+    """Sources were longer than ``Search.max_source`` and have been cut."""

@@ -1,71 +1,94 @@
-"""Files on disk: read within bounds, written whole or not at all, with one writer. Floor 0."""
+"""Files: bounded reads, atomic writes, and folders with a single writer. Floor 0.
+
+A file or a folder may be at an address (``addresses``). There a file appears when it is whole, as
+stores of objects do it, and nothing is locked.
+"""
 
 import contextlib
 import gzip
 import hashlib
+import io
 import os
 import re
 import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-import filelock
-
+from .addresses import PathLike, as_path, is_local, remote_errors, uploading
 from .errors import UsageError
 
-PathLike = str | os.PathLike[str]
-
-UNPACKED_BYTES = 1 << 26  # a gzip file may unpack to this much whatever its size,
-UNPACKED_RATIO = 100  # and beyond that to this many times its size
+UNPACKED_BYTES = 1 << 26  # a gzip file may unpack to this many bytes whatever its size,
+UNPACKED_RATIO = 100  # or to this many times its own size if that is more
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
-GZIP = b"\x1f\x8b"  # how every gzip file begins
-CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at once
+LOCK = ".lock"  # file that the writer of a folder has locked
+GZIP = b"\x1f\x8b"  # first bytes of every gzip file
+CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at a time
 
 
 # Reading.
 
 
-def read_file(path: PathLike, most: int | None = None) -> bytes:
+def read_file(path: PathLike, max_bytes: int | None = None) -> bytes:
     """Reads a whole file.
 
     Args:
-      path: of the file.
-      most: bytes it may have; None for no limit.
+      path: the file.
+      max_bytes: largest size that is read; None for no limit.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is a folder, or larger than ``most``.
+      UsageError: the path is a folder, or the file is larger than ``max_bytes``.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise UsageError(f"{path}: a folder, where a file is expected.")
-        if most is not None and size > most:
-            raise UsageError(
-                f"{path}: the file has {size:,} bytes, and at most {most:,} are allowed here."
-            )
-        return path.read_bytes()
+        with remote_errors(path):
+            size = path.stat().st_size
+            if path.is_dir():
+                raise UsageError(f"{path}: a folder, where a file is expected.")
+            if max_bytes is not None and size > max_bytes:
+                raise UsageError(
+                    f"{path}: the file has {size:,} bytes, and at most {max_bytes:,} are allowed "
+                    "here."
+                )
+            return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path}: no such file.") from None
 
 
-def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
-    """Unpacks the bytes of a gzip file.
-
-    Args:
-      path: of the file, for messages.
-      data: what it holds.
-      most: bytes it may unpack to. None for 64 MB, or 100 times its size if that is more: text
-        seldom packs better than that, and a file made to fill the memory does.
+def open_reading(path: PathLike) -> io.BufferedReader:
+    """Opens a file to be read from its start to its end.
 
     Raises:
-      UsageError: the file is damaged, cut off, or unpacks to more than it may.
+      FileNotFoundError: there is no such file.
+      OSError: it is a folder, or cannot be read.
     """
-    limit = max(UNPACKED_BYTES, UNPACKED_RATIO * len(data)) if most is None else most
-    parts, size, at, view = [], 0, 0, memoryview(data)
+    path = as_path(path)
+    with remote_errors(path):
+        file = path.open("rb")
+    return file if is_local(path) else io.BufferedReader(cast(io.RawIOBase, file))
+
+
+def unpack_gzip(path: PathLike, data: bytes, max_bytes: int | None = None) -> bytes:
+    """Unpacks the bytes of a gzip file, see ``unpack_chunks``."""
+    return b"".join(unpack_chunks(path, data, max_bytes))
+
+
+def unpack_chunks(path: PathLike, data: bytes, max_bytes: int | None = None) -> Iterator[bytes]:
+    """Yields the unpacked bytes of a gzip file, piece by piece.
+
+    Args:
+      path: the file, for messages.
+      data: its content.
+      max_bytes: largest unpacked size. None for 64 MB, or 100 times the packed size if that is
+        more: text seldom packs better than that, and a file made to exhaust memory does.
+
+    Raises:
+      UsageError: the file is damaged, truncated, or unpacks to more than ``max_bytes``.
+    """
+    limit = max(UNPACKED_BYTES, UNPACKED_RATIO * len(data)) if max_bytes is None else max_bytes
+    size, offset, view = 0, 0, memoryview(data)
     try:
         if not data:
             raise EOFError("it is empty")
@@ -74,33 +97,34 @@ def unpack_gzip(path: PathLike, data: bytes, most: int | None = None) -> bytes:
                 f"{path}: not a gzip file, though its name ends in .gz; rename the file, or "
                 "fetch it again."
             )
-        while at < len(data):  # a file may have several members, and some have thousands
+        while offset < len(data):  # a file may have several members, and some have thousands
             member = zlib.decompressobj(wbits=31)
             while not member.eof:
-                chunk = view[at : at + CHUNK]
+                chunk = view[offset : offset + CHUNK]
                 if not chunk:
                     raise EOFError("it ends too early")
-                parts.append(member.decompress(chunk, limit - size + 1))
-                size += len(parts[-1])
+                part = member.decompress(chunk, limit - size + 1)
+                size += len(part)
                 if size > limit:
                     raise UsageError(
                         f"{path}: unpacks to more than {limit:,} bytes, from {len(data):,}. If "
-                        "the file is meant to be so large, unpack it and give the unpacked "
+                        "the file is meant to be this large, unpack it and give the unpacked "
                         "file."
                     )
-                at += len(chunk) - len(member.unused_data)
-            while at < len(data) and not data[at]:  # zeros fill a block of a tape
-                chunk = data[at : at + CHUNK]
-                at += len(chunk) - len(chunk.lstrip(b"\0"))
+                yield part
+                offset += len(chunk) - len(member.unused_data)
+            while offset < len(data) and not data[offset]:  # tapes pad their blocks with zeros
+                chunk = data[offset : offset + CHUNK]
+                offset += len(chunk) - len(chunk.lstrip(b"\0"))
     except (EOFError, zlib.error) as error:
         raise UsageError(f"{path}: damaged gzip file ({error}); fetch or pack it again.") from None
-    return b"".join(parts)
 
 
 def pack_gzip(data: bytes) -> bytes:
-    """Packs bytes so that ``unpack_gzip`` takes them; equal bytes give equal bytes.
+    """Packs bytes so that ``unpack_gzip`` accepts them; equal input gives equal output.
 
-    No time is noted. What would pack so well that a reader must doubt it is not made smaller.
+    The header holds no time. Data that would pack better than ``UNPACKED_RATIO``, which readers
+    refuse, are stored uncompressed.
     """
     packed = gzip.compress(data, 6, mtime=0)
     if len(data) > max(UNPACKED_BYTES, UNPACKED_RATIO * len(packed)):
@@ -109,8 +133,8 @@ def pack_gzip(data: bytes) -> bytes:
 
 
 def sha256(path: PathLike) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    """Returns the sha256 of a file's bytes, in hexadecimal."""
+    with open_reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -118,11 +142,11 @@ def sha256(path: PathLike) -> str:
 
 
 def atomic_write(path: PathLike, data: bytes) -> None:
-    """Writes a file that at every moment is either the old one or the new one, whole.
+    """Writes a file atomically: at any moment it is either the old file or the complete new one.
 
     Raises:
       FileNotFoundError: the folder does not exist.
-      OSError: the disk is full or the folder cannot be written to; the old file is left whole.
+      OSError: the disk is full or the folder is not writable; the old file is left intact.
     """
     with writing(path) as file:
         file.write(data)
@@ -130,13 +154,17 @@ def atomic_write(path: PathLike, data: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(path: PathLike) -> Iterator[IO[bytes]]:
-    """Opens a file that takes the place of ``path`` once it is whole, and else is removed.
+    """Opens a temporary file that replaces ``path`` when the block ends without an error.
 
     Raises:
       FileNotFoundError: the folder does not exist.
-      OSError: the disk is full or the folder cannot be written to; the old file is left whole.
+      OSError: the disk is full or the folder is not writable; the old file is left intact.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not is_local(path):
+        with uploading(path) as file:
+            yield file
+        return
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
     temporary = None
@@ -149,9 +177,9 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        named = error.filename
-        if error.errno is None or not (named is None or _TEMPORARY.search(os.fspath(named))):
-            raise  # of another file, which was being read
+        name = error.filename
+        if error.errno is None or not (name is None or _TEMPORARY.search(os.fspath(name))):
+            raise  # about another file, which was being read
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         if temporary is not None:
@@ -159,16 +187,23 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
 
 
 def check_writable(path: PathLike) -> None:
-    """Makes sure that a file can be written, before there is work that could be lost.
+    """Checks that a file can be written, before work is done that could be lost.
 
     Raises:
       FileNotFoundError: its folder does not exist.
-      UsageError: a folder has its name.
-      OSError: the folder cannot be written to.
+      UsageError: the path is a folder.
+      OSError: the folder is not writable.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: a folder; give the name of a file to write.")
+    path = as_path(path)
+    with remote_errors(path):
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder; give the name of a file to write.")
+    if not is_local(path):
+        probe = path.parent / f".{uuid.uuid4().hex}.tmp"
+        atomic_write(cast(PathLike, probe), b"")
+        with remote_errors(probe):
+            probe.unlink()
+        return
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
     clear_temporary(path.parent)
@@ -180,50 +215,62 @@ def check_writable(path: PathLike) -> None:
 
 
 def check_folder(path: PathLike) -> None:
-    """Makes sure that a folder is there or can be made: nothing else has its name.
+    """Checks that a folder exists or can be created, that is, that no file is in its way.
 
     Raises:
       UsageError: a file has its name, or the name of a folder above it.
     """
-    for place in (Path(path), *Path(path).parents):
-        if place.is_dir():
-            return
-        if place.exists():
-            raise UsageError(
-                f"{path}: a file has this name, or that of a folder above it; give another folder."
-            )
+    path = as_path(path)
+    with remote_errors(path):
+        for folder in (path, *path.parents):
+            if folder.is_dir():
+                return
+            if folder.exists():
+                raise UsageError(
+                    f"{path}: a file has this name, or that of a folder above it; give another "
+                    "folder."
+                )
 
 
 def make_folder(path: PathLike) -> Path:
-    """Makes a folder and those above it, where they are missing, and checks that it takes files.
+    """Creates a folder and its parents where they are missing, and checks that it is writable.
 
     Raises:
-      UsageError: a file has its name, or the name of one above it.
-      OSError: it cannot be made or written to.
+      UsageError: a file has its name, or the name of a folder above it.
+      OSError: the folder cannot be created or is not writable.
     """
-    path = Path(path)
+    path = as_path(path)
     check_folder(path)
-    path.mkdir(parents=True, exist_ok=True)
+    if is_local(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with remote_errors(path):
+        # The first may be a bucket, and a mistyped bucket is not to be created.
+        for folder in () if is_local(path) else [path, *path.parents][-2::-1]:
+            folder.mkdir(exist_ok=True)
     check_writable(path / "file")
     return path
 
 
 def clear_temporary(folder: PathLike) -> None:
-    """Removes what killed processes left behind in a folder while they wrote files there.
+    """Removes temporary files that killed processes left in a folder.
 
-    A file that a living process is writing is locked by it, and stays, and so do files of others.
+    Files that a running process is still writing are locked by it and stay; so do all files that
+    this library did not write.
     """
-    for path in filter(lambda path: _TEMPORARY.search(path.name), Path(folder).glob(".*.tmp")):
+    folder = as_path(folder)
+    if not is_local(folder):
+        return
+    for path in filter(lambda path: _TEMPORARY.search(path.name), folder.glob(".*.tmp")):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if _lock(file):
                 path.unlink(missing_ok=True)
 
 
 def _temporary_file(folder: Path) -> Any:
-    """A new locked file; the lock dies with the process, which tells ``clear_temporary``."""
+    """Opens a new locked file; ``clear_temporary`` sees by the lock whether its process lives."""
     while True:
         file = open(folder / f".{uuid.uuid4().hex}.tmp", "xb")  # noqa: SIM115
-        # It may be cleared away between the opening and the lock; then it has no name any more.
+        # Another process may remove the file before it is locked; then it has no link left.
         if _lock(file) and os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
@@ -232,7 +279,7 @@ def _temporary_file(folder: Path) -> Any:
 def _lock(file: Any) -> bool:
     try:
         import fcntl
-    except ImportError:  # not POSIX: nothing is cleared, because nothing tells who is alive
+    except ImportError:  # not POSIX: no lock tells which processes live, so nothing is removed
         return file.writable()
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +289,7 @@ def _lock(file: Any) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    if os.name != "posix":  # other systems cannot open a folder
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -252,16 +299,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def claim(folder: PathLike) -> Iterator[None]:
-    """Makes this process the one writer of a folder; the claim dies with the process.
+def lock_folder(folder: PathLike) -> Iterator[None]:
+    """Makes this process the only writer of a local folder; the lock ends with the process.
 
-    What an earlier process left half written there is removed.
+    Temporary files of earlier, killed processes are removed. At an address there are no locks.
 
     Raises:
-      UsageError: another process holds it.
+      UsageError: another process holds the lock.
     """
-    folder = Path(folder)
-    lock = filelock.FileLock(folder / ".lock")
+    folder = as_path(folder)
+    if not is_local(folder):
+        yield
+        return
+    import filelock  # here, so that reading files needs the standard library alone
+
+    lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

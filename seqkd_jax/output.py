@@ -1,4 +1,4 @@
-"""Standard output and error, as every command wants them. Floor 0."""
+"""Standard output and standard error, as every command uses them. Floor 0."""
 
 import io
 import os
@@ -7,20 +7,20 @@ import sys
 
 
 def speak_utf8() -> None:
-    """Output is in UTF-8 whatever the locale, as input is; bytes of file names stay as they are."""
+    """Makes output UTF-8 in any locale, as input is; undecodable bytes of file names are kept."""
     for stream, errors in (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace"):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def nobody_listens() -> bool:
-    """Whether the reader of standard output has gone; what is still to be written is dropped."""
+    """Returns whether the reader of standard output is gone; later output is then discarded."""
     try:
         descriptor = sys.stdout.fileno()
-        asked = select.poll()
-        asked.register(descriptor, 0)
-        gone = bool(asked.poll(0))
-    except (AttributeError, ValueError, OSError):  # no such thing on this system, or no file of it
+        poller = select.poll()
+        poller.register(descriptor, 0)
+        gone = bool(poller.poll(0))
+    except (AttributeError, ValueError, OSError):  # no poll on this system, or no file descriptor
         return False
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -1,24 +1,25 @@
-r"""Files that this library writes and later believes: they carry a digest, checked when read.
+r"""Files that this library writes and later relies on: each carries a digest, checked on reading.
 
-A record is one JSON object; a sealed file is a header, one line of JSON, and a body of any bytes.
-Both name their format and carry the sha256 of all they say, under ``sha256``:
+A record is one JSON object; a sealed file is a header (one line of JSON) and a body of any bytes.
+Both name their format, and ``sha256`` is the digest of everything else in them:
 
     {"format": "seqkd-model-1", "model": {...}, ..., "sha256": "9f86d0..."}
     {"format": "seqkd-topk-1", "k": 16, ..., "sha256": "60303a..."}\n<arrays>
 
-An edited, truncated or foreign file is refused with its name and what to do. Nothing here runs
-code from a file, and every read has a bound on memory. Floor 0.
+Edited, truncated and foreign files are refused with a message that names the file and what to do.
+No code from a file is ever run, and the memory of every read is bounded. Floor 0.
 """
 
 import hashlib
 import json
 from typing import Any
 
+from .addresses import PathLike
 from .errors import UsageError, quoted
-from .files import PathLike, atomic_write, read_file
+from .files import atomic_write, read_file
 
-RECORD_BYTES = 1 << 28  # of a file that is read as one JSON object, at most
-HEADER_BYTES = 1 << 20  # of the first line of a sealed file, at most
+RECORD_BYTES = 1 << 28  # largest file that is read as one JSON object
+HEADER_BYTES = 1 << 20  # longest first line of a sealed file
 RESTORE = (
     "Restore the file from a copy; or, if a seqkd command wrote it, delete it and run that "
     "command again."
@@ -26,10 +27,10 @@ RESTORE = (
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parses JSON as its standard has it: NaN and infinities are no numbers.
+    """Parses JSON as its standard defines it: NaN and infinities are not numbers.
 
     Raises:
-      ValueError: it is not JSON, is nested too deeply, or holds a number that is not finite.
+      ValueError: the text is not JSON, is nested too deeply, or holds a number that is not finite.
     """
 
     def refuse(constant: str) -> Any:
@@ -50,7 +51,7 @@ def read_json(path: PathLike, remedy: str = RESTORE) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is not JSON, or larger than any record; the message ends in ``remedy``.
+      UsageError: the file is not JSON, or larger than any record; the message ends in ``remedy``.
     """
     data = read_file(path, RECORD_BYTES)
     try:
@@ -60,11 +61,11 @@ def read_json(path: PathLike, remedy: str = RESTORE) -> Any:
 
 
 def write_record(path: PathLike, format: str, record: dict[str, Any]) -> None:
-    """Writes a record, whole or not at all.
+    """Writes a record atomically.
 
     Args:
-      path: of the file.
-      format: name and version of what it is.
+      path: the file.
+      format: name and version of its format.
       record: JSON; ``format`` and ``sha256`` are added.
     """
     sealed = _sealed({"format": format, **record})
@@ -72,11 +73,11 @@ def write_record(path: PathLike, format: str, record: dict[str, Any]) -> None:
 
 
 def read_record(path: PathLike, format: str, remedy: str = RESTORE) -> dict[str, Any]:
-    """Reads what ``write_record`` wrote, without ``format`` and ``sha256``.
+    """Reads a record of ``write_record``; ``format`` and ``sha256`` are left out.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is damaged, was edited, or is of another format; the message ends in
+      UsageError: the file is damaged, was edited, or has another format; the message ends in
         ``remedy``.
     """
     record = read_json(path, remedy)
@@ -88,13 +89,13 @@ def read_record(path: PathLike, format: str, remedy: str = RESTORE) -> dict[str,
 
 
 def seal(format: str, header: dict[str, Any], body: bytes, align: int = 1) -> bytes:
-    """The bytes of a sealed file.
+    """Returns the bytes of a sealed file.
 
     Args:
-      format: name and version of what it is.
+      format: name and version of its format.
       header: JSON; ``format`` and ``sha256`` are added.
-      body: what follows.
-      align: the body begins at a multiple of so many bytes.
+      body: the bytes after the header.
+      align: the body begins at a multiple of this many bytes.
     """
     line = json.dumps(_sealed({"format": format, **header}, body)).encode()
     return line.ljust(-(-(len(line) + 1) // align) * align - 1) + b"\n" + body
@@ -103,10 +104,10 @@ def seal(format: str, header: dict[str, Any], body: bytes, align: int = 1) -> by
 def unseal(
     path: PathLike, data: bytes | memoryview, format: str, remedy: str = RESTORE
 ) -> tuple[dict[str, Any], memoryview]:
-    """Header and body of a sealed file's bytes.
+    """Returns the header and the body of a sealed file.
 
     Raises:
-      UsageError: the file is damaged, was edited, or is of another format.
+      UsageError: the file is damaged, was edited, or has another format.
     """
     view = memoryview(data)
     line = bytes(view[:HEADER_BYTES]).partition(b"\n")[0]
@@ -120,7 +121,7 @@ def unseal(
 
 
 def _sealed(record: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
-    record = json.loads(json.dumps(record))  # as a reader will see it: keys are strings
+    record = json.loads(json.dumps(record))  # as read back: keys become strings
     return record | {"sha256": digest_of(record, body)}
 
 
@@ -134,7 +135,7 @@ def _check_seal(record: Any, format: str, body: bytes | memoryview = b"") -> Non
 
 
 def digest_of(record: dict[str, Any], body: bytes | memoryview = b"") -> str:
-    """The sha256 of a record without its own digest, and of the body that follows it."""
+    """Returns the sha256 of a record, its own digest left out, and of the body after it."""
     content = {name: value for name, value in record.items() if name != "sha256"}
     sha = hashlib.sha256(json.dumps(content, sort_keys=True).encode() + b"\n")
     sha.update(body)
@@ -142,17 +143,17 @@ def digest_of(record: dict[str, Any], body: bytes | memoryview = b"") -> str:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Where two records differ: the path of a value in them, and the value of each.
+    """Returns where two records differ: (path of a value, its old value, its new value).
 
-    A digest says that data differ, a setting which and how: digests come last.
+    Settings come first and digests last, because a digest only says that some data differ.
     """
     before, after = _flat(old), _flat(json.loads(json.dumps(new)))
-    found = [
+    changes = [
         (name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
-    return sorted(found, key=lambda found: any(map(_is_digest, found[1:])))
+    return sorted(changes, key=lambda change: any(map(_is_digest, change[1:])))
 
 
 def _is_digest(value: Any) -> bool:
@@ -160,7 +161,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _flat(tree: Any, prefix: str = "", depth: int = 8) -> dict[str, Any]:
-    """Values by their path; what is nested more deeply than any settings is one value."""
+    """Returns the values by their paths; what lies deeper than ``depth`` counts as one value."""
     if not isinstance(tree, dict) or not depth:
         return {prefix: tree}
     return {

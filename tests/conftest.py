@@ -1,14 +1,26 @@
 """JAX made strict, with four devices on the CPU, before anything computes."""
 
+import atexit
+import importlib.metadata
 import os
+import shutil
 import tempfile
 
 # Commands keep downloads and compiled programs in the user's cache; tests leave it alone.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqkd-cache-")
 # XLA has been seen to die while it wrote a program there, once in some thousand programs.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-# Half of the suite's time would be LLVM polishing programs that run once.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Nearly all of the suite's time is compilation, of programs that run once: XLA is to be quick, not
+# to make them so. From jaxlib 0.11 on it does not know the last flag, and would end the process.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 "
+    "--xla_cpu_parallel_codegen_split_count=1"
+    + (
+        " --xla_cpu_use_fusion_emitters=false"
+        if importlib.metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10."))
+        else ""
+    )
+)
 
 import jax
 import pytest
@@ -16,6 +28,12 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@atexit.register  # also of programs that tests start and that import this file
+def pytest_unconfigure(cache: str = os.environ["XDG_CACHE_HOME"]) -> None:
+    """Leaves nothing in the temporary folder."""
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

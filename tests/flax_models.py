@@ -12,6 +12,7 @@ from small import SRC_VOCAB, TGT_VOCAB
 from seqkd_jax.models.from_linen import from_linen
 from seqkd_jax.models.from_nnx import from_nnx
 
+LIST = getattr(nnx, "List", list)  # a plain list before Flax 0.12
 WIDTH, HEADS, DROPOUT, MAX_LEN = 16, 2, 0.3, 10
 
 
@@ -108,7 +109,7 @@ class NnxBlock(nnx.Module):
         make = functools.partial(
             nnx.MultiHeadAttention, HEADS, WIDTH, dropout_rate=DROPOUT, decode=False, rngs=rngs
         )
-        self.norms = nnx.List([nnx.LayerNorm(WIDTH, rngs=rngs) for _ in range(3 if cross else 2)])
+        self.norms = LIST([nnx.LayerNorm(WIDTH, rngs=rngs) for _ in range(3 if cross else 2)])
         self.own, self.cross = make(), make() if cross else None
         self.up = nnx.Linear(WIDTH, WIDTH * 2, rngs=rngs)
         self.down = nnx.Linear(WIDTH * 2, WIDTH, rngs=rngs)

@@ -20,7 +20,7 @@ MEMORY = 4096  # MB, JAX included
 SECONDS = 20  # for one input; most take milliseconds
 
 
-def as_it_is(data: bytes) -> bytes:
+def identity(data: bytes) -> bytes:
     return data
 
 
@@ -48,15 +48,18 @@ class Reader(NamedTuple):
     name: str  # of the file
     read: Callable[[Path], Any]
     seeds: Callable[[Path], list[bytes]]  # valid ones, made in a folder
-    wrap: Callable[[bytes], bytes] = as_it_is
+    wrap: Callable[[bytes], bytes] = identity
 
 
 def readers() -> dict[str, Reader]:
     """Every reader of the library."""
     import numpy as np
 
+    from seqkd_jax.build import VOCABULARIES
+    from seqkd_jax.coded import read_compressed, write_compressed
     from seqkd_jax.compress.deep import share_weights
-    from seqkd_jax.compress.format import read_compressed, write_compressed
+    from seqkd_jax.contrib.factors import build_factored
+    from seqkd_jax.contrib.guided_alignment import read_alignments
     from seqkd_jax.data import (
         build_words,
         load_pieces,
@@ -66,22 +69,23 @@ def readers() -> dict[str, Reader]:
         read_pairs,
         train_pieces,
     )
-    from seqkd_jax.data.alignments import read_alignments
-    from seqkd_jax.data.inputs import build_inputs
     from seqkd_jax.data.vectors import read_vectors
-    from seqkd_jax.distill.nbest import NBest, read_nbest, write_shard
+    from seqkd_jax.decode.nbest import NBest, read_nbest, write_shard
+    from seqkd_jax.decode.unknown import read_dictionary
     from seqkd_jax.distill.topk_shards import Shard, read_shard, shard_name
     from seqkd_jax.distill.topk_shards import write_shard as write_topk
-    from seqkd_jax.distill.unknown import read_dictionary
-    from seqkd_jax.models.attention_lstm import Config
+    from seqkd_jax.model_folder import describe_model, read_config
+    from seqkd_jax.models.attention_lstm import Config, model_of, network
     from seqkd_jax.report.compressed import read_compressed_rows
     from seqkd_jax.report.results import read_results
     from seqkd_jax.report.speed import speed_tables
-    from seqkd_jax.train.model_folder import describe_model, read_config
+    from seqkd_jax.trained import TrainedModel
 
     text = ["a b c", "b a-|-x \u2581 <s>", "", "ä\u00a0ö"]
     words = build_words(text)
     params = {"w": np.arange(12, dtype=np.float32).reshape(3, 4) % 4, "b": np.zeros(3, np.float32)}
+    net = network(Config(9, 9, embed=4, hidden=4))
+    untrained = TrainedModel(model_of(net), None, words, words, net)
     results = Path(__file__).parent.parent / "docs" / "results"
 
     def written(write: Callable[[Path], Any], name: str = "*") -> Callable[[Path], list[bytes]]:
@@ -96,10 +100,13 @@ def readers() -> dict[str, Reader]:
     def given(*texts: bytes) -> Callable[[Path], list[bytes]]:
         return lambda folder: list(texts)
 
+    def load_any_vocabulary(path: Path) -> object:
+        return load_vocabulary(path, VOCABULARIES)
+
     def vocabularies(folder: Path) -> None:
         words.save(folder / "w.vocab.json")
         train_pieces(["ab abc bc"], 14).save(folder / "p.vocab.json")
-        build_inputs(["a-|-x b-|-y"], characters=9).save(folder / "i.vocab.json")
+        build_factored(["a-|-x b-|-y"], characters=9).save(folder / "i.vocab.json")
 
     lists = [NBest(n, ("a b", "c"), ((4, 5), (6,)), (-0.5, -1.0), (-0.5, -1.0)) for n in range(3)]
     shard = Shard(
@@ -116,7 +123,7 @@ def readers() -> dict[str, Reader]:
         "lines": Reader("text", read_lines, given(*(t.encode() for t in text), b"\xff\xfe")),
         "gzip": Reader("text.gz", read_lines, given(gzip.compress(b"a b\nc"), b"\x1f\x8b")),
         "pairs": Reader("text.tsv", read_pairs, given(b"a\tb\nc\td", b"a\t\tb")),
-        "vocabulary": Reader("vocab.json", load_vocabulary, written(vocabularies), sealed),
+        "vocabulary": Reader("vocab.json", load_any_vocabulary, written(vocabularies), sealed),
         "words": Reader("list.txt", load_words, given(b"a 2\nb 1", b"a\nb", b"<s>\n")),
         "words-json": Reader("list.json", load_words, given(b'{"a": 0, "b": 1}', b'["a"]')),
         "words-marian": Reader("list.yml", load_words, given(b'</s>: 0\n"a": 1\nb: 2')),
@@ -133,7 +140,7 @@ def readers() -> dict[str, Reader]:
             "config.json",
             read_config,
             written(
-                lambda f: describe_model(f, Config(9, 9, embed=4, hidden=4), words, words, {}),
+                lambda f: describe_model(f, untrained, {}),
                 "config.json",
             ),
             sealed,
@@ -221,7 +228,7 @@ def main() -> None:
         include=["seqkd_jax.files", "seqkd_jax.sealed", "seqkd_jax.data"]
     ):
         import seqkd_jax.data.text  # noqa: F401
-    with atheris.instrument_imports(include=["seqkd_jax.distill.nbest", "seqkd_jax.compress"]):
+    with atheris.instrument_imports(include=["seqkd_jax.decode.nbest", "seqkd_jax.compress"]):
         reader = readers()[name]
     folder = Path(tempfile.mkdtemp(prefix="seqkd-fuzz-"))
     corpus = folder / "corpus"

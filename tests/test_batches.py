@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.data import (
     batches,
+    bucket_shapes,
     build_words,
     describe,
     encode_pairs,
     number_of_batches,
-    plan_buckets,
     source_batches,
 )
 
@@ -40,7 +40,7 @@ def corpus(sizes):
 
 
 def plan(encoded, tokens=120, buckets=3):
-    return plan_buckets(
+    return bucket_shapes(
         [len(x) for x in encoded.src],
         [len(x) for x in encoded.tgt],
         tokens_per_batch=tokens,
@@ -127,7 +127,7 @@ def least(sizes, buckets):
     buckets=st.integers(1, 5),
 )
 def test_the_plan_has_the_least_padding_there_is(sizes, buckets):
-    found = plan_buckets(
+    found = bucket_shapes(
         [s for s, _ in sizes], [t for _, t in sizes], tokens_per_batch=64, buckets=buckets
     )
     assert len(found) <= buckets
@@ -140,20 +140,20 @@ def test_the_plan_has_the_least_padding_there_is(sizes, buckets):
 @given(sizes=lengths, tokens=st.integers(1, 2000), buckets=st.integers(1, 8))
 def test_batches_keep_to_the_budget(sizes, tokens, buckets):
     src, tgt = zip(*sizes, strict=True)
-    found = plan_buckets(src, tgt, tokens_per_batch=tokens, buckets=buckets)
+    found = bucket_shapes(src, tgt, tokens_per_batch=tokens, buckets=buckets)
     for bucket in found:
         assert bucket.rows % 8 == 0
         assert bucket.rows == 8 or bucket.rows * max(bucket.src_len, bucket.tgt_len) <= tokens
     order = random.Random(0).sample(range(len(sizes)), len(sizes))
-    assert found == plan_buckets(
+    assert found == bucket_shapes(
         [src[n] for n in order], [tgt[n] for n in order], tokens_per_batch=tokens, buckets=buckets
     )
 
 
 def test_a_small_bucket_is_not_filled_to_the_budget():
-    (bucket,) = plan_buckets([5] * 70, [5] * 70, tokens_per_batch=320)
+    (bucket,) = bucket_shapes([5] * 70, [5] * 70, tokens_per_batch=320)
     assert bucket.rows == 40  # two batches of 35, not 64 and 6
-    (bucket,) = plan_buckets([5] * 3, [5] * 3, tokens_per_batch=10_000)
+    (bucket,) = bucket_shapes([5] * 3, [5] * 3, tokens_per_batch=10_000)
     assert bucket.rows == 8
 
 
@@ -162,11 +162,11 @@ def test_a_small_bucket_is_not_filled_to_the_budget():
 )
 def test_plans_without_sense_are_refused(src, tgt, tokens):
     with pytest.raises(ValueError):
-        plan_buckets(src, tgt, tokens_per_batch=tokens)
+        bucket_shapes(src, tgt, tokens_per_batch=tokens)
 
 
 def test_the_description_says_shapes_and_padding():
-    text = describe(plan_buckets([2] * 8 + [10] * 6, [2] * 8 + [10] * 6, tokens_per_batch=80))
+    text = describe(bucket_shapes([2] * 8 + [10] * 6, [2] * 8 + [10] * 6, tokens_per_batch=80))
     assert text == "2 batches of 2 shapes (8x2/2, 8x10/10), 20.8% padding"
     assert 1 - (8 * 4 + 6 * 20) / (8 * 4 + 8 * 20) == pytest.approx(0.208, abs=1e-3)
 
@@ -307,3 +307,25 @@ def test_one_source_is_one_row():
 def test_an_empty_source_is_refused_before_the_first_batch():
     with pytest.raises(ValueError, match="number 1 is empty"):
         source_batches([np.ones(2), np.ones(0)], tokens_per_batch=64)
+
+
+@quick
+@given(lengths, st.integers(1, 5), st.integers(1, 4))
+def test_each_process_gets_its_own_rows_of_the_same_batches(sizes, processes, devices):
+    encoded = corpus(two_or_more(sizes))
+    buckets = plan(encoded)
+
+    def rows_of(process):
+        def rows(count):
+            each = -(-count // (processes * devices)) * devices
+            return range(process * each, (process + 1) * each)
+
+        return batches(encoded, buckets, seed=3, epoch=1, rows=rows)
+
+    parts = zip(*map(rows_of, range(processes)), strict=True)
+    for whole, own in zip(batches(encoded, buckets, seed=3, epoch=1), parts, strict=True):
+        joined = {n: np.concatenate([vars(b)[n] for b in own]) for n in ("src", "tgt", "weight")}
+        for name, values in joined.items():
+            np.testing.assert_array_equal(values[: len(whole.weight)], vars(whole)[name])
+        assert not joined["weight"][len(whole.weight) :].any()
+        assert all((row != PAD).any() for row in joined["src"])

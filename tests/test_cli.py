@@ -12,11 +12,11 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
 from seqkd_jax.data import read_lines, write_lines
+from seqkd_jax.decode.nbest import read_nbest
 from seqkd_jax.distill import select
-from seqkd_jax.distill.nbest import read_nbest
 from seqkd_jax.distill.similarity import choose, chrf
+from seqkd_jax.model_folder import load_model
 from seqkd_jax.models.inspection import states
-from seqkd_jax.train.model_folder import load_model
 
 SIZE = ["--embed", "6", "--hidden", "8", "--dropout", "0"]
 SHORT = ["--epochs", "1", "--tokens-per-batch", "64", "--tokenize", "none"]
@@ -200,7 +200,7 @@ def test_states_and_attention_are_written_for_each_token(files, capsys):
     (source, target), n = CORPUS.test[3], 3
     src = np.array(trained.src_vocab.encode(source), np.int32)
     tgt = np.array([*trained.tgt_vocab.encode(target), EOS], np.int32)
-    want = states(trained.config, trained.params, src, tgt)
+    want = states(trained.network, trained.params, src, tgt)
     of_src, of_tgt = (slice(*arrays[f"{side}_offsets"][n : n + 2]) for side in ("source", "target"))
     np.testing.assert_allclose(arrays["encoder"][of_src], want["encoder"], atol=1e-5)
     np.testing.assert_allclose(arrays["decoder_h"][of_tgt], want["decoder_h"], atol=1e-5)
@@ -223,7 +223,7 @@ def test_words_with_features_are_spelt_and_translated(files, capsys):
         write_lines(folder / f"{part}.tgt", [target for _, target in getattr(CORPUS, part)])
     text = ["--train", folder / "train.src", folder / "train.tgt"]
     text += ["--valid", folder / "valid.src", folder / "valid.tgt"]
-    rich = ["--features", "--characters", "both", "--out", folder / "model"]
+    rich = ["--features", "--characters", "--parts.target-characters", "--out", folder / "model"]
     shown(capsys, "train", *text, *SIZE, *SHORT, *WORDS, *rich)
     out = shown(capsys, "translate", folder / "model", "--source", folder / "valid.src")
     assert len(out.split("\n")) == 9
@@ -276,6 +276,34 @@ def test_choices_that_exclude_each_other_are_named(files, refused):
     assert "no effect without --replace-unk" in refused(*translate, "--dictionary", files / "words")
     several = ["translate", files / "big", files / "big", "--source", files / "test.src"]
     assert "single attention LSTM" in refused(*several, "--replace-unk")
+
+
+LINES = ["--source", "train.src"]
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        (["cache", "big", *LINES, "--target", "train.tgt", "--k", "99999"], "k is 99999; it must"),
+        (["cache", "nobody", *LINES, "--target", "train.tgt"], "has no trained model"),
+        (["distill", *LINES], "Name the folder of the teacher"),
+        (["distill", "nobody", *LINES], "has no trained model"),
+        (["distill", "big", *LINES, "--first-index", "1"], "--first-index has no effect"),
+        (["distill", "big", *LINES, "--nbest", "lists"], "--nbest brings the teacher's lists"),
+        (["distill", *LINES, "--nbest", "nowhere"], "nowhere: no such file"),
+        (["distill", *LINES, "--nbest", "lists"], "lists has lists of 1 sentences"),
+        (["distill", "--source", "one", "--nbest", "lists", "--mbr"], "has no log_prob"),
+        (["distill", "big", *LINES, "--stop-at-first"], "n_best is 5, but a search with stop"),
+        (["distill", "big", *LINES, "--min-len", "200"], "min_len is 200 and max_len is 200"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_what_is_refused_leaves_no_folder(files, refused, monkeypatch, given, named):
+    write_lines(files / "one", ["cat"])
+    write_lines(files / "lists", [json.dumps({"index": 0, "hypotheses": [{"text": "CAT"}]})])
+    monkeypatch.chdir(files)
+    assert named in refused(*given, "--out", "never")
+    assert not (files / "never").exists()
 
 
 def test_a_missing_file_is_named(files, refused):
@@ -335,7 +363,7 @@ def test_an_unknown_row_is_answered_with_the_known_ones(files, refused):
 def test_a_folder_that_holds_another_run_is_refused(files, refused):
     command = ["train", *corpus(files), *SIZE, *SHORT, *WORDS, "--out", files / "big"]
     error = refused(*command, "--rate", "0.5")
-    assert "holds another run: made_by.training.rate was 0.002 there and is 0.5 now" in error
+    assert "holds another run: rate was 0.0005 there and is 0.5 now" in error
 
 
 def test_models_with_different_vocabularies_are_not_mixed(files, refused):
@@ -388,7 +416,7 @@ def test_a_student_is_taught_from_a_cache(files, capsys, refused):
     made_by = json.loads((files / "cached" / "config.json").read_bytes())["made_by"]
     teacher = load_model(files / "big").digest
     assert made_by["cache"] == {"k": 5, "temperature": 1.0, "teacher": teacher}
-    assert made_by["alpha"] == 0.5
+    assert made_by["kd_weight"] == 0.5
 
     assert "needs --teacher" in refused(*train, files / "cached")
     other = ["train", "--train", files / "test.src", files / "test.tgt", *corpus(files)[2:]]

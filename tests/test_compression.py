@@ -12,10 +12,10 @@ from test_recipes import CORPUS, PLAN
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import write_lines
-from seqkd_jax.plan import Training
+from seqkd_jax.model_folder import load_model
 from seqkd_jax.report.compressed import compressed_table, read_compressed_rows
-from seqkd_jax.report.results import fill_tables
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.report.documents import fill_tables
+from seqkd_jax.settings import Training
 
 EPOCH = Training(epochs=1, tokens_per_batch=64)
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def count(trained):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     plan = dataclasses.replace(PLAN, pruning=EPOCH, prune_ratios=(0.5, 0.9), bits=3)
-    lab = recipes.lab(CORPUS, tmp_path_factory.mktemp("lab"), plan)
+    lab = recipes.experiment(CORPUS, tmp_path_factory.mktemp("lab"), plan)
     recipes.table3(lab)
     return lab
 
@@ -77,7 +77,7 @@ def test_a_finished_table_is_not_worked_on_again(lab, monkeypatch):
         raise AssertionError("a stage that was done is done again")
 
     before = (lab.folder / "table3.json").read_bytes()
-    monkeypatch.setattr("seqkd_jax.train.fit.pmap_step", lambda _: never)
+    monkeypatch.setattr("seqkd_jax.train.loop.pmap_step", lambda _: never)
     monkeypatch.setattr("seqkd_jax.recipes.rows.evaluate", never)
     recipes.table3(lab)
     assert (lab.folder / "table3.json").read_bytes() == before

@@ -10,7 +10,6 @@ import pytest
 from seqkd_jax.data import (
     Corpus,
     build_words,
-    corpora,
     corpus_from_files,
     describe,
     encode_pairs,
@@ -19,14 +18,19 @@ from seqkd_jax.data import (
     train_pieces,
     write_lines,
 )
+from seqkd_jax.data.corpora import (
+    GRAMMAR_TEST,
+    GRAMMAR_TRAIN,
+    GRAMMAR_VALID,
+    multi30k,
+    multi30k_sha256,
+)
 
 SPLITS = ("train", "val", "test_2016_flickr")
 
 
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    """A folder like the real one, with a few lines in each file, and its sha256 as known."""
-    folder = tmp_path / "served" / "multi30k" / "task1"
+def write_small(folder):
+    """Writes a folder like the real one, with a few lines in each file; returns their sha256."""
     known = {}
     for form, suffix in (("tok", ".lc.norm.tok"), ("raw", "")):
         (folder / form).mkdir(parents=True)
@@ -39,9 +43,15 @@ def small(tmp_path, monkeypatch):
                     name, text = f"{name}.gz", gzip.compress(text)
                     known[name] = hashlib.sha256(text).hexdigest()
                 (folder / name).write_bytes(text)
-    monkeypatch.setattr(corpora, "_known_sha256", lambda: known)
-    monkeypatch.setenv("SEQKD_DATA", str(tmp_path / "served"))
-    return folder
+    return known
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The folder of the files, and how to load them."""
+    monkeypatch.setenv("SEQKD_DATA", str(tmp_path))
+    folder = tmp_path / "multi30k" / "task1"
+    return folder, functools.partial(multi30k, digests=write_small(folder))
 
 
 EXPECTED = {
@@ -51,7 +61,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("form", ["tok", "raw"])
 def test_a_named_corpus_is_read_from_a_folder(small, form):
-    corpus = load_corpus("multi30k", "de-en", form)
+    corpus = small[1]("de-en", form)
     assert (corpus.name, corpus.src, corpus.tgt) == ("multi30k", "de", "en")
     assert (corpus.train, corpus.valid, corpus.test) == tuple(EXPECTED.values())
     assert str(corpus) == "multi30k de-en: 2 / 2 / 2 pairs (train / valid / test)"
@@ -59,27 +69,30 @@ def test_a_named_corpus_is_read_from_a_folder(small, form):
 
 
 def test_files_may_be_packed_or_not(small):
-    for path in (small / "raw").iterdir():
+    folder, load = small
+    for path in (folder / "raw").iterdir():
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    for path in (small / "tok").iterdir():
+    for path in (folder / "tok").iterdir():
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    assert load_corpus("multi30k", "de-en", "raw").train == EXPECTED["train"]
-    assert load_corpus("multi30k", "de-en", "tok").train == EXPECTED["train"]
+    assert load("de-en", "raw").train == EXPECTED["train"]
+    assert load("de-en", "tok").train == EXPECTED["train"]
 
 
 def test_a_file_that_is_not_the_published_one_is_named(small):
-    path = small / "tok" / "val.lc.norm.tok.de"
+    folder, load = small
+    path = folder / "tok" / "val.lc.norm.tok.de"
     path.write_bytes(path.read_bytes().replace(b"val", b"var"))
     with pytest.raises(ValueError, match=r"val\.lc\.norm\.tok\.de: not the published file"):
-        load_corpus("multi30k")
+        load()
 
 
 def test_a_missing_file_is_named(small):
-    (small / "raw" / "train.de.gz").unlink()
+    folder, load = small
+    (folder / "raw" / "train.de.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"raw/train\.de: no such file.*SEQKD_DATA"):
-        load_corpus("multi30k", form="raw")
+        load(form="raw")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -88,43 +101,46 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(small, tmp_path, monkeypatch):
-    """The small folder behind a web server of this machine, and an empty cache."""
-    handler = functools.partial(Quiet, directory=str(small))
-    monkeypatch.delenv("SEQKD_DATA")
+def served(tmp_path, monkeypatch):
+    """A folder behind a web server of this machine, how to load its files, and an empty cache."""
+    folder = tmp_path / "served"
+    known, handler = write_small(folder), functools.partial(Quiet, directory=str(folder))
+    monkeypatch.delenv("SEQKD_DATA", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setattr(corpora, "MULTI30K_URL", f"http://127.0.0.1:{server.server_port}/")
-        yield small
+        url = f"http://127.0.0.1:{server.server_port}/"
+        yield folder, functools.partial(multi30k, url=url, digests=known)
         server.shutdown()
         thread.join()
 
 
 @pytest.mark.parametrize("form", ["tok", "raw"])
 def test_a_named_corpus_is_downloaded_once(served, form):
-    assert load_corpus("multi30k", "de-en", form).test == EXPECTED["test_2016_flickr"]
-    for path in (served / form).iterdir():
+    folder, load = served
+    assert load("de-en", form).test == EXPECTED["test_2016_flickr"]
+    for path in (folder / form).iterdir():
         path.unlink()
-    assert load_corpus("multi30k", "de-en", form).test == EXPECTED["test_2016_flickr"]
+    assert load("de-en", form).test == EXPECTED["test_2016_flickr"]
 
 
 def test_a_damaged_download_is_fetched_again_or_refused(served, tmp_path):
-    load_corpus("multi30k")
+    folder, load = served
+    load()
     cached = tmp_path / "cache" / "seqkd_jax" / "multi30k" / "train.lc.norm.tok.en"
     whole = cached.read_bytes()
     cached.write_bytes(whole[:-3])
-    load_corpus("multi30k")
+    load()
     assert cached.read_bytes() == whole
     cached.unlink()
-    (served / "tok" / cached.name).write_bytes(b"something else\n")
+    (folder / "tok" / cached.name).write_bytes(b"something else\n")
     with pytest.raises(ValueError, match=cached.name):
-        load_corpus("multi30k")
-    (served / "tok" / cached.name).unlink()
+        load()
+    (folder / "tok" / cached.name).unlink()
     with pytest.raises(ConnectionError, match=f"{cached.name}: download failed.*SEQKD_DATA"):
-        load_corpus("multi30k")
+        load()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +179,7 @@ def test_the_digest_tells_the_parts_apart():
 
 
 def test_every_multi30k_file_has_its_sha256():
-    known = corpora._known_sha256()
+    known = multi30k_sha256()
     assert len(known) == 36 and all(len(digest) == 64 for digest in known.values())
     assert Counter(name.split("/")[0] for name in known) == {"raw": 24, "tok": 12}
 
@@ -172,7 +188,7 @@ def test_the_grammar_is_a_corpus():
     pytest.importorskip("seqkd_jax.data.grammar")
     corpus = load_corpus("grammar")
     sizes = [len(part) for part in (corpus.train, corpus.valid, corpus.test)]
-    assert sizes == [corpora.GRAMMAR_TRAIN, corpora.GRAMMAR_VALID, corpora.GRAMMAR_TEST]
+    assert sizes == [GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST]
     assert corpus.digest == load_corpus("grammar").digest
 
 
@@ -188,6 +204,6 @@ def test_multi30k_itself_is_read_and_batched(corpora_folder, form):
         assert all(vocab.decode(vocab.encode(line)) == line for line in text)
     encoded = encode_pairs(corpus.train, *pieces, max_len=60)
     assert encoded.report.kept + encoded.report.overlong == 29000
-    plan = plan_buckets([*map(len, encoded.src)], [*map(len, encoded.tgt)], tokens_per_batch=2048)
+    plan = plan_buckets(encoded, tokens_per_batch=2048)
     assert float(describe(plan).split(", ")[-1].split("%")[0]) < 20
     assert build_words([t for _, t in corpus.train], 10_000).size == 10_000

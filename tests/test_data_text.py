@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from seqkd_jax.data.text import read_lines, read_pairs, write_lines
+from seqkd_jax.data.lines import read_pairs
+from seqkd_jax.data.text import read_lines, write_lines
 from seqkd_jax.files import atomic_write, sha256
 
 quick = settings(

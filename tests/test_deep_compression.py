@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small import MODEL, TEACHER, example, largest_difference, params
 
-from seqkd_jax.compress import huffman
-from seqkd_jax.compress.deep import Shared, expand, kmeans, share_weights, shared_model
-from seqkd_jax.compress.format import (
+from seqkd_jax.coded import huffman
+from seqkd_jax.coded.format import (
     FORMAT,
     codes_of,
     entries_of,
     read_compressed,
     write_compressed,
+)
+from seqkd_jax.compress.deep import (
+    Shared,
+    expand_shared_weights,
+    kmeans,
+    share_weights,
+    shared_model,
 )
 from seqkd_jax.compress.prune import apply_mask, class_blind
 from seqkd_jax.errors import UsageError
@@ -78,7 +84,7 @@ def test_words_are_never_longer_than_can_be_read_at_once():
     while len(fibonacci) < 40:
         fibonacci.append(sum(fibonacci[-2:]))
     lengths = huffman.code_lengths(np.array(fibonacci))
-    assert lengths.max() <= huffman.LONGEST and lengths.min() >= 1
+    assert lengths.max() <= huffman.MAX_CODE_LENGTH and lengths.min() >= 1
     symbols = np.arange(40, dtype=np.uint8)
     read = huffman.decode(huffman.encode(symbols, lengths), lengths, 40)
     np.testing.assert_array_equal(read, symbols)
@@ -141,7 +147,7 @@ def test_centroids_are_a_fixed_point_of_lloyds_algorithm(values, k):
 def test_each_weight_gets_the_closest_value_and_zeros_stay():
     tree = apply_mask(params(), class_blind(params(), 0.5))
     shared = share_weights(tree, 3)
-    back = expand(shared.codes, shared.codebooks)
+    back = expand_shared_weights(shared.codes, shared.codebooks)
     for w, got, values in zip(*map(jax.tree.leaves, (tree, back, shared.codebooks)), strict=True):
         assert len(values) <= 7
         got = np.asarray(got)
@@ -153,8 +159,8 @@ def test_each_weight_gets_the_closest_value_and_zeros_stay():
 def test_enough_values_lose_nothing():
     tree = {"w": np.array([[0.5, -1.25, 0.5, 0, 3]], np.float32), "b": np.float32([7])}
     shared = share_weights(tree, 2)
-    assert bits_equal(expand(shared.codes, shared.codebooks), tree)
-    again = share_weights(expand(shared.codes, shared.codebooks), 2)
+    assert bits_equal(expand_shared_weights(shared.codes, shared.codebooks), tree)
+    again = share_weights(expand_shared_weights(shared.codes, shared.codebooks), 2)
     assert bits_equal(again, shared)
 
 
@@ -168,7 +174,7 @@ def test_the_gradient_of_a_value_is_the_sum_over_its_members():
         return jax.jit(make_train_step(model, tx).gradients)(state, batch, jax.random.key(1))[0]
 
     of_values = gradient(small, shared.codebooks)
-    of_weights = gradient(MODEL, expand(shared.codes, shared.codebooks))
+    of_weights = gradient(MODEL, expand_shared_weights(shared.codes, shared.codebooks))
     sums = jax.tree.map(
         lambda c, v, g: np.bincount(np.ravel(c), np.ravel(g), len(v) + 1)[1:],
         shared.codes,
@@ -190,7 +196,7 @@ def test_training_moves_the_values_and_neither_codes_nor_zeros():
         state, metrics = step(state, example(), jax.random.key(1))
         losses.append(float(metrics["loss"]))
     assert losses[-1] < losses[0]
-    back = expand(shared.codes, state.params)
+    back = expand_shared_weights(shared.codes, state.params)
     for w, got in zip(jax.tree.leaves(tree), jax.tree.leaves(back), strict=True):
         assert (np.asarray(got)[w == 0] == 0).all()
         assert len(np.unique(got)) <= 4
@@ -205,7 +211,9 @@ def test_a_file_is_read_back_bit_for_bit(tmp_path, ratio, bits):
     tree = apply_mask(params(), class_blind(params(), ratio))
     shared = share_weights(tree, bits)
     sizes = write_compressed(tmp_path / "model", shared)
-    assert bits_equal(read_compressed(tmp_path / "model", params()), expand(*shared[::-1]))
+    assert bits_equal(
+        read_compressed(tmp_path / "model", params()), expand_shared_weights(*shared[::-1])
+    )
     assert sizes.huffman == (tmp_path / "model").stat().st_size
     count = sum(np.size(w) for w in jax.tree.leaves(tree))
     kept = sum(np.count_nonzero(w) for w in jax.tree.leaves(tree))

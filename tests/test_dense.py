@@ -114,6 +114,8 @@ def test_low_precision_is_summed_in_the_dtype_that_is_asked_for():
 @pytest.mark.parametrize("own, other, shape", [(dense, jnp.matmul, (3, 5)), (biased, plus, (3,))])
 @pytest.mark.parametrize("checked, varying", [(True, False), (True, True), (False, False)])
 def test_inside_shard_map(checked, varying, own, other, shape):
+    if varying and not hasattr(jax.lax, "pcast"):
+        pytest.skip("this version of JAX has no pcast")
     x, w = drawn(8, 3), drawn(*shape, seed=1)
     mesh, split, same = Mesh(jax.devices(), "d"), PartitionSpec("d"), PartitionSpec()
 

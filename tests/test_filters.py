@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from seqkd_jax.bleu import sentence_bleu
-from seqkd_jax.distill.filters import keep, length_ratio, mean_log_prob, similar
-from seqkd_jax.distill.nbest import NBest
+from seqkd_jax.decode.nbest import NBest
+from seqkd_jax.distill.filters import filter_pairs, length_ratio, mean_log_prob, min_similarity
 from seqkd_jax.distill.select import seq_inter, seq_kd, weighted_seq_kd
 
 PAIRS = [("a b", "x y"), ("c d", "x y z"), ("e", "x y"), ("f g", ""), ("h i", "x")]
@@ -20,7 +20,7 @@ def test_each_pair_is_counted_where_it_is_first_left_out():
     chosen = seq_kd(PAIRS, LISTS)
     np.testing.assert_allclose(chosen.log_probs, [-1, -0.2, -5, np.nan, -0.1])
     filters = {"length": length_ratio(2.0), "score": mean_log_prob(-0.5), "again": length_ratio(1)}
-    kept, counts = keep(chosen, filters)
+    kept, counts = filter_pairs(chosen, filters)
     assert counts == {"length": 2, "score": 2, "again": 0}
     assert kept.pairs == [("h i", "x z")]
     assert (kept.ranks.tolist(), kept.sources.tolist()) == ([0], [4])
@@ -30,9 +30,11 @@ def test_each_pair_is_counted_where_it_is_first_left_out():
 
 def test_filters_in_turn_keep_what_they_keep_together():
     chosen = seq_inter(PAIRS, LISTS, sentence_bleu)
-    together, _ = keep(chosen, {"length": length_ratio(2.5), "likeness": similar(0.3)})
-    first, _ = keep(chosen, {"length": length_ratio(2.5)})
-    in_turn, counts = keep(first, {"likeness": similar(0.3)})
+    together, _ = filter_pairs(
+        chosen, {"length": length_ratio(2.5), "likeness": min_similarity(0.3)}
+    )
+    first, _ = filter_pairs(chosen, {"length": length_ratio(2.5)})
+    in_turn, counts = filter_pairs(first, {"likeness": min_similarity(0.3)})
     assert together.pairs == in_turn.pairs
     assert together.sources.tolist() == in_turn.sources.tolist()
     assert len(first.pairs) == len(in_turn.pairs) + counts["likeness"]
@@ -41,7 +43,7 @@ def test_filters_in_turn_keep_what_they_keep_together():
 def test_likeness_is_that_of_the_selection_and_references_stay():
     chosen = seq_inter(PAIRS, LISTS, sentence_bleu)
     for least in 0.1, 0.5, 1.0:
-        kept, _ = keep(chosen, {"likeness": similar(least)})
+        kept, _ = filter_pairs(chosen, {"likeness": min_similarity(least)})
         want = [
             n for n in range(len(PAIRS)) if chosen.ranks[n] < 0 or chosen.similarities[n] >= least
         ]
@@ -52,7 +54,7 @@ def test_likeness_is_that_of_the_selection_and_references_stay():
 def test_the_length_ratio_is_of_words_whichever_side_is_longer(most):
     pairs = [("a " * m, "b " * n) for m in range(5) for n in range(5)]
     lists = [NBest(n, (target,), log_probs=(-1.0,)) for n, (_, target) in enumerate(pairs)]
-    kept, counts = keep(seq_kd(pairs, lists), {"length": length_ratio(most)})
+    kept, counts = filter_pairs(seq_kd(pairs, lists), {"length": length_ratio(most)})
     want = []
     for pair in pairs:
         m, n = (len(side.split()) for side in pair)
@@ -64,7 +66,7 @@ def test_the_length_ratio_is_of_words_whichever_side_is_longer(most):
 
 def test_weights_stay_with_their_pairs():
     chosen = weighted_seq_kd(PAIRS, LISTS)
-    kept, _ = keep(chosen, {"score": mean_log_prob(-2.9)})
+    kept, _ = filter_pairs(chosen, {"score": mean_log_prob(-2.9)})
     by_place = dict(
         zip(zip(chosen.sources, chosen.ranks, strict=True), chosen.weights, strict=True)
     )
@@ -75,17 +77,17 @@ def test_weights_stay_with_their_pairs():
 
 def test_no_filters_and_no_pairs_are_fine():
     chosen = seq_kd(PAIRS, LISTS)
-    assert keep(chosen, {})[0].pairs == chosen.pairs
+    assert filter_pairs(chosen, {})[0].pairs == chosen.pairs
     nothing = seq_kd([], [])
     everything = {"length": length_ratio(2.0), "score": mean_log_prob(0.0)}
-    assert keep(nothing, everything)[1] == {"length": 0, "score": 0}
+    assert filter_pairs(nothing, everything)[1] == {"length": 0, "score": 0}
 
 
 def test_filters_that_cannot_judge_say_so():
     chosen = seq_kd([("a", "b")], [NBest(0, ("c",))])
     with pytest.raises(ValueError, match="no log_prob"):
-        keep(chosen, {"score": mean_log_prob(-1.0)})
-    with pytest.raises(ValueError, match="compares nothing"):
-        keep(chosen, {"likeness": similar(0.5)})
-    with pytest.raises(ValueError, match="most is 0.5"):
+        filter_pairs(chosen, {"score": mean_log_prob(-1.0)})
+    with pytest.raises(ValueError, match="computes no similarities"):
+        filter_pairs(chosen, {"likeness": min_similarity(0.5)})
+    with pytest.raises(ValueError, match="max_ratio is 0.5"):
         length_ratio(0.5)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from pathlib import Path
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from small import MODEL, example, largest_difference, params
 
-from seqkd_jax.train.checkpoint import Checkpoints, params_digest
-from seqkd_jax.train.fit import Progress, TrainingDiverged, claim, fit
+from seqkd_jax.addresses import as_path
+from seqkd_jax.train.checkpoint import Checkpoints
+from seqkd_jax.train.loop import Progress, TrainingDiverged, fit, lock_folder
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
+from seqkd_jax.trained import params_digest
 
 TX = clipped_adam(1e-2)
 STEP = make_train_step(MODEL, TX)
@@ -36,12 +39,12 @@ def improving(p):
     return {"perplexity": 3.0, "score": float(np.abs(p.generator.bias).sum())}
 
 
-def run(folder, step=STEP, epochs=3, **changes):
+def run(folder, step=STEP, epochs=3, state=None, **changes):
     settings = {"validate": improving, "batches": batches, "checkpoint_every": 2, **changes}
     return fit(
         folder,
         step,
-        start(),
+        start() if state is None else state,
         batches_per_epoch=PER_EPOCH,
         epochs=epochs,
         key=jax.random.key(5),
@@ -77,6 +80,81 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, when):
     assert resumed.validations == whole.validations
 
 
+def test_a_resumed_moving_average_ends_with_the_same_bits(tmp_path):
+    averaged = init_state(MODEL, TX, jax.random.key(0), params(), averaged=True)
+    step = make_train_step(MODEL, TX, ema=0.9)
+    whole = run(tmp_path / "whole", step, state=averaged)
+    with pytest.raises(Stop):
+        run(tmp_path / "stopped", step, state=averaged, batches=stopping_at(8))
+    resumed = run(tmp_path / "stopped", step, state=averaged)
+    assert params_digest(resumed.params) == params_digest(whole.params)
+    plain = run(tmp_path / "plain")
+    assert largest_difference(plain.params, whole.params) > 1e-4
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_mean_of_the_last_checkpoints_is_kept_if_it_is_the_best(tmp_path, better):
+    seen = []
+
+    def validate(p):
+        seen.append(jax.device_get(p))
+        score = (10.0 if better else -10.0) if len(seen) > 4 else float(len(seen))
+        return {"perplexity": 3.0, "score": score}
+
+    fitted = run(tmp_path, epochs=4, validate=validate, average_last=3)
+    assert len(seen) == 5
+    mean = jax.tree.map(lambda *x: np.mean(x, axis=0), *seen[1:4])
+    assert largest_difference(seen[4], mean) < 1e-6
+    assert largest_difference(fitted.params, mean if better else seen[3]) < 1e-6
+    assert [v["epoch"] for v in fitted.validations] == [1, 2, 3, 4, 4]
+    again = run(tmp_path, epochs=4, validate=lambda p: pytest.fail("again"), average_last=3)
+    assert params_digest(again.params) == params_digest(fitted.params)
+
+
+@pytest.mark.parametrize("when", [3, 8, 14])
+def test_a_resumed_run_averages_the_same_checkpoints(tmp_path, when):
+    whole = run(tmp_path / "whole", average_last=2)
+    with pytest.raises(Stop):
+        run(tmp_path / "stopped", average_last=2, batches=stopping_at(when))
+    resumed = run(tmp_path / "stopped", average_last=2)
+    assert params_digest(resumed.params) == params_digest(whole.params)
+    assert resumed.validations == whole.validations
+
+
+def test_a_run_that_is_stopped_before_it_has_averaged_does_so_when_it_is_resumed(tmp_path):
+    whole = run(tmp_path / "whole", average_last=2)
+    validations = iter(range(4))
+
+    def stopping(p):
+        if next(validations) == 3:
+            raise Stop
+        return improving(p)
+
+    with pytest.raises(Stop):
+        run(tmp_path / "stopped", average_last=2, validate=stopping)
+    resumed = run(tmp_path / "stopped", average_last=2)
+    assert params_digest(resumed.params) == params_digest(whole.params)
+    assert resumed.progress.averaged and not run(tmp_path / "plain").progress.averaged
+
+
+def test_a_mean_that_is_the_best_does_not_renew_patience(tmp_path):
+    scores = iter([3.0, 2.0, 1.0, 9.0])
+
+    def validate(p):
+        return {"perplexity": 3.0, "score": next(scores)}
+
+    settings = {"epochs": 9, "patience": 2, "average_last": 2}
+    first = run(tmp_path, validate=validate, **settings)
+    again = run(tmp_path, validate=lambda p: pytest.fail("trained on"), **settings)
+    assert params_digest(again.params) == params_digest(first.params)
+
+
+def test_more_epochs_after_the_mean_was_taken_are_refused(tmp_path):
+    run(tmp_path, epochs=2, average_last=2)
+    with pytest.raises(ValueError, match="has ended with the mean of its last checkpoints"):
+        run(tmp_path, epochs=3, average_last=2)
+
+
 def test_a_finished_run_is_not_run_again(tmp_path):
     first = run(tmp_path)
     again = run(tmp_path, validate=lambda p: pytest.fail("validated again"))
@@ -100,7 +178,7 @@ def test_it_stops_when_patience_is_at_an_end(tmp_path):
     scores = iter([1.0, 3.0, 2.0, 2.5, 9.0])
     validate = lambda p: {"perplexity": 2.0, "score": next(scores)}  # noqa: E731
     fitted = run(tmp_path, epochs=5, validate=validate, patience=2)
-    assert fitted.progress.epoch == 4 and fitted.progress.done
+    assert fitted.progress.epoch == 4
 
 
 @pytest.mark.parametrize("every", [1, 5, 10])
@@ -118,7 +196,7 @@ def test_an_epoch_of_a_multiple_of_the_interval_loses_no_save(tmp_path, every, s
                 batches=stopping_at(when),
             )
     fitted = run(tmp_path, checkpoint_every=every, validate=validate)
-    assert fitted.progress.best_step == 3 * PER_EPOCH and fitted.progress.done
+    assert fitted.progress.best_step == 3 * PER_EPOCH
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         number, signature = checkpoints.newest()
         assert signature.step == 3 * PER_EPOCH and signature.meta["epoch"] == 3
@@ -213,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 
 
 def test_a_folder_has_one_writer(tmp_path):
-    with claim(tmp_path), pytest.raises(ValueError, match="another process is writing"):
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="another process is writing"):
         run(tmp_path)
 
 
@@ -230,6 +308,24 @@ def restored_step(folder):
     with Checkpoints(folder) as checkpoints:
         found = checkpoints.restore(start())
     return found and (int(found[0].step), found[1]["step"])
+
+
+def test_a_run_at_an_address_is_that_of_a_folder(tmp_path):
+    address = f"memory://{uuid.uuid4().hex}"
+    with pytest.raises(Stop):
+        run(address, batches=stopping_at(8))
+    checkpoints = as_path(address) / "checkpoints"
+    newest = max(int(path.name) for path in checkpoints.glob("[0-9]*") if path.is_dir())
+    damaged = next((checkpoints / f"{newest}/params").rglob("d/*"))
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    with pytest.warns(UserWarning, match=f"{checkpoints}/{newest}: it is damaged"):
+        resumed = run(address)
+    assert params_digest(resumed.params) == params_digest(run(tmp_path).params)
+    assert len({path.stem for path in checkpoints.glob("*")}) == 3
+    logs = [as_path(folder) / "metrics.jsonl" for folder in (address, tmp_path)]
+    steps = [[json.loads(line)["step"] for line in log.read_text().splitlines()] for log in logs]
+    assert steps[0] == steps[1] and len(steps[0]) > 2
+    assert run(address).validations == resumed.validations
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path):

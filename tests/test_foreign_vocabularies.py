@@ -13,6 +13,7 @@ from test_recipes import CORPUS
 
 from seqkd_jax.__main__ import main
 from seqkd_jax.base import BOS, EOS, PAD, UNK
+from seqkd_jax.contrib.factors import build_factored
 from seqkd_jax.data import (
     build_words,
     load_pieces,
@@ -23,11 +24,10 @@ from seqkd_jax.data import (
     train_pieces,
     write_lines,
 )
-from seqkd_jax.data.inputs import build_inputs
 from seqkd_jax.errors import UsageError
-from seqkd_jax.plan import Plan
-from seqkd_jax.recipes.stages import Lab
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.recipes.stages import Experiment
+from seqkd_jax.settings import Plan
 
 TEXT = ["the cat sat on the mat", "a dog sees the cat <sep>", "Ein Hund läuft schnell", "½ ﬁsh"] * 4
 LINES = [
@@ -160,7 +160,7 @@ def test_every_character_comes_back_as_it_went_in(kind):
 
 
 def test_source_tokens_with_features_may_be_any_words():
-    vocab = build_inputs(["<s>-|-X 10\u00a0km-|-Y"], characters=20)
+    vocab = build_factored(["<s>-|-X 10\u00a0km-|-Y"], characters=20)
     assert vocab.decode(vocab.encode("<s>-|-X 10\u00a0km-|-Y")) == "<s> 10\u00a0km"
 
 
@@ -199,7 +199,7 @@ def test_a_list_of_words_is_a_vocabulary_in_its_order(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "the\ncat\nthe\n", r"a\.txt:3: 'the' is there twice, first as number 1"),
+        ("a.txt", "the\ncat\nthe\n", r"a\.txt:3: 'the' occurs twice, first as number 1"),
         ("a.txt", "the\n\ncat\n", r"a\.txt:2: '' is not of the form: one word"),
         ("a.txt", "the\ntwo words\n", r"a\.txt:2: 'two words' is not of the form: one word"),
         ("a.txt", "the 7\ncat\n", r"a\.txt:2: 'cat' is not of the form: a word and a number"),
@@ -283,16 +283,16 @@ def test_a_foreign_model_and_a_list_train_and_translate(files, capsys):
         (["--vocab", "WORDS", "--src-vocab", "WORDS"], "--src-vocab has no effect with --vocab"),
         (
             ["--vocab", "WORDS", "--vocabulary-size", "50"],
-            "--vocabulary-size has no effect where",
+            "--vocabulary-size has no effect when",
         ),
-        (["--vocab", "WORDS", "--vocabulary", "words"], "--vocabulary has no effect where"),
+        (["--vocab", "WORDS", "--vocabulary", "words"], "--vocabulary has no effect when"),
         (
             ["--src-vocab", "WORDS", "--features"],
-            "--features has no effect where the",
+            "--features has no effect when the",
         ),
         (
-            ["--src-vocab", "WORDS", "--characters", "both"],
-            "--characters both needs a new source vocabulary",
+            ["--src-vocab", "WORDS", "--characters"],
+            "--characters has no effect when the",
         ),
         (["--src-vocab", "WORDS", "--shared-vocabulary"], "needs one vocabulary for both sides"),
         (["--tgt-vocab", "RICH"], "is for the source side"),
@@ -300,7 +300,7 @@ def test_a_foreign_model_and_a_list_train_and_translate(files, capsys):
     ],
 )
 def test_settings_that_a_given_vocabulary_leaves_without_effect(files, capsys, settings, message):
-    build_inputs(["a-|-b"]).save(files / "rich.vocab.json")
+    build_factored(["a-|-b"]).save(files / "rich.vocab.json")
     paths = {"WORDS": f"{files}/words", "RICH": f"{files}/rich.vocab.json"}
     settings = [paths.get(value, value) for value in settings]
     never = ["--out", f"{files}/never"]
@@ -311,14 +311,14 @@ def test_settings_that_a_given_vocabulary_leaves_without_effect(files, capsys, s
 
 def test_an_experiment_takes_the_vocabularies_that_were_given(files, tmp_path, capsys):
     pieces, plan = load_pieces(files / "t5.model"), Plan(vocabulary="words")
-    src, tgt = Lab(tmp_path, CORPUS, plan, given=(pieces, None)).vocabularies
+    src, tgt = Experiment(tmp_path, CORPUS, plan, given=(pieces, None)).vocabularies
     assert src == pieces and tgt == build_words([target for _, target in CORPUS.train])
-    assert Lab(tmp_path, CORPUS, plan, given=(pieces, None)).vocabularies == (src, tgt)
+    assert Experiment(tmp_path, CORPUS, plan, given=(pieces, None)).vocabularies == (src, tgt)
     with pytest.raises(UsageError, match="this folder holds another run: given was"):
-        _ = Lab(tmp_path, CORPUS, plan, given=(tgt, tgt)).vocabularies
+        _ = Experiment(tmp_path, CORPUS, plan, given=(tgt, tgt)).vocabularies
     shared = replace(plan, shared_vocabulary=True)
     with pytest.raises(UsageError, match="vocabularies of both sides, or of neither"):
-        _ = Lab(tmp_path / "new", CORPUS, shared, given=(pieces, None)).vocabularies
+        _ = Experiment(tmp_path / "new", CORPUS, shared, given=(pieces, None)).vocabularies
     assert not (tmp_path / "new").exists()
     never = ["--vocab", f"{files}/none.model", "--out", f"{files}/never"]
     assert main(["run", *corpus(files), *never]) == 2

@@ -25,11 +25,12 @@ from seqkd_jax.base import BOS, EOS
 from seqkd_jax.errors import UsageError
 from seqkd_jax.losses import nll, word_kd
 from seqkd_jax.models.ensemble import ensemble
+from seqkd_jax.parallel import pmap_step, replicate, shard
 from seqkd_jax.search import beam_search
-from seqkd_jax.train.checkpoint import Checkpoints, params_digest
-from seqkd_jax.train.parallel import pmap_step, replicate, shard
+from seqkd_jax.train.checkpoint import Checkpoints
 from seqkd_jax.train.state import init_state
 from seqkd_jax.train.steps import make_train_step
+from seqkd_jax.trained import params_digest
 
 EACH = pytest.mark.parametrize("name", MODELS)
 BATCH = example(3)
@@ -350,8 +351,8 @@ def test_the_example_of_the_docstring_runs(function):
             "number",
             "from_nnx was given an object of type int, but expects a function that builds",
         ),
-        (skd.from_nnx, "no-key", "what cannot be called with rngs= alone"),
-        (skd.from_nnx, "no-module", "from_nnx was given what builds an object of type int"),
+        (skd.from_nnx, "no-key", "a function that cannot be called with rngs= alone"),
+        (skd.from_nnx, "no-module", "a function that builds an object of type int"),
         (skd.from_linen, "class", "from_linen was given LinenLSTM, but expects an instance"),
         (
             skd.from_linen,

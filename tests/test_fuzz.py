@@ -1,6 +1,7 @@
 """No file brings a reader down: see fuzz.py."""
 
 import importlib.util
+import os
 import random
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_any_bytes_are_read_or_named(name, tmp_path, data):
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed")
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_guided_by_coverage_are_read_or_named(name):
+def test_inputs_guided_by_coverage_are_read_or_named(name, tmp_path):
     command = [sys.executable, str(Path(__file__).parent / "fuzz.py"), name, "10000"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

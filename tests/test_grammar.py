@@ -247,3 +247,18 @@ def test_sources_have_many_right_translations(corpus):
     assert statistics.mean(counts) > 15 and statistics.median(counts) >= 8
     assert statistics.mean(count == 1 for count in counts) < 0.06
     assert statistics.mean(map(grammar.entropy, sources)) > 1.7
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
+def test_errors_come_at_their_rate_and_leave_sources_alone(rate):
+    pairs = grammar.sample_pairs(seed=5, n=800)
+    noisy = grammar.with_errors(pairs, rate, seed=2)
+    assert [source for source, _ in noisy] == [source for source, _ in pairs]
+    assert noisy == grammar.with_errors(pairs, rate, seed=2)
+    words = sum(len(target.split()) for _, target in pairs)
+    left = sum(len(target.split()) for _, target in noisy)
+    assert 1 - left / words == pytest.approx(rate / 2, abs=0.02)  # half of the errors are gaps
+    wrong = sum(a != b for (_, a), (_, b) in zip(pairs, noisy, strict=True))
+    assert (wrong == 0) == (rate == 0) and (rate != 0 or noisy == pairs)
+    with pytest.raises(ValueError, match="rate is 2"):
+        grammar.with_errors(pairs, 2)

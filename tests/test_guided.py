@@ -11,13 +11,22 @@ from jax.test_util import check_grads
 from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
 from seqkd_jax.base import EOS, PAD, Example
-from seqkd_jax.data.alignments import alignment_matrix, read_alignments, with_alignments
+from seqkd_jax.contrib.guided_alignment import (
+    alignment_ce,
+    alignment_matrix,
+    alignment_mse,
+    read_alignments,
+    with_alignments,
+    with_attention_output,
+)
+from seqkd_jax.contrib.hint import on_hidden, on_logits
 from seqkd_jax.data.vectors import read_vectors
 from seqkd_jax.data.vocab import build_words
-from seqkd_jax.losses import alignment_ce, alignment_mse, nll, of_hidden, of_logits, weighted
-from seqkd_jax.models.inspection import alignments, states, with_attention_output
+from seqkd_jax.losses import nll, weighted
+from seqkd_jax.models.attention_lstm import network
+from seqkd_jax.models.inspection import alignments, states
 from seqkd_jax.models.params import freeze_labels, with_vectors
-from seqkd_jax.plan import Parts
+from seqkd_jax.models.reading_order import Order
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
@@ -40,8 +49,10 @@ def test_the_row_of_a_word_is_where_it_is_predicted():
     want = [[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(alignment_matrix(LINKS[0], 4, 4), want)
     (guided,) = with_alignments(iter([batch()]), LINKS)
-    np.testing.assert_array_equal(guided.taught.hidden[0], want)
-    np.testing.assert_array_equal(guided.taught.hidden[1, :, :2], [[0, 1], [0, 0], [1, 0], [0, 0]])
+    np.testing.assert_array_equal(guided.teacher_targets.hidden[0], want)
+    np.testing.assert_array_equal(
+        guided.teacher_targets.hidden[1, :, :2], [[0, 1], [0, 0], [1, 0], [0, 0]]
+    )
 
 
 def test_links_are_read_and_wrong_ones_are_named(tmp_path):
@@ -62,17 +73,17 @@ def test_links_are_read_and_wrong_ones_are_named(tmp_path):
 @pytest.mark.parametrize("loss", [alignment_mse, alignment_ce])
 def test_the_guided_loss_is_that_of_the_attention_weights(loss):
     (guided,) = with_alignments(iter([batch()]), LINKS)
-    p, model = params(), with_attention_output(CONFIG)
-    quiet = dataclasses.replace(CONFIG, dropout=0.0)
+    p, model = params(), with_attention_output(network(CONFIG))
+    quiet = network(dataclasses.replace(CONFIG, dropout=0.0))
     step = make_train_step(
         with_attention_output(quiet),
         clipped_adam(),
-        weighted((0.5, of_logits(nll)), (2.0, of_hidden(loss))),
+        weighted((0.5, on_logits(nll)), (2.0, on_hidden(loss))),
     )
     state = init_state(model, clipped_adam(), jax.random.key(0), p)
     _, total = jax.jit(step.gradients)(state, guided, jax.random.key(1))
     want = 0.0
-    for src, tgt, matrix in zip(guided.src, guided.tgt, guided.taught.hidden, strict=True):
+    for src, tgt, matrix in zip(guided.src, guided.tgt, guided.teacher_targets.hidden, strict=True):
         weights = np.asarray(alignments(quiet, p, src, tgt), np.float64)
         for row, target in zip(weights, matrix, strict=True):
             if target.any():
@@ -95,8 +106,8 @@ def test_the_gradient_is_that_of_finite_differences(loss):
 def test_guided_training_moves_attention_to_the_links():
     (guided,) = with_alignments(iter([batch()]), LINKS)
     tx = clipped_adam(3e-2)
-    quiet = dataclasses.replace(CONFIG, dropout=0.0)
-    step = jax.jit(make_train_step(with_attention_output(quiet), tx, of_hidden(alignment_ce)))
+    quiet = network(dataclasses.replace(CONFIG, dropout=0.0))
+    step = jax.jit(make_train_step(with_attention_output(quiet), tx, on_hidden(alignment_ce)))
     state = init_state(MODEL, tx, jax.random.key(0), params())
     for _ in range(60):
         state, metrics = step(state, guided, jax.random.key(1))
@@ -106,9 +117,7 @@ def test_guided_training_moves_attention_to_the_links():
 
 
 def test_states_are_those_of_the_model():
-    c = dataclasses.replace(
-        CONFIG, dropout=0.0, parts=Parts(reverse_source=True, start_symbols=True)
-    )
+    c = network(dataclasses.replace(CONFIG, dropout=0.0), order=Order(reverse=True, symbols=True))
     src, tgt = jnp.array(SRC[0]), jnp.array(TGT[0])
     p = params()
     found = states(c, p, src, tgt)
@@ -117,7 +126,7 @@ def test_states_are_those_of_the_model():
     symbols = 1 - found["attention"][:, :3].sum(1)
     assert (np.asarray(symbols) > 0).all()  # some weight is at <s> and </s>
     # The top's h and the attention give the hidden vector again (context first, tanh).
-    plain, a = dataclasses.replace(CONFIG, dropout=0.0), p.decoder.attention
+    plain, a = network(dataclasses.replace(CONFIG, dropout=0.0)), p.decoder.attention
     found = states(plain, p, src, tgt)
     kept = found["attention"] @ found["encoder"]
     want = jnp.tanh(kept @ a.context + found["decoder_h"][:, -1] @ a.query)

@@ -5,26 +5,31 @@ import optax
 import pytest
 from small import MODEL, TEACHER, example, largest_difference, params
 
-from seqkd_jax.base import Hinted, top_k
+from seqkd_jax.base import top_k
+from seqkd_jax.contrib.hint import (
+    OutputsWithHidden,
+    WithRegressor,
+    hinted,
+    on_hidden,
+    on_logits,
+    with_hidden_output,
+)
 from seqkd_jax.losses import (
     mix,
     nll,
-    of_hidden,
-    of_logits,
     weighted,
     with_temperature,
     word_kd,
 )
 from seqkd_jax.models.ensemble import ensemble, mean_of_logits
-from seqkd_jax.models.hint import WithRegressor, hinted, hinting
-from seqkd_jax.train.parallel import pmap_step, replicate, shard
+from seqkd_jax.parallel import pmap_step, replicate, shard
 from seqkd_jax.train.state import init_state
 from seqkd_jax.train.steps import make_eval_step, make_train_step
 
 H, WIDTH = 8, 7  # of the student and of the teacher
-STUDENT, GUIDE = hinted(MODEL, WIDTH), hinting(TEACHER)
+STUDENT, GUIDE = hinted(MODEL, WIDTH), with_hidden_output(TEACHER)
 TAUGHT_BY = params(TEACHER, 1)
-LOSS = weighted((1.0, of_logits(mix(nll, with_temperature(word_kd, 2.0), 0.5))), (0.3, of_hidden()))
+LOSS = weighted((1.0, on_logits(mix(nll, with_temperature(word_kd, 2.0), 0.5))), (0.3, on_hidden()))
 
 
 def with_regressor(seed=0):
@@ -39,7 +44,7 @@ def states(model, p, batch):
 
 def test_hint_loss_is_the_squared_distance_written_out():
     batch, p = example(), with_regressor()
-    total = jax.jit(make_eval_step(STUDENT, of_hidden(), teacher=GUIDE))(p, batch, TAUGHT_BY)
+    total = jax.jit(make_eval_step(STUDENT, on_hidden(), teacher=GUIDE))(p, batch, TAUGHT_BY)
     mine = states(MODEL, params(), batch) @ np.asarray(p.kernel) + 0.2
     distance = ((mine - states(TEACHER, TAUGHT_BY, batch)) ** 2).sum(-1) / 2
     want = (distance * (batch.tgt != 0) * batch.weight[:, None]).sum()
@@ -54,8 +59,8 @@ def test_the_parts_add_up_and_logits_are_those_of_the_model_alone():
 
     plain = mix(nll, with_temperature(word_kd, 2.0), 0.5)
     alone = value(MODEL, plain, TEACHER, params())
-    np.testing.assert_allclose(value(STUDENT, of_logits(plain), TEACHER, p), alone, rtol=1e-5)
-    hint = value(STUDENT, of_hidden(), GUIDE, p)
+    np.testing.assert_allclose(value(STUDENT, on_logits(plain), TEACHER, p), alone, rtol=1e-5)
+    hint = value(STUDENT, on_hidden(), GUIDE, p)
     np.testing.assert_allclose(value(STUDENT, LOSS, GUIDE, p), alone + 0.3 * hint, rtol=1e-5)
 
 
@@ -69,7 +74,7 @@ def test_the_gradient_is_that_of_all_logits_at_once():
         losses = 0.5 * (difference**2).sum(-1)
         return (losses * (batch.tgt != 0) * batch.weight[:, None]).sum()
 
-    step = make_eval_step(STUDENT, of_hidden(), teacher=GUIDE)
+    step = make_eval_step(STUDENT, on_hidden(), teacher=GUIDE)
     got = jax.jit(jax.grad(lambda p: step(p, batch, TAUGHT_BY).sum))(p)
     want = jax.jit(jax.grad(direct))(p)
     assert largest_difference(got, want) < 1e-3
@@ -78,7 +83,7 @@ def test_the_gradient_is_that_of_all_logits_at_once():
 
 def test_the_hint_alone_trains_the_student_on_any_number_of_devices():
     tx = optax.adam(1e-2)
-    step = make_train_step(STUDENT, tx, of_hidden(), teacher=GUIDE)
+    step = make_train_step(STUDENT, tx, on_hidden(), teacher=GUIDE)
     one = init_state(STUDENT, tx, jax.random.key(0), with_regressor())
     many, on_one, on_many = replicate(one), jax.jit(step), pmap_step(step)
     losses = []
@@ -104,7 +109,7 @@ def test_a_new_student_draws_its_own_parameters_and_a_regressor():
 
 
 def test_an_ensemble_guides_with_all_its_states():
-    both = hinting(ensemble([TEACHER, MODEL]))
+    both = with_hidden_output(ensemble([TEACHER, MODEL]))
     hidden = (jnp.arange(7.0), jnp.arange(8.0))
     shown = jax.jit(both.project)((TAUGHT_BY, params()), hidden)
     np.testing.assert_array_equal(shown.hidden, [*range(7), *range(8)])
@@ -122,17 +127,17 @@ def test_an_ensemble_may_take_the_mean_of_logits():
 
 
 def test_mistakes_are_named():
-    both = Hinted(jnp.zeros(5), jnp.zeros(3))
-    with pytest.raises(ValueError, match=r"hinting\(teacher\)"):
-        of_hidden()(both, 1, top_k(jnp.zeros(5), 2))
+    both = OutputsWithHidden(jnp.zeros(5), jnp.zeros(3))
+    with pytest.raises(ValueError, match=r"with_hidden_output\(teacher\)"):
+        on_hidden()(both, 1, top_k(jnp.zeros(5), 2))
     with pytest.raises(ValueError, match=r"width 3.* hinted\(student, width=4\)"):
-        of_hidden()(both, 1, Hinted(jnp.zeros(5), jnp.zeros(4)))
-    for loss in of_hidden(), of_logits(nll):
+        on_hidden()(both, 1, OutputsWithHidden(jnp.zeros(5), jnp.zeros(4)))
+    for loss in on_hidden(), on_logits(nll):
         with pytest.raises(ValueError, match="student with a hint"):
             loss(jnp.zeros(5), 1, both)
     with pytest.raises(ValueError, match="width is 0"):
         hinted(MODEL, 0)
     # A hinting teacher is a teacher of logits, too, dense or not.
-    taught = Hinted(top_k(jnp.arange(5.0), 2), jnp.zeros(3))
+    taught = OutputsWithHidden(top_k(jnp.arange(5.0), 2), jnp.zeros(3))
     want = word_kd(both.logits, 1, taught.logits)
-    np.testing.assert_allclose(of_logits(word_kd)(both, 1, taught), want)
+    np.testing.assert_allclose(on_logits(word_kd)(both, 1, taught), want)

@@ -5,17 +5,17 @@ import re
 
 import numpy as np
 import pytest
-from small_folder import SRC, TGT, write_small
+from small_folder import write_small
 from test_recipes import PLAN
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import Corpus, read_lines, write_lines
-from seqkd_jax.distill.nbest import read_nbest
-from seqkd_jax.distill.translate import SourceCut, translate_texts
-from seqkd_jax.evaluate import evaluate, validation
-from seqkd_jax.plan import GREEDY, Search, Training
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.decode.nbest import read_nbest
+from seqkd_jax.decode.translation import SourceCut, translate_texts
+from seqkd_jax.evaluation import evaluate, validation
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.settings import GREEDY, Search, Training
 
 LONG = " ".join(["b"] * 300)
 SHORT = {"max_len": 4, "beam_size": 2}
@@ -28,9 +28,7 @@ def model(tmp_path_factory):
 
 
 def log_prob(trained, line, **search):
-    found = translate_texts(
-        trained.model, trained.params, [line], SRC, TGT, Search(**SHORT, **search)
-    )
+    found = translate_texts(trained, [line], Search(**SHORT, **search))
     return found[0].log_probs[0]
 
 
@@ -75,21 +73,23 @@ def test_every_command_that_translates_has_the_setting(model, tmp_path, capsys, 
 @pytest.mark.filterwarnings("always")
 def test_validation_and_evaluation_obey_it(model):
     trained = load_model(model)
-    given = (trained.model, SRC, TGT, [(LONG, "r s")])
+    pairs = [(LONG, "r s")]
     with pytest.warns(SourceCut, match="longer than 5"):
-        validation(*given, max_source=5)(trained.params)
+        validation(trained, pairs, max_source=5)(trained.params)
     with pytest.warns(SourceCut, match="longer than 5"):
         search = dataclasses.replace(GREEDY, max_source=5)
-        evaluate(trained.model, trained.params, *given[1:], beams=(1,), search=search)
+        evaluate(trained, pairs, beams=(1,), search=search)
 
 
 @pytest.mark.slow
 def test_pairs_of_any_length_are_trained_on_where_there_is_no_limit(tmp_path, capsys):
     some = [("cat dog", "DOG CAT")] * 8
     long = [(" ".join(["cat"] * 70), "CAT"), ("cat", " ".join(["CAT"] * 70))]
-    lab = recipes.lab(Corpus("long", "lower", "upper", some + long, some, some), tmp_path, PLAN)
+    lab = recipes.experiment(
+        Corpus("long", "lower", "upper", some + long, some, some), tmp_path, PLAN
+    )
     training = Training(epochs=1, buckets=1, max_tokens=None)
-    recipes.train(lab, "model", PLAN.student, lab.corpus.train, training)
+    recipes.train(lab, "model", recipes.new(lab, PLAN.student), lab.corpus.train, training)
     assert "10 pairs kept;" in capsys.readouterr().err
 
 

@@ -20,7 +20,7 @@ from small import (
 
 from seqkd_jax.base import BOS, EOS, PAD, for_teaching
 from seqkd_jax.compress.reparametrise import reparametrised
-from seqkd_jax.evaluate import count_parameters
+from seqkd_jax.evaluation import count_parameters
 from seqkd_jax.models.attention_lstm import Config, attention_lstm, network
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.models.inference import InferenceParams, restrict, specialize
@@ -30,7 +30,7 @@ from seqkd_jax.models.params import Layer, init_layer
 from seqkd_jax.models.renumber import renumbered
 from seqkd_jax.ops.dense import dense
 from seqkd_jax.search import for_search
-from seqkd_jax.search.candidates import BLOCK
+from seqkd_jax.search.candidates import BLOCK_SIZE
 
 
 def lstm_layer(layer, xs, mask, *, reverse=False):
@@ -227,7 +227,7 @@ def test_a_bias_becomes_a_row_of_the_projection(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     p, hidden = jax.tree.map(np.asarray, params()), jax.random.normal(jax.random.key(0), (2, 8))
     want = MODEL.project(p, hidden)
-    for make, width in ((for_teaching, TGT_VOCAB), (for_search, BLOCK)):
+    for make, width in ((for_teaching, TGT_VOCAB), (for_search, BLOCK_SIZE)):
         model, read = make(MODEL, p)
         assert read.generator.matrix.shape == (9, width)
         logits = model.project(read, hidden)
@@ -305,7 +305,7 @@ def test_the_padding_row_starts_at_zero_and_gets_no_gradient(bidirectional):
 
 def test_attention_is_zero_at_padding_and_sums_to_one():
     batch, p = example(), params()
-    attention = jax.jit(lambda src, tgt: alignments(CONFIG, p, src, tgt))
+    attention = jax.jit(lambda src, tgt: alignments(network(CONFIG), p, src, tgt))
     for src, tgt in zip(batch.src, batch.tgt, strict=True):
         weights = attention(src, tgt)
         assert not np.asarray(weights)[:, src == PAD].any()
@@ -338,6 +338,18 @@ def test_dropout_leaves_embeddings_and_first_layers_alone():
     assert 0.25 < kept.mean() < 0.75
 
 
+def test_gradients_of_words_are_summed_in_float32():
+    """The gradient of a word that occurs often would lose most of its sum in bfloat16."""
+    model = attention_lstm(dataclasses.replace(CONFIG, dtype="bfloat16"))
+    src = jnp.full(200, 5)
+
+    def read(p):
+        return model.encode(p, src)[0].reader[0].astype(jnp.float32).sum()
+
+    found = jax.grad(read)(params(model)).encoder.embedding[5]
+    assert jnp.any(found != found.astype(jnp.bfloat16))
+
+
 def test_bfloat16_computes_low_and_returns_float32_logits():
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     model, batch, p = attention_lstm(config), example(), params()
@@ -347,7 +359,10 @@ def test_bfloat16_computes_low_and_returns_float32_logits():
     assert model.project(p, low[0]).dtype == jnp.float32
     faster, read = for_teaching(model, p)
     assert read.decoder.table.dtype == jnp.bfloat16
-    assert read.generator is p.generator  # its bias would be rounded
+    types = {leaf.dtype for leaf in jax.tree.leaves((read.encoder, read.decoder))}
+    assert types == {jnp.dtype(jnp.bfloat16)}
+    np.testing.assert_array_equal(read.generator.bias, p.generator.bias)  # it is not rounded
+    np.testing.assert_array_equal(faster.project(read, low[0]), model.project(p, low[0]))
     table = faster.hidden(read, batch.src[0], batch.tgt[0])
     np.testing.assert_allclose(*(x.astype(jnp.float32) for x in (table, low)), atol=0.02)
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.15)

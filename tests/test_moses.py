@@ -10,8 +10,9 @@ from small_folder import SRC, write_small
 
 from seqkd_jax.__main__ import main
 from seqkd_jax.data import read_lines, write_lines
+from seqkd_jax.decode.lists import NBest, moses_lines
+from seqkd_jax.decode.nbest import read_nbest
 from seqkd_jax.distill import select
-from seqkd_jax.distill.nbest import NBest, moses_lines, read_nbest
 from seqkd_jax.errors import UsageError
 
 SINGLE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -124,7 +125,7 @@ def test_a_bad_line_is_named_with_what_is_expected(tmp_path, bad):
 def test_a_sentence_that_comes_twice_is_named(tmp_path):
     path = tmp_path / "theirs"
     write_lines(path, [f"{n} ||| gut ||| -1" for n in (0, 1, 0)])
-    with pytest.raises(UsageError, match=":3: .*sentence 0 is there a second time"):
+    with pytest.raises(UsageError, match=":3: .*sentence 0 is repeated"):
         read_nbest(path)
 
 
@@ -215,4 +216,4 @@ def test_settings_that_lists_there_are_do_not_obey_are_refused(files, tmp_path, 
     assert "lists of 2 sentences" in capsys.readouterr().err
     scored = ["translate", files / "model", "--source", files / "text", "--scores", "--n-best", "2"]
     run(*scored, status=2)
-    assert "leave it out" in capsys.readouterr().err
+    assert "leave out --scores" in capsys.readouterr().err

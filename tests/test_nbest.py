@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from seqkd_jax.distill.nbest import (
+from seqkd_jax.decode.nbest import (
     FORMAT,
     NBest,
     complete_shards,

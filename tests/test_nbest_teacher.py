@@ -12,16 +12,18 @@ from small import MODEL, SRC_VOCAB, TGT_VOCAB, batched, example, largest_differe
 
 import seqkd_jax as skd
 from seqkd_jax.base import BOS, EOS, PAD, UNK, Example
+from seqkd_jax.contrib.nbest_lists import nbest_teacher
 from seqkd_jax.data.vocab import WordVocabulary
-from seqkd_jax.distill.nbest import NBest, read_nbest, write_shard
-from seqkd_jax.distill.nbest_teacher import nbest_teacher
+from seqkd_jax.decode.nbest import NBest, read_nbest, write_shard
+from seqkd_jax.decode.translation import sentence, translate, translate_texts
 from seqkd_jax.distill.select import seq_kd
-from seqkd_jax.distill.translate import sentence, translate, translate_texts
+from seqkd_jax.evaluation import log_probs
 from seqkd_jax.losses import nll, word_kd
 from seqkd_jax.models.ensemble import ensemble
-from seqkd_jax.train.parallel import pmap_step, replicate, shard
+from seqkd_jax.parallel import pmap_step, replicate, shard
 from seqkd_jax.train.state import init_state
 from seqkd_jax.train.steps import make_eval_step, make_train_step
+from seqkd_jax.trained import TrainedModel
 
 SPECIAL = ("<blank>", "<unk>", "<s>", "</s>")
 SOURCE = WordVocabulary((*SPECIAL, *(f"s{n}" for n in range(4, SRC_VOCAB))))
@@ -234,7 +236,7 @@ def test_a_source_that_is_not_in_the_file_is_told(source, smoothing):
 
 def test_sources_of_one_hash_are_told_apart(monkeypatch):
     monkeypatch.setattr(
-        "seqkd_jax.distill.nbest_teacher._hash", lambda src: (src != PAD).sum(dtype=jnp.uint32)
+        "seqkd_jax.contrib.nbest_lists._hash", lambda src: (src != PAD).sum(dtype=jnp.uint32)
     )
     model, lists = nbest_teacher(SOURCES, NBESTS, TARGET)
     for source, n in zip(SOURCES, NBESTS, strict=True):
@@ -256,7 +258,7 @@ def test_a_file_of_texts_is_enough_and_other_peoples_ids_are_not_read(tmp_path):
     write_shard(tmp_path, 0, 1, {"teacher": "other"}, foreign)
     model, lists = nbest_teacher(SOURCES[:3], read_nbest(tmp_path)[1], TARGET)
     lines = [SOURCE.decode(s) for s in SOURCES[:3]]
-    found = translate_texts(model, lists, lines, SOURCE, TARGET, SEARCH)
+    found = translate_texts(TrainedModel(model, lists, SOURCE, TARGET), lines, SEARCH)
     assert [n.texts for n in found] == [("t5 t4", "t6"), ("t4", "t7 <unk>"), ("t8", "t9")]
     probs = [np.exp(n.log_probs) for n in found]
     np.testing.assert_allclose(probs[0], jax.nn.softmax(np.array([-1.0, -2.0])), atol=1e-6)
@@ -288,7 +290,7 @@ def test_its_perplexity_is_that_of_the_list():
     pairs = [(SOURCE.decode(s), n.texts[0]) for s, n in zip(SOURCES, NBESTS, strict=True)]
     encoded = skd.encode_pairs([p for p in pairs if p[1]], SOURCE, TARGET)
     want = [n.log_probs[0] - np.logaddexp.reduce(n.log_probs) for n in NBESTS if n.texts[0]]
-    np.testing.assert_allclose(skd.log_probs(TEACHER, LISTS, encoded), want, atol=1e-5)
+    np.testing.assert_allclose(log_probs(TEACHER, LISTS, encoded), want, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 from small import MODEL, example, largest_difference, params
 
 from seqkd_jax.base import EOS, PAD, Example, Seq2Seq
-from seqkd_jax.compress.obd import fisher_diagonal, saliencies
 from seqkd_jax.compress.prune import class_blind
+from seqkd_jax.contrib.obd import fisher_diagonal, saliencies
 from seqkd_jax.losses import nll
 
 WORDS = 6  # PAD, UNK, BOS, EOS and two words

@@ -9,12 +9,12 @@ from small import TEACHER, TEACHER_HIDDEN, batched, example, largest_difference,
 
 from seqkd_jax.base import BOS, EOS, PAD
 from seqkd_jax.losses import word_kd
-from seqkd_jax.train.checkpoint import params_digest
-from seqkd_jax.train.fit import fit
+from seqkd_jax.parallel import pmap_step, replicate, shard
+from seqkd_jax.train.loop import fit
 from seqkd_jax.train.on_policy import drawn_at, greedy, sample_targets, translations
-from seqkd_jax.train.parallel import pmap_step, replicate, shard
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
+from seqkd_jax.trained import params_digest
 
 MODEL = TEACHER  # the smaller of the two compiles sooner; the teacher has other parameters
 KEY = jax.random.key(7)

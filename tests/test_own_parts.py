@@ -1,24 +1,31 @@
 """A user's own attention, cell and loss: written here, trained and searched with, nothing else."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from small import SRC_VOCAB, TGT_VOCAB, example, largest_difference
+from small_folder import SRC, TGT
 
 from seqkd_jax.base import EOS, for_teaching
-from seqkd_jax.distill.translate import translate
-from seqkd_jax.models.attention_lstm import Config, attention_lstm
+from seqkd_jax.decode.translation import translate
+from seqkd_jax.errors import UsageError
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.models.attention_lstm import Config, attention_lstm, model_of, network
 from seqkd_jax.models.attentions import local_p
 from seqkd_jax.models.blocks import Attention, Cell
 from seqkd_jax.models.draws import uniform
 from seqkd_jax.models.inspection import alignments
 from seqkd_jax.models.params import Layer
 from seqkd_jax.ops.recurrence import Sum
-from seqkd_jax.plan import Search
+from seqkd_jax.recipes import compress
+from seqkd_jax.settings import Search
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
+from seqkd_jax.trained import TrainedModel
 
 CONFIG = Config(SRC_VOCAB, TGT_VOCAB, embed=6, hidden=8, layers=2, dropout=0.1)
 SEARCH = Search(beam_size=3, n_best=2, max_len=8)
@@ -88,7 +95,7 @@ def test_own_parts_are_trained_and_searched_with():
     for found in translate(model, state.params, sources, SEARCH):
         assert (found.tokens == EOS).sum(1).tolist() == [1, 1] and np.isfinite(found.scores).all()
     src, tgt = batch.src[0], batch.tgt[0]
-    weights = np.asarray(alignments(CONFIG, state.params, src, tgt, **parts))
+    weights = np.asarray(alignments(network(CONFIG, **parts), state.params, src, tgt))
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     assert not weights[:, src == 0].any()
     faster, read = for_teaching(model, state.params)
@@ -116,3 +123,26 @@ def test_own_parts_learn_as_stepping_does():
 
     want, got = (jax.jit(jax.grad(f))(params) for f in (stepped, scanned))
     assert largest_difference(want, got) < 1e-5
+
+
+def test_a_model_of_own_parts_is_loaded_with_them_and_refused_without(tmp_path):
+    parts = {"attention": cosine(), "cell": coupled()}
+    config = dataclasses.replace(CONFIG, src_vocab=SRC.size, tgt_vocab=TGT.size)
+    net = network(config, **parts)
+    model = model_of(net)
+    saved = TrainedModel(model, model.init(jax.random.key(0)), SRC, TGT, net)
+    compress(tmp_path, saved, 8)
+    with pytest.raises(UsageError, match="its own cell, reader"):
+        load_model(tmp_path)
+    with pytest.raises(UsageError, match="its own cell, reader, not with cell"):
+        load_model(tmp_path, cell=coupled())
+    loaded = load_model(tmp_path, **parts)
+    assert loaded.model is model
+    (found,) = translate(loaded.model, loaded.params, [np.array([4, 5, 6], np.int32)], SEARCH)
+    assert np.isfinite(found.scores).all()
+
+
+def test_what_is_no_attention_lstm_is_refused_as_a_mistake(tmp_path):
+    other = TrainedModel(attention_lstm(CONFIG), None, SRC, TGT)
+    with pytest.raises(UsageError, match="needs a single attention LSTM"):
+        compress(tmp_path, dataclasses.replace(other, params={"w": np.ones(3, np.float32)}), 8)

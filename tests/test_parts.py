@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
+from seqkd_jax import recipes
 from seqkd_jax.base import BOS, EOS, PAD, Example, for_teaching, shift_right
+from seqkd_jax.build import build
+from seqkd_jax.contrib.deep_att import fast_forward, peephole, peephole_equations
 from seqkd_jax.models import attentions
-from seqkd_jax.models.attention import attend, general
-from seqkd_jax.models.attention_lstm import Config, attention_lstm, init_stack
+from seqkd_jax.models.attention import attention_weights, general
+from seqkd_jax.models.attention_lstm import Config, init_stack, model_of, network
 from seqkd_jax.models.blocks import LayerOutput
 from seqkd_jax.models.connections import plain, residual, skip
-from seqkd_jax.models.deep_att import fast_forward, peephole, peephole_equations
 from seqkd_jax.models.inspection import alignments
 from seqkd_jax.models.layers import Stack, lstm, run_layer, run_stack
-from seqkd_jax.plan import Parts
+from seqkd_jax.settings import Parts
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
@@ -26,10 +28,16 @@ LSTM = lstm()
 SMALL = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2, dropout=0.0)
 
 
-def config(layers=2, bidirectional=False, hidden=4, **parts):
-    return dataclasses.replace(
-        SMALL, layers=layers, bidirectional=bidirectional, hidden=hidden, parts=Parts(**parts)
+def net(layers=2, bidirectional=False, hidden=4, encoder_layers=None, encoder_hidden=None, **parts):
+    sizes = dataclasses.replace(
+        SMALL,
+        layers=layers,
+        bidirectional=bidirectional,
+        hidden=hidden,
+        encoder_layers=encoder_layers,
+        encoder_hidden=encoder_hidden,
     )
+    return build(sizes, Parts(**parts))
 
 
 def lstm_layer(layer, xs, mask, *, reverse=False, cell=LSTM):
@@ -37,21 +45,21 @@ def lstm_layer(layer, xs, mask, *, reverse=False, cell=LSTM):
 
 
 SYSTEMS = {
-    "dot": config(attention="dot"),
-    "concat": config(attention="concat"),
-    "location, no feeding": config(attention="location", input_feeding=False, max_source=9),
-    "local-m, no feeding": config(alignment="local-m", window=1, input_feeding=False),
-    "local-m": config(alignment="local-m", window=1),
-    "local-p": config(alignment="local-p", window=2),
-    "concat local-p, no feeding": config(
+    "dot": net(attention="dot"),
+    "concat": net(attention="concat"),
+    "location, no feeding": net(attention="location", input_feeding=False, max_source=9),
+    "local-m, no feeding": net(alignment="local-m", window=1, input_feeding=False),
+    "local-m": net(alignment="local-m", window=1),
+    "local-p": net(alignment="local-p", window=2),
+    "concat local-p, no feeding": net(
         attention="concat", alignment="local-p", window=2, input_feeding=False
     ),
-    "lower attention": config(layers=3, lower_attention=2, connections="skip"),
-    "no attention, reversed": config(attention="none", reverse_source=True),
-    "residual, concatenated": config(3, True, connections="residual", join="concat"),
-    "deep and wide encoder": config(2, True, encoder_layers=3, encoder_hidden=5),
-    "shallow encoder, symbols": config(3, encoder_layers=1, start_symbols=True),
-    "deep-att": config(
+    "lower attention": net(layers=3, lower_attention=2, connections="skip"),
+    "no attention, reversed": net(attention="none", reverse_source=True),
+    "residual, concatenated": net(3, True, connections="residual", join="concat"),
+    "deep and wide encoder": net(2, True, encoder_layers=3, encoder_hidden=5),
+    "shallow encoder, symbols": net(3, encoder_layers=1, start_symbols=True),
+    "deep-att": net(
         3,
         True,
         attention="concat",
@@ -61,7 +69,7 @@ SYSTEMS = {
         join="interleaved",
         bridge="zero",
     ),
-    "deep-ed": config(
+    "deep-ed": net(
         2,
         True,
         attention="none",
@@ -72,7 +80,7 @@ SYSTEMS = {
         bridge="zero",
         encoder_layers=3,
     ),
-    "fast-forward, no attention": config(attention="none", connections="fast-forward"),
+    "fast-forward, no attention": net(attention="none", connections="fast-forward"),
 }
 
 
@@ -92,7 +100,7 @@ SLOW = {
 )
 def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     """Stepping has no recurrence with a gradient of its own; padding and tables change nothing."""
-    model = attention_lstm(SYSTEMS[name])
+    model = model_of(SYSTEMS[name])
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, 4, 8, EOS])
     padded = jnp.pad(src, (0, 3)), jnp.pad(tgt, (0, 2))
 
@@ -108,7 +116,7 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     def both(p):
         of = lambda run: jax.value_and_grad(lambda p: (jnp.sin(run(p)) ** 3).sum())  # noqa: E731
         faster, read = for_teaching(model, p)
-        assert read.decoder.table.shape == (TGT_VOCAB, 4 * SYSTEMS[name].hidden)
+        assert read.decoder.table.shape == (TGT_VOCAB, 4 * SYSTEMS[name].config.hidden)
         tables = stepped(read, faster), scanned(read, faster)
         return (stepped(p), of(stepped)(p)), (scanned(p), of(scanned)(p)), tables
 
@@ -164,7 +172,9 @@ def test_attention_is_the_papers_equations(attention, alignment):
     if alignment == "local-p":
         weights *= np.exp(-(distance**2) / (2 * 1.0**2))  # sigma = D / 2
     sums = value.sums(p, value.memory(p, jnp.asarray(context, jnp.float32)))
-    got = attend(value, sums, jnp.asarray(mask), jnp.asarray(h, jnp.float32), jnp.float32(position))
+    got = attention_weights(
+        value, sums, jnp.asarray(mask), jnp.asarray(h, jnp.float32), jnp.float32(position)
+    )
     np.testing.assert_allclose(got[:5], weights, atol=2e-6)
     assert not got[5] and not np.asarray(got[:5])[~inside].any()
 
@@ -175,30 +185,30 @@ def with_scores(p, scores):
 
 
 def test_general_attention_with_the_identity_is_dot_attention():
-    general, dot = config(), config(attention="dot")
-    p = params(attention_lstm(general))
+    general, dot = net(), net(attention="dot")
+    p = params(model_of(general))
     p, q = (with_scores(p, scores) for scores in (jnp.eye(4), ()))
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
-    of = [jax.jit(attention_lstm(c).hidden)(x, src, tgt) for c, x in ((general, p), (dot, q))]
+    of = [jax.jit(model_of(c).hidden)(x, src, tgt) for c, x in ((general, p), (dot, q))]
     np.testing.assert_allclose(*of, atol=1e-6)
 
 
 def test_a_wide_window_is_global_attention():
-    wide = config(alignment="local-p", window=10**6)
-    p = params(attention_lstm(wide))
+    wide = net(alignment="local-p", window=10**6)
+    p = params(model_of(wide))
     q = with_scores(p, p.decoder.attention.scores.scores)
     src, tgt = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS])
-    of = [jax.jit(attention_lstm(c).hidden)(x, src, tgt) for c, x in ((wide, p), (config(), q))]
+    of = [jax.jit(model_of(c).hidden)(x, src, tgt) for c, x in ((wide, p), (net(), q))]
     np.testing.assert_allclose(*of, atol=1e-6)
 
 
 def test_a_monotonic_window_never_leaves_the_source():
     """After the source's end it stays where it still holds the last word."""
-    c = config(alignment="local-m", window=1)
+    c = net(alignment="local-m", window=1)
     tgt = jnp.array([4, 5, 6, 7, 8, 9, EOS])
     src = jnp.array([5, 9, 4, PAD])
     run = jax.jit(functools.partial(alignments, c))
-    weights = np.asarray(run(params(attention_lstm(c)), src, tgt))
+    weights = np.asarray(run(params(model_of(c)), src, tgt))
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     seen = [set(np.flatnonzero(row)) for row in weights]
     assert seen == [{0, 1}, {0, 1, 2}, {1, 2}, {2}, {2}, {2}, {2}]
@@ -206,17 +216,17 @@ def test_a_monotonic_window_never_leaves_the_source():
 
 @pytest.mark.parametrize("symbols", [False, True])
 def test_a_reversed_source_is_reversed_when_decoding_too(symbols):
-    straight = config(start_symbols=symbols)
-    turned = config(start_symbols=symbols, reverse_source=True)
+    straight = net(start_symbols=symbols)
+    turned = net(start_symbols=symbols, reverse_source=True)
     src, backwards = jnp.array([5, 9, 4, PAD, PAD]), jnp.array([4, 9, 5, PAD, PAD])
 
     def run(c, p, src):
-        tgt, model = jnp.array([6, 7, EOS]), attention_lstm(c)
+        tgt, model = jnp.array([6, 7, EOS]), model_of(c)
         memory, state = model.encode(p, src)
         first, _ = model.step(p, memory, state, jnp.int32(BOS))
         return model.hidden(p, src, tgt), first, alignments(c, p, src, tgt)
 
-    p = params(attention_lstm(straight))
+    p = params(model_of(straight))
     want, first, weights = jax.jit(functools.partial(run, straight))(p, backwards)
     got, first_turned, weights_turned = jax.jit(functools.partial(run, turned))(p, src)
     np.testing.assert_allclose(got, want, atol=1e-6)
@@ -300,7 +310,7 @@ def test_what_goes_on_of_f_starts_unchanged():
 
 
 def test_word_embeddings_may_start_larger_than_other_weights():
-    model = attention_lstm(dataclasses.replace(SMALL, init_scale=0.1, embed_scale=2.0))
+    model = model_of(network(dataclasses.replace(SMALL, init_scale=0.1, embed_scale=2.0)))
     p = jax.jit(model.init)(jax.random.key(0))
     for table in (p.encoder.embedding, p.decoder.embedding):
         assert 1 < abs(table).max() <= 2 and not table[PAD].any()
@@ -308,8 +318,8 @@ def test_word_embeddings_may_start_larger_than_other_weights():
 
 
 def test_interleaved_columns_alternate_their_directions():
-    c = config(3, True, join="interleaved")
-    p = params(attention_lstm(c))
+    c = net(3, True, join="interleaved")
+    p = params(model_of(c))
     src = jnp.array([5, 9, 4, 7, PAD])
 
     @jax.jit
@@ -323,16 +333,15 @@ def test_interleaved_columns_alternate_their_directions():
         return jnp.concatenate(tops, axis=-1)
 
     context = outputs(p.encoder)
-    memory, _ = jax.jit(attention_lstm(c).encode)(p, src)
-    keys, _ = memory.read
+    memory, _ = jax.jit(model_of(c).encode)(p, src)
+    keys, _ = memory.reader
     np.testing.assert_allclose(keys, context @ p.decoder.attention.scores, atol=1e-5)
 
 
 def test_the_shapes_of_deep_att_are_the_papers():
     """Zhou et al. 2016, section 4.2: 9 + 7 layers of 512, 256-dimensional embeddings."""
-    zhou = SYSTEMS["deep-att"].parts
-    c = Config(30_000, 30_000, 256, 512, 7, True, parts=dataclasses.replace(zhou, encoder_layers=9))
-    shapes = jax.eval_shape(attention_lstm(c).init, jax.random.key(0))
+    c = build(Config(30_000, 30_000, 256, 512, 7, True, encoder_layers=9), recipes.systems.DEEP)
+    shapes = jax.eval_shape(model_of(c).init, jax.random.key(0))
     encoder, decoder = shapes.encoder, shapes.decoder
     assert len(encoder.forward) == len(encoder.backward) == 9 and len(decoder.layers) == 7
     assert encoder.forward[0].inputs.shape == (256, 2048)
@@ -341,8 +350,8 @@ def test_the_shapes_of_deep_att_are_the_papers():
         assert layer.recurrent.shape == (512, 2048) and layer.cell.shape == (3, 512)
     assert decoder.attention.context.shape == (5120, 1280)
     assert [matrix.shape for matrix in decoder.feed] == [(1280, 2048)]
-    memory, _ = jax.eval_shape(attention_lstm(c).encode, shapes, jnp.zeros(5, jnp.int32))
-    _, values = memory.read
+    memory, _ = jax.eval_shape(model_of(c).encode, shapes, jnp.zeros(5, jnp.int32))
+    _, values = memory.reader
     assert values.shape == (5, 1280)
 
 
@@ -381,11 +390,11 @@ def test_a_zero_peephole_is_a_plain_lstm():
 )
 def test_parts_that_do_not_fit_are_refused(parts, named):
     with pytest.raises(ValueError, match=named):
-        attention_lstm(config(**parts))
+        model_of(net(**parts))
 
 
 def test_a_source_beyond_the_weights_of_attention_by_location_is_refused():
-    model = attention_lstm(config(attention="location", max_source=3))
+    model = model_of(net(attention="location", max_source=3))
     with pytest.raises(ValueError, match="larger max_source"):
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         jax.eval_shape(model.encode, shapes, jnp.array([4, 5, 6, 7]))
@@ -393,7 +402,7 @@ def test_a_source_beyond_the_weights_of_attention_by_location_is_refused():
 
 def test_the_decoder_starts_from_the_layers_beside_it():
     """Layers are paired from the top down."""
-    deep, shallow = config(2, encoder_layers=3), config(3, encoder_layers=1)
+    deep, shallow = net(2, encoder_layers=3), net(3, encoder_layers=1)
     src = jnp.array([5, 9, 4, PAD])
     for c in (deep, shallow):
 
@@ -405,9 +414,9 @@ def test_the_decoder_starts_from_the_layers_beside_it():
                 found.append(final)
             return found
 
-        p, zero = params(attention_lstm(c)), (jnp.zeros(4), jnp.zeros(4))
-        want = ([zero] * 3 + finals(p.encoder))[-c.layers :]
-        _, state = jax.jit(attention_lstm(c).encode)(p, src)
+        p, zero = params(model_of(c)), (jnp.zeros(4), jnp.zeros(4))
+        want = ([zero] * 3 + finals(p.encoder))[-c.config.layers :]
+        _, state = jax.jit(model_of(c).encode)(p, src)
         assert largest_difference(state.layers, tuple(want)) < 1e-6
 
 
@@ -417,8 +426,9 @@ def test_without_attention_a_reversed_source_is_copied_sooner():
     words, length, rows, steps = 8, 6, 32, 400
 
     def loss_after_training(reverse):
-        c = Config(12, 12, 16, 48, 1, dropout=0.0, parts=Parts("none", reverse_source=reverse))
-        model, tx = attention_lstm(c), clipped_adam(5e-3)
+        parts = Parts("none", reverse_source=reverse)
+        c = build(Config(12, 12, 16, 48, 1, dropout=0.0), parts)
+        model, tx = model_of(c), clipped_adam(5e-3)
         step = make_train_step(model, tx)
 
         def learn(state, number):

@@ -22,7 +22,7 @@ from seqkd_jax.compress.prune import (
 )
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.train.checkpoint import Checkpoints
-from seqkd_jax.train.fit import fit
+from seqkd_jax.train.loop import fit
 from seqkd_jax.train.state import clipped_adam, decayed_sgd, init_state
 from seqkd_jax.train.steps import make_train_step
 

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import pytest
 
-from seqkd_jax import arguments, plan
+from seqkd_jax import arguments
+from seqkd_jax import settings as plan
 from seqkd_jax.__main__ import main
 from seqkd_jax.errors import UsageError
 from seqkd_jax.models import config
@@ -22,7 +23,7 @@ def settings():
     """All dataclasses of settings: the library's, and the commands' arguments."""
     for module in (plan, config, arguments):
         for _, found in inspect.getmembers(module, dataclasses.is_dataclass):
-            if inspect.isclass(found) and found.__module__ == module.__name__:
+            if inspect.isclass(found) and found.__module__.startswith(module.__name__):
                 yield found
 
 
@@ -128,7 +129,7 @@ def test_help_shows_ranges():
     """In a process of its own, as wide as a page."""
     code = "from seqkd_jax.__main__ import main; main(['train', '--help'])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    for text in ("--epochs INT>=1", "--rate FLOAT>0", "--dropout 0<=FLOAT<1", "--alpha"):
+    for text in ("--epochs {None}|INT>=1", "--clip FLOAT>0", "--dropout 0<=FLOAT<1", "--kd-weight"):
         assert text in shown
 
 

@@ -16,6 +16,9 @@ from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, params
 from test_recipes import CORPUS
 
 from seqkd_jax.__main__ import main
+from seqkd_jax.build import VOCABULARIES
+from seqkd_jax.contrib.factors import build_factored
+from seqkd_jax.contrib.guided_alignment import read_alignments
 from seqkd_jax.data import (
     build_words,
     corpus_from_files,
@@ -30,17 +33,17 @@ from seqkd_jax.data import (
     train_pieces,
     write_lines,
 )
-from seqkd_jax.data.alignments import read_alignments
-from seqkd_jax.data.inputs import build_inputs
 from seqkd_jax.data.vectors import read_vectors
 from seqkd_jax.data.waiting import open_text, waiting_lines
+from seqkd_jax.decode.unknown import read_dictionary
 from seqkd_jax.distill.teacher_cache import open_teacher_cache
-from seqkd_jax.distill.unknown import read_dictionary
 from seqkd_jax.errors import UsageError
 from seqkd_jax.files import UNPACKED_BYTES, unpack_gzip
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.models.attention_lstm import network
 from seqkd_jax.recipes import compress
 from seqkd_jax.sealed import write_record
-from seqkd_jax.train.model_folder import Trained, load_model
+from seqkd_jax.trained import TrainedModel
 
 VOCAB = build_words(["a b c"])
 SIZES = SRC_VOCAB, TGT_VOCAB
@@ -62,7 +65,7 @@ def files(tmp_path_factory):
         build_words(side, size)
         for side, size in zip(zip(*CORPUS.train, strict=True), SIZES, strict=True)
     )
-    compress(folder / "model", Trained(CONFIG, MODEL, params(), src, tgt), bits=8)
+    compress(folder / "model", TrainedModel(MODEL, params(), src, tgt, network(CONFIG)), bits=8)
     return folder
 
 
@@ -341,7 +344,7 @@ def test_links_with_more_digits_than_a_number_has_are_refused(tmp_path):
 
 def test_a_list_of_one_word_a_million_times_is_refused_at_the_second(tmp_path):
     (tmp_path / "words").write_bytes(b"the\n" * 1_000_000)
-    with pytest.raises(UsageError, match=r"words:2: 'the' is there twice, first as number 1\."):
+    with pytest.raises(UsageError, match=r"words:2: 'the' occurs twice, first as number 1\."):
         load_words(tmp_path / "words")
 
 
@@ -354,20 +357,20 @@ def test_a_list_of_one_word_a_million_times_is_refused_at_the_second(tmp_path):
         {"lower": 1},
         {"kind": "other"},
         {"kind": "bpe"},
-        {"kind": "inputs"},
-        {"kind": "inputs", "features": [["a"]], "max_word": 9, "characters": []},
-        {"kind": "inputs", "features": [], "max_word": 10**9, "characters": []},
-        {"kind": "inputs", "features": [], "max_word": 9, "characters": ["a"]},
+        {"kind": "factored"},
+        {"kind": "factored", "features": [["a"]], "max_word": 9, "characters": []},
+        {"kind": "factored", "features": [], "max_word": 10**9, "characters": []},
+        {"kind": "factored", "features": [], "max_word": 9, "characters": ["a"]},
     ],
     ids=str,
 )
 def test_a_vocabulary_that_is_sealed_but_none_is_refused(tmp_path, change):
     record = {"kind": "words", "lower": False, "words": list(VOCAB.words)}
     write_record(tmp_path / "a", "seqkd-vocabulary-1", record)
-    assert load_vocabulary(tmp_path / "a") == VOCAB
+    assert load_vocabulary(tmp_path / "a", VOCABULARIES) == VOCAB
     write_record(tmp_path / "a", "seqkd-vocabulary-1", record | change)
     with pytest.raises(UsageError, match="/a: damaged vocabulary: .*Restore"):
-        load_vocabulary(tmp_path / "a")
+        load_vocabulary(tmp_path / "a", VOCABULARIES)
 
 
 # Any bytes: a value, or an error that names the file.
@@ -377,10 +380,14 @@ LINES = ["a-|-x b-|-y", "c-|-z"]
 
 def _examples() -> list[bytes]:
     """Files of every kind, to be bent by the fuzzer."""
-    folder = Path(tempfile.mkdtemp())
+    with tempfile.TemporaryDirectory() as folder:
+        return _files(Path(folder))
+
+
+def _files(folder: Path) -> list[bytes]:
     build_words(["a b"]).save(folder / "words")
     train_pieces(["a b"], 20).save(folder / "pieces")
-    build_inputs(LINES, characters=9).save(folder / "inputs")
+    build_factored(LINES, characters=9).save(folder / "factored")
     (folder / "model").write_bytes(train_pieces(["a b ab"], 20).model)
     npz(folder / "npz", words=npy(np.array(["a", "b"])), vectors=npy(np.ones((2, 3))))
     write_lines(folder / "packed.gz", ["a\tb", "c\td"])
@@ -410,7 +417,7 @@ READERS = {
     "dictionary": ("a", read_dictionary),
     "vectors": ("a.vec", lambda path: read_vectors(path, VOCAB)),
     "npz": ("a.npz", lambda path: read_vectors(path, VOCAB)),
-    "vocabulary": ("a.vocab.json", load_vocabulary),
+    "vocabulary": ("a.vocab.json", lambda path: load_vocabulary(path, VOCABULARIES)),
     "words": ("a.txt", open_vocabulary),
     "words-lower": ("a.txt", lambda path: open_vocabulary(path, lower=True)),
     "words-json": ("a.json", open_vocabulary),

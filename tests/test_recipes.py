@@ -11,14 +11,14 @@ import pytest
 
 from seqkd_jax import recipes
 from seqkd_jax.data import Corpus, grammar
+from seqkd_jax.decode.nbest import read_nbest
+from seqkd_jax.decode.translation import lines_digest
 from seqkd_jax.distill import select
-from seqkd_jax.distill.nbest import read_nbest
-from seqkd_jax.distill.translate import lines_digest
-from seqkd_jax.plan import Plan, Size, Training
+from seqkd_jax.model_folder import load_model
 from seqkd_jax.report import read_results, table
-from seqkd_jax.report.results import fill_tables
+from seqkd_jax.report.documents import fill_tables
 from seqkd_jax.scoring import Scorer
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.settings import Filters, Plan, Size, Training
 
 WORDS = "anna ben cat dog eats fish goes home is just kind long".split()
 ONE_EPOCH = Training(epochs=1, tokens_per_batch=64)
@@ -33,6 +33,7 @@ PLAN = Plan(
     kd_beam=2,
     inter_beam=3,
     beams=(1, 2),
+    filters=Filters(max_ratio=100, max_repeats=100),  # such a teacher repeats itself
 )
 
 
@@ -48,9 +49,9 @@ CORPUS = Corpus("backwards", "lower", "upper", pairs(0, 48), pairs(1, 8), pairs(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A lab in which every row of the table has been run."""
-    lab = recipes.lab(CORPUS, tmp_path_factory.mktemp("lab"), PLAN)
-    recipes.run(lab)
+    """An experiment in which every row of the table has been run."""
+    lab = recipes.experiment(CORPUS, tmp_path_factory.mktemp("lab"), PLAN)
+    recipes.run(lab, anyway=True)
     return lab
 
 
@@ -92,7 +93,7 @@ def test_each_row_trains_on_what_the_paper_says(finished):
     data = lines_digest([side for pair in CORPUS.train for side in pair])
     distilled, closest = made_by("seq-kd")["pairs"], made_by("seq-kd+seq-inter")["pairs"]
     assert len({data, distilled, closest}) == 3
-    for name, of, alpha, start in [
+    for name, of, weight, start in [
         ("teacher", data, 0, None),
         ("teacher+seq-inter", closest, 0, "teacher"),
         ("baseline", data, 0, None),
@@ -105,9 +106,9 @@ def test_each_row_trains_on_what_the_paper_says(finished):
         ("seq-kd+seq-inter+word-kd", closest, 0.5, "seq-kd"),
     ]:
         row = made_by(name)
-        assert (row["pairs"], row["alpha"]) == (of, alpha), name
+        assert (row["pairs"], row.get("kd_weight", 0)) == (of, weight), name
         assert row["start"] == (start and digest[start]), name
-        assert row["teacher"] == (digest["teacher"] if alpha else None), name
+        assert row.get("teacher") == (digest["teacher"] if weight else None), name
 
 
 def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(finished):
@@ -115,16 +116,17 @@ def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(fini
     made_by = json.loads((finished.folder / "on-policy" / "config.json").read_bytes())["made_by"]
     digest = {name: load_model(finished.folder / name).digest for name in ("teacher", "baseline")}
     assert (made_by["start"], made_by["teacher"]) == (digest["baseline"], digest["teacher"])
-    assert (made_by["alpha"], made_by["on_policy"]) == (1, {"share": 1, "temperature": 1})
+    assert (made_by["kd_weight"], made_by["on_policy"]) == (1, {"share": 1, "temperature": 1})
     assert trained.digest not in digest.values()
 
 
 def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
     lists = recipes.nbest(finished, "nbest-2", recipes.teacher(finished), 2)
     chosen = select.weighted_seq_kd(CORPUS.train, lists)
-    arguments = (finished, "weighted", PLAN.student, chosen.pairs, ONE_EPOCH)
-    recipes.train(*arguments, weights=chosen.weights)
-    with pytest.raises(ValueError, match="made_by.weights"):
+    arguments = (finished, "weighted", recipes.new(finished, PLAN.student), chosen.pairs, ONE_EPOCH)
+    objective = recipes.Objective(pair_weights=chosen.weights)
+    recipes.train(*arguments, objective=objective)
+    with pytest.raises(ValueError, match="weights was"):
         recipes.train(*arguments)
 
 
@@ -152,24 +154,24 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
         raise AssertionError("a stage that was done is done again")
 
     before = (finished.folder / "results.json").read_bytes()
-    monkeypatch.setattr("seqkd_jax.train.fit.pmap_step", lambda _: never)
-    monkeypatch.setattr("seqkd_jax.distill.translate.translate_texts", never)
+    monkeypatch.setattr("seqkd_jax.train.loop.pmap_step", lambda _: never)
+    monkeypatch.setattr("seqkd_jax.decode.translation.translate_texts", never)
     monkeypatch.setattr("seqkd_jax.recipes.rows.evaluate", never)
-    recipes.run(recipes.lab(CORPUS, finished.folder, PLAN))
+    recipes.run(recipes.experiment(CORPUS, finished.folder, PLAN), anyway=True)
     assert (finished.folder / "results.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "change, named",
     [
-        ({"plan": dataclasses.replace(PLAN, seed=2)}, "made_by.seed was 1 there and is 2"),
+        ({"plan": dataclasses.replace(PLAN, seed=2)}, "another run: seed was 1 there and is 2"),
         (
             {"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))},
             "holds another run: text was",
         ),
         (
             {"plan": dataclasses.replace(PLAN, teacher=Size(embed=8, hidden=9, dropout=0.0))},
-            "model.hidden was 8 there and is 9",
+            "another run: hidden was 8 there and is 9",
         ),
     ],
     ids=["seed", "corpus", "size"],
@@ -217,10 +219,9 @@ import os, sys
 os.environ["JAX_PLATFORMS"] = "cpu"
 import test_recipes as t
 from seqkd_jax import commands, recipes
-from seqkd_jax.distill import translate
 commands.prepare()
-translate.SHARD_SENTENCES = 7
-recipes.run(recipes.lab(t.CORPUS, sys.argv[1], t.PLAN), ["word-kd", "seq-kd+seq-inter"])
+exp = recipes.experiment(t.CORPUS, sys.argv[1], t.PLAN)
+recipes.run(exp, ["word-kd", "seq-kd+seq-inter"], anyway=True)
 """
 
 

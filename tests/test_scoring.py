@@ -17,18 +17,20 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.commands.measure import _changed
 from seqkd_jax.data import Corpus, build_words, encode_pairs, read_lines, write_lines
 from seqkd_jax.data.vocab import WordVocabulary
-from seqkd_jax.distill.translate import translate_texts
+from seqkd_jax.decode.translation import translate_texts
 from seqkd_jax.errors import UsageError
-from seqkd_jax.evaluate import Decoding, Evaluation, LeftOut, evaluate, perplexity, validation
-from seqkd_jax.plan import GREEDY, PLANS, Plan, Search, Tokenizer
+from seqkd_jax.evaluation import Decoding, Evaluation, LeftOut, evaluate, perplexity, validation
+from seqkd_jax.models.attention_lstm import network
 from seqkd_jax.recipes import rows as stages
 from seqkd_jax.report.compressed import CompressedRow, read_compressed_rows, write_compressed_rows
+from seqkd_jax.report.documents import fill_tables
 from seqkd_jax.report.pictures import mode_mass
-from seqkd_jax.report.results import fill_tables, read_results, write_results
+from seqkd_jax.report.results import read_results, write_results
 from seqkd_jax.report.speed import keep_speed, speed_tables
 from seqkd_jax.report.table import Row, compared, table
-from seqkd_jax.scoring import OF_LANGUAGE, Scorer, scorer_of, tokenizer
-from seqkd_jax.train.model_folder import Trained
+from seqkd_jax.scoring import TOKENIZER_OF_LANGUAGE, Scorer, scorer_of, tokenizer
+from seqkd_jax.settings import GREEDY, PLANS, Plan, Search, Tokenizer
+from seqkd_jax.trained import TrainedModel
 
 SRC = build_words(["a b c d e f g"])
 LOWER = WordVocabulary(build_words(["r s t u v w x y z"]).words, lower=True)
@@ -40,17 +42,17 @@ TSV = Corpus("files", "source", "target", [], [], [("a b", "R S"), ("c", "T")])
 
 def scored(pairs, vocab=CASED, **given):
     given = {"beams": (1,), "search": SHORT} | given
-    return evaluate(MODEL, params(), SRC, vocab, pairs, **given)
+    return evaluate(trained(vocab), pairs, **given)
 
 
 def trained(vocab=CASED):
-    return Trained(CONFIG, MODEL, params(), SRC, vocab)
+    return TrainedModel(MODEL, params(), SRC, vocab, network(CONFIG))
 
 
 @pytest.fixture(scope="module")
 def outputs():
     """What the model writes, and the same in capitals as references."""
-    nbest = translate_texts(MODEL, params(), SOURCES, SRC, CASED, SHORT)
+    nbest = translate_texts(trained(), SOURCES, SHORT)
     return [n.texts[0] for n in nbest]
 
 
@@ -71,10 +73,10 @@ def test_a_model_that_writes_lower_case_is_scored_in_lower_case(outputs):
 
 
 def test_validation_chooses_by_the_case_that_the_model_writes():
-    nbest = translate_texts(MODEL, params(), SOURCES, SRC, CASED, GREEDY)
+    nbest = translate_texts(trained(), SOURCES, GREEDY)
     pairs = [(source, n.texts[0].upper()) for source, n in zip(SOURCES, nbest, strict=True)]
-    assert validation(MODEL, SRC, LOWER, pairs)(params())["score"] > 99
-    assert validation(MODEL, SRC, CASED, pairs)(params())["score"] == 0
+    assert validation(trained(LOWER), pairs)(params())["score"] > 99
+    assert validation(trained(), pairs)(params())["score"] == 0
 
 
 def test_significance_is_of_the_case_that_is_scored():
@@ -95,7 +97,7 @@ def test_a_lab_in_lower_case_is_validated_and_tabled_in_lower_case(tmp_path, mon
     monkeypatch.setattr("seqkd_jax.recipes.stages.validation", made)
     for lower in (True, False):
         plan = Plan(vocabulary="words", lower=lower)
-        lab = recipes.Lab(tmp_path / str(lower), dataclasses.replace(CORPUS, tgt="zh"), plan)
+        lab = recipes.Experiment(tmp_path / str(lower), dataclasses.replace(CORPUS, tgt="zh"), plan)
         with pytest.raises(Made) as seen:
             recipes.baseline(lab)
         assert seen.value.args == (Scorer("zh", lower),) == (recipes.ready(lab),)
@@ -106,7 +108,7 @@ def test_a_teacher_in_lower_case_is_compared_with_its_references_in_lower_case(
 ):
     monkeypatch.setattr("seqkd_jax.commands.teach.load_model", lambda _: trained(LOWER))
     search = Search(beam_size=3, n_best=3)
-    nbest = translate_texts(MODEL, params(), SOURCES, SRC, LOWER, search)
+    nbest = translate_texts(trained(LOWER), SOURCES, search)
     references = [n.texts[-1].upper() for n in nbest]  # in lower case all are found
     write_lines(tmp_path / "src", SOURCES)
     write_lines(tmp_path / "tgt", references)
@@ -124,7 +126,7 @@ def test_the_default_is_chosen_by_language_and_by_what_is_known_of_the_text():
     assert set(get_args(Tokenizer)) == {"auto", *sacrebleu.BLEU.TOKENIZERS}
     for language, name in sacrebleu.BLEU._TOKENIZER_MAP.items():
         assert tokenizer("auto", language) == tokenizer("auto", f"{language.upper()}_XX") == name
-    assert set(OF_LANGUAGE.values()) < set(sacrebleu.BLEU.TOKENIZERS)
+    assert set(TOKENIZER_OF_LANGUAGE.values()) < set(sacrebleu.BLEU.TOKENIZERS)
     assert [tokenizer("auto", code) for code in ("th", "de", "target", "")] == [
         "flores200",
         "13a",
@@ -137,7 +139,7 @@ def test_the_default_is_chosen_by_language_and_by_what_is_known_of_the_text():
 
 
 def test_corpora_that_are_known_to_be_tokenised_are_scored_as_they_are():
-    assert scorer_of(recipes.lab("grammar", "unused").corpus).tokenize == "none"
+    assert scorer_of(recipes.experiment("grammar", "unused").corpus).tokenize == "none"
     assert scorer_of(TSV).tokenize == "13a"
     assert scorer_of(dataclasses.replace(TSV, tgt="zh")).tokenize == "zh"
 
@@ -181,7 +183,7 @@ def test_what_cannot_be_scored_is_not_trained(command, given, text, no_mecab, tm
     shape = ["--vocabulary", "words", "--out", str(out)]
     assert main([command, *text, *shape, *given]) == 2
     assert "ja-mecab cannot be used here" in capsys.readouterr().err
-    assert not list(out.glob("**/config.json")) and not list(out.glob("**/checkpoints"))
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("command", ["run", "table3"])
@@ -198,17 +200,25 @@ def test_what_cannot_be_kept_is_not_trained(command, text, tmp_path, capsys):
 def test_what_cannot_be_tested_is_not_trained(work, test, tmp_path):
     corpus = dataclasses.replace(CORPUS, test=test)
     with pytest.raises(UsageError, match="none of the test pairs has words on both sides"):
-        work(recipes.Lab(tmp_path, corpus, Plan(vocabulary="words")))
+        work(recipes.Experiment(tmp_path, corpus, Plan(vocabulary="words")))
     assert not list(tmp_path.glob("**/config.json"))
+
+
+@pytest.mark.parametrize("work", [recipes.run, recipes.table3], ids=["run", "table3"])
+def test_pairs_that_are_all_too_long_are_refused_before_a_vocabulary_is_made(work, tmp_path):
+    corpus = dataclasses.replace(CORPUS, train=[("a b c " * 30, "A")] * 4)
+    with pytest.raises(UsageError, match="all 4 pairs are longer than 60 tokens"):
+        work(recipes.Experiment(tmp_path, corpus, Plan(vocabulary="words")))
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_and_ratios_are_looked_at_before_any_is_trained(tmp_path):
     corpus = dataclasses.replace(TSV, train=CORPUS.train, valid=CORPUS.valid)
     with pytest.raises(UsageError, match="no row 'seqkd'"):
-        recipes.run(recipes.Lab(tmp_path, corpus), ["teacher", "seqkd"])
+        recipes.run(recipes.Experiment(tmp_path, corpus), ["teacher", "seqkd"])
     plan = Plan(prune_ratios=(0.5, 0.8, 0.7), vocabulary="words")
     with pytest.raises(UsageError, match="must rise"):
-        recipes.table3(recipes.Lab(tmp_path, corpus, plan))
+        recipes.table3(recipes.Experiment(tmp_path, corpus, plan))
     assert not list(tmp_path.glob("**/config.json"))
 
 
@@ -271,12 +281,12 @@ def test_lines_without_words_are_neither_averaged_nor_timed_and_are_said():
     assert speed.sentences_per_second / speed.words_per_second == pytest.approx(6 / tokens)
     assert e.not_decoded == LeftOut(22, (3, 4, 9, 10, 11))
     assert e.not_predicted == LeftOut(23, (3, 4, 8, 9, 10))
-    shown = table([Row("model", e, {})])
+    shown = table([Row("model", (e,), {})])
     assert (
         "sources without a word, of 28, left out of p(t=y^) and of sent/s: 22 (lines 3, 4" in shown
     )
     assert "pairs without a word on a side, of 28, left out of PPL: 23 (lines 3, 4, 8" in shown
-    assert "left out" not in table([Row("model", whole, {})])
+    assert "left out" not in table([Row("model", (whole,), {})])
     # BLEU is of all lines, as of the file of outputs.
     lines = [r for _, r in holes], e.decodings[1].outputs
     assert (
@@ -287,7 +297,7 @@ def test_lines_without_words_are_neither_averaged_nor_timed_and_are_said():
 def test_what_a_shortlist_changes_is_a_share_of_what_was_decoded():
     def row(*outputs):
         decodings = {1: dataclasses.replace(ONE, outputs=outputs)}
-        return Row("m", dataclasses.replace(E, decodings=decodings), {})
+        return Row("m", (dataclasses.replace(E, decodings=decodings),), {})
 
     shown = _changed(row("a", "", "b"), row("a", "", "c"), [True, False, True])
     assert "K = 1: 50.0 % of translations unchanged" in shown
@@ -307,13 +317,13 @@ def test_nothing_to_measure_is_said(pairs):
     ):
         scored(pairs)
     with pytest.raises(UsageError, match=f"None of the {len(pairs)} validation pairs has words"):
-        validation(MODEL, SRC, CASED, pairs)
+        validation(trained(), pairs)
 
 
 def test_validation_says_which_pairs_perplexity_leaves_out():
     pairs = [("a", "r"), ("", "s"), ("b", "t")]
     with pytest.warns(UserWarning, match=r"left out of the perplexity: 1 \(line 2\)"):
-        validate = validation(MODEL, SRC, CASED, pairs)
+        validate = validation(trained(), pairs)
     want = perplexity(MODEL, params(), encode_pairs([pairs[0], pairs[2]], SRC, CASED))
     assert validate(params())["perplexity"] == pytest.approx(want)
 
@@ -325,7 +335,7 @@ E = Evaluation({1: ONE}, 2.5, 0.25, 12, "b", "c", 1)
 
 
 def _results(path):
-    write_results(path, {}, compared([Row("one", E, {}), Row("two", E, {})], ["x"], Scorer()))
+    write_results(path, {}, compared([Row("one", (E,), {}), Row("two", (E,), {})], ["x"], Scorer()))
     return read_results
 
 
@@ -381,7 +391,7 @@ def test_outputs_are_no_part_of_results(write, tmp_path):
 
 
 def test_an_evaluation_is_kept_with_its_outputs_and_refused_when_edited(tmp_path, monkeypatch):
-    lab = recipes.Lab(tmp_path, TSV, Plan(beams=(1,)))
+    lab = recipes.Experiment(tmp_path, TSV, Plan(beams=(1,)))
     (tmp_path / "stage").mkdir()
     first = stages.evaluated(lab, "stage", trained())
     with monkeypatch.context() as patch:
@@ -405,7 +415,7 @@ def test_an_evaluation_is_kept_with_its_outputs_and_refused_when_edited(tmp_path
 
 def rows_named(*names):
     each = [dataclasses.replace(E, decodings={1: dataclasses.replace(E.decodings[1])})] * len(names)
-    return [Row(name, e, {}) for name, e in zip(names, each, strict=True)]
+    return [Row(name, (e,), {}) for name, e in zip(names, each, strict=True)]
 
 
 def test_a_table_names_what_its_differences_are_to():
@@ -429,7 +439,9 @@ def test_a_difference_to_another_row_is_said_of_that_row():
 def test_rows_scored_in_different_ways_show_it():
     rows = rows_named("one", "two")
     other = dataclasses.replace(rows[1].evaluation, bleu_signature="case:lc")
-    assert table([rows[0], Row("two", other, {})]).count("BLEU ") == 3  # in the head, and two lines
+    assert (
+        table([rows[0], Row("two", (other,), {})]).count("BLEU ") == 3
+    )  # in the head, and two lines
 
 
 # What the command line says.
@@ -451,3 +463,16 @@ def test_help_and_unknown_commands_name_all_commands(capsys):
             main(arguments)
         shown = capsys.readouterr()
         assert all(name in shown.out + shown.err for name in ("translate", "table3", "evaluate"))
+
+
+def test_a_metric_of_the_callers_own_is_a_column_and_kept(tmp_path):
+    def with_metric(value):
+        decoding = dataclasses.replace(ONE, metrics={"COMET": value})
+        return dataclasses.replace(E, decodings={1: decoding})
+
+    rows = [Row("one", (with_metric(0.5), with_metric(0.7)), {})]
+    head, _, line = table(rows).splitlines()[:3]
+    assert "COMET" in head and " 0.6 " in line
+    write_results(tmp_path / "results.json", {}, rows)
+    assert table(read_results(tmp_path / "results.json").rows) == table(rows)
+    assert "COMET" not in table([Row("one", (E,), {})])

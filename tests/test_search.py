@@ -12,21 +12,21 @@ from small import MODEL, example, params
 
 from seqkd_jax.base import BOS, EOS, PAD, UNK
 from seqkd_jax.search import (
-    Allowed,
+    TokenMask,
+    beam_loop,
     beam_search,
-    beam_steps,
     chain,
     gnmt,
     mean_per_token,
     no_penalty,
     nucleus,
     sample,
-    search_all,
+    search_many,
     temperature,
     top_candidates,
     top_k,
 )
-from seqkd_jax.search.candidates import BLOCK, WORTH
+from seqkd_jax.search.candidates import BLOCK_SIZE, MIN_VOCAB_FOR_BLOCKS
 
 V, T = 6, 4  # three words that may be chosen: UNK, 4 and 5
 WORDS = (UNK, 4, 5)
@@ -269,7 +269,7 @@ def in_places(places, beam_size, rule):
 
     def steps(sentence):
         logits, limit = sentence
-        return beam_steps(
+        return beam_loop(
             *reader(logits),
             beam_size=beam_size,
             max_len=T,
@@ -277,7 +277,7 @@ def in_places(places, beam_size, rule):
             length_penalty=RULES[rule],
         )
 
-    return jax.jit(lambda logits, limits: search_all(steps, (logits, limits), places))
+    return jax.jit(lambda logits, limits: search_many(steps, (logits, limits), places))
 
 
 @pytest.mark.parametrize(("places", "beam_size"), [(1, 2), (3, 2), (8, 1), (11, 2), (30, 2)])
@@ -303,9 +303,9 @@ def test_no_place_is_empty_while_a_sentence_waits():
             jax.debug.callback(lambda: called.append(token))
             return jnp.where(jnp.arange(V) == EOS, -9.0, 0.0), state
 
-        return beam_steps(step, (), beam_size=1, max_len=9, limit=limit)
+        return beam_loop(step, (), beam_size=1, max_len=9, limit=limit)
 
-    found = jax.jit(lambda limits: search_all(steps, limits, places))(limits)
+    found = jax.jit(lambda limits: search_many(steps, limits, places))(limits)
     jax.effects_barrier()
     np.testing.assert_array_equal((found.tokens[:, 0] != PAD).sum(-1), limits)
     assert len(called) / places <= limits.sum() / places + 9 < 4 * 9
@@ -401,12 +401,12 @@ def test_candidates_are_those_of_one_flat_top_k(vocabulary, hypotheses, seed):
     # Of the others one lies in the last block, and one is no token of this vocabulary.
     others = (0, 3, 5, vocabulary - 2, vocabulary + 1)
     others = {other: jnp.bool_(rng.random() < 0.5) for other in others}
-    allowed = Allowed(jnp.bool_(rng.random() < 0.7), others)
+    allowed = TokenMask(jnp.bool_(rng.random() < 0.7), others)
     logits, log_probs = jnp.array(logits, jnp.float32), jnp.array(log_probs, jnp.float32)
     count = 2 * hypotheses
     best, parent, token = candidates(log_probs, logits, allowed, count)
     total = log_probs[:, None] + jax.nn.log_softmax(logits)
-    mask = [bool(others.get(token, allowed.words)) for token in range(vocabulary)]
+    mask = [bool(others.get(token, allowed.default)) for token in range(vocabulary)]
     total = jnp.where(jnp.array(mask)[None], total, -jnp.inf)
     want, place = lax.top_k(total.reshape(-1), count)
     np.testing.assert_allclose(best, want, rtol=1e-6)
@@ -423,7 +423,7 @@ def test_candidates_beside_numbers_that_are_none_or_far_away(vocabulary, value):
     logits = np.random.default_rng(0).normal(size=(3, vocabulary)).astype(np.float32)
     logits[1, :200] = value
     log_probs = jnp.array([-3.0, -1.0, -2.0])
-    best, parent, token = candidates(log_probs, logits, Allowed(jnp.bool_(True), {}), 6)
+    best, parent, token = candidates(log_probs, logits, TokenMask(jnp.bool_(True), {}), 6)
     norms = jax.nn.logsumexp(logits, axis=1, keepdims=True)
     total = jnp.where(jnp.isfinite(norms), log_probs[:, None] + (logits - norms), -jnp.inf)
     want, place = lax.top_k(total.reshape(-1), 6)
@@ -432,7 +432,7 @@ def test_candidates_beside_numbers_that_are_none_or_far_away(vocabulary, value):
 
 
 def test_the_candidates_were_looked_for_in_blocks():
-    assert WORTH <= 511 and 2 * BLOCK <= 511 and 512 % BLOCK == 0
+    assert MIN_VOCAB_FOR_BLOCKS <= 511 and 2 * BLOCK_SIZE <= 511 and 512 % BLOCK_SIZE == 0
 
 
 def test_log_probs_are_those_of_the_model_with_teacher_forcing():

@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqkd_jax.bleu import gleu, sentence_bleu
-from seqkd_jax.distill.chrf import chrf_table
-from seqkd_jax.distill.nbest import NBest
+from seqkd_jax.chrf import chrf_table
+from seqkd_jax.decode.nbest import NBest
 from seqkd_jax.distill.select import (
-    LENGTHS,
-    SENTENCES,
     mbr,
     probabilities,
     seq_inter,
@@ -23,14 +21,16 @@ from seqkd_jax.distill.select import (
     weighted_seq_kd,
 )
 from seqkd_jax.distill.similarity import (
+    LENGTHS,
+    SENTENCES,
     SMOOTHINGS,
-    OfTexts,
+    TextSimilarity,
     bleu_by,
     bleu_of_kim_and_rush,
     choose,
     chrf,
 )
-from seqkd_jax.plan import Similarity, Smoothing
+from seqkd_jax.settings import Similarity, Smoothing
 
 CHRF = sacrebleu.CHRF()
 BLEU = sacrebleu.BLEU(tokenize="none", effective_order=True)
@@ -252,7 +252,9 @@ def test_chrf_is_sacrebleus(hypotheses, references):
 
 
 def test_a_similarity_may_be_computed_from_texts():
-    same_end = OfTexts(lambda hyp, ref: np.array([[h[-1:] == r[-1:] for r in ref] for h in hyp]))
+    same_end = TextSimilarity(
+        lambda hyp, ref: np.array([[h[-1:] == r[-1:] for r in ref] for h in hyp])
+    )
     pairs, nbest = corpus(["a b.", "c"], [["a b", "b .", "."], ["d", "e"]])
     assert seq_inter(pairs, nbest, same_end).ranks.tolist() == [1, 0]
 
@@ -346,7 +348,7 @@ def test_lists_without_probabilities_are_named(select):
     nbest = [NBest(0, ("a",), log_probs=(-1.0,)), NBest(1, ("a", "b"))]
     with pytest.raises(ValueError, match="list of sentence 1 has no log_prob"):
         select([("s", "t")] * 2, nbest)
-    with pytest.raises(ValueError, match="most is 0"):
+    with pytest.raises(ValueError, match="max_hypotheses is 0"):
         weighted_seq_kd([], [], 0)
 
 

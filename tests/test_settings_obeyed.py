@@ -16,11 +16,11 @@ from test_recipes import CORPUS, ONE_EPOCH, PLAN, pairs
 
 from seqkd_jax import commands, recipes
 from seqkd_jax.__main__ import main
-from seqkd_jax.data import encode_pairs, write_lines
-from seqkd_jax.evaluate import perplexity as measured
-from seqkd_jax.plan import Plan
+from seqkd_jax.data import encode_pairs, train_pieces, write_lines
+from seqkd_jax.evaluation import perplexity as measured
+from seqkd_jax.model_folder import load_model
 from seqkd_jax.sealed import write_record
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.settings import Plan
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +63,18 @@ def test_what_is_announced_is_what_is_loaded(files, capsys):
 @pytest.mark.parametrize(
     "changed, named",
     [
-        (["--epochs", "2"], "training.epochs was 1 there and is 2 now"),
-        (["--hidden", "9"], "model.hidden was 8 there and is 9 now"),
-        (["--dropout", "0.2"], "model.dropout"),
-        (["--seed", "2"], "made_by.seed"),
-        (["--tokenize", "13a"], "made_by.validation.tokenize was 'none' there and is '13a' now"),
+        (["--epochs", "2"], "run: epochs was 1 there and is 2 now"),
+        (["--hidden", "9"], "run: hidden was 8 there and is 9 now"),
+        (["--dropout", "0.2"], "run: dropout was"),
+        (["--seed", "2"], "run: seed was 1 there and is 2 now"),
+        (["--tokenize", "13a"], "run: tokenize was 'none' there and is '13a' now"),
         (["--lower"], "lower was False there and is True now"),
         (["--vocabulary-size", "9"], "vocabulary_size was None there and is 9 now"),
         (["--vocabulary", "bpe", "--vocabulary-size", "40"], "vocabulary was 'words' there"),
         (["--vocabulary-size", "9", "--shared-vocabulary"], "shared_vocabulary"),
-        (["--characters", "target"], "characters was 'none' there and is 'target' now"),
-        (["--parts.attention", "dot"], "model.parts.attention"),
+        (["--characters"], "characters was False there and is True now"),
+        (["--parts.target-characters"], "run: parts.target_characters was False there"),
+        (["--parts.attention", "dot"], "parts.attention"),
     ],
     ids=lambda x: x[0] if isinstance(x, list) else "",
 )
@@ -84,7 +85,7 @@ def test_a_finished_folder_refuses_other_settings_by_their_names(files, refused,
 
 
 def test_a_finished_folder_refuses_other_text(files, refused):
-    assert "made_by.validation.pairs" in refused(*trained(files, "big", valid="other"))
+    assert "run: validation.pairs was" in refused(*trained(files, "big", valid="other"))
     other = trained(files, "big")
     other[2] = f"{files}/other.tsv"
     assert "text was" in refused(*other)
@@ -96,6 +97,8 @@ def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, re
     prune = ["prune", f"{files}/big", *rest]
     assert main([*prune, "--ratio", "0.5"]) == 0
     made = sorted(files.glob("pruned/*"))
+    assert "must rise" in refused(*prune[:-1], f"{files}/never", "--ratio", "0.5", "0.3")
+    assert not (files / "never").exists()
     error = refused(*prune, "--ratio", "0.3", "0.5")
     assert "ratios was [0.5] there and is [0.3, 0.5] now" in error
     assert "scheme was 'blind'" in refused(*prune, "--ratio", "0.5", "--scheme", "uniform")
@@ -104,12 +107,12 @@ def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, re
     assert sorted(files.glob("pruned/*")) == made
     compress = ["compress", f"{files}/pruned", "--out", f"{files}/small"]
     assert main([*compress, "--bits", "3"]) == 0
-    assert "made_by.bits was 3 there and is 4 now" in refused(*compress, "--bits", "4")
+    assert "run: bits was 3 there and is 4 now" in refused(*compress, "--bits", "4")
 
 
 def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
     plan = dataclasses.replace(PLAN, student_training=ONE_EPOCH)
-    lab = recipes.lab(CORPUS, tmp_path, plan)
+    lab = recipes.experiment(CORPUS, tmp_path, plan)
     recipes.seq_kd(lab)
     wider = dataclasses.replace(lab, plan=dataclasses.replace(plan, kd_beam=3))
     with pytest.raises(ValueError, match="kd_beam was 2 there and is 3 now"):
@@ -123,23 +126,23 @@ def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
 @pytest.mark.parametrize(
     "given, named",
     [
-        (["--alpha", "0.5"], "--alpha has no effect without --teacher"),
+        (["--kd-weight", "0.5"], "--kd-weight has no effect without --teacher"),
         (["--teacher", "big", "--lower"], "--lower has no effect with --teacher"),
         (["--teacher", "big", "--no-lower"], "--no-lower has no effect with --teacher"),
         (["--teacher", "big", "--vocabulary", "words"], "--vocabulary has no effect"),
         (["--teacher", "big", "--vocabulary-size", "None"], "--vocabulary-size has no effect"),
         (["--teacher", "big", "--shared-vocabulary"], "--shared-vocabulary has no effect"),
         (["--teacher", "big", "--features"], "--features has no effect"),
-        (["--teacher", "big", "--characters", "source"], "brings has no characters"),
+        (["--teacher", "big", "--characters"], "--characters has no effect with --teacher"),
         (["--start", "big", "--lower"], "--lower has no effect with --start"),
-        (["--start", "big", "--characters", "none"], "--characters has no effect with --start"),
+        (["--start", "big", "--no-characters"], "--no-characters has no effect with --start"),
         (["--start", "big", "--hidden", "256"], "--hidden has no effect with --start"),
         (["--form", "raw"], "--form has no effect with files of your own"),
         (
             ["--optimizer", "sgd", "--warmup", "9"],
-            "--warmup has no effect where --optimizer is sgd",
+            "--warmup has no effect when --optimizer is sgd",
         ),
-        (["--parts.window", "3"], "--parts.window has no effect where --parts.alignment is global"),
+        (["--parts.window", "3"], "--parts.window has no effect when --parts.alignment is global"),
         (["--parts.join", "concat"], "--parts.join has no effect"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
@@ -158,11 +161,17 @@ def test_train_refuses_what_it_would_not_obey(files, refused, monkeypatch, given
         (["run", "--data", "grammar", "--pair", "en-de"], "--pair has no effect"),
         (["run", "--data", "grammar", "--test", "x.tsv"], "--test has no effect with --data"),
         (["train", "--data", "grammar", "--valid", "x.tsv"], "--valid has no effect with --data"),
-        (["run", "--data", "grammar", "--bits", "3"], "--bits has no effect in run"),
+        (
+            ["run", "--data", "grammar", "--bits", "3"],
+            "--bits has no effect here; it is for table3",
+        ),
         (["run", "--data", "grammar", "--pruning.epochs", "3"], "--pruning.epochs has no effect"),
         (["run", "--data", "grammar", "--inter-beam", "3", "--rows", "seq-kd"], "--inter-beam"),
         (["run", "--data", "grammar", "--on-policy.share", "1"], "--on-policy.share has no"),
-        (["table3", "--data", "grammar", "--alpha", "1"], "--alpha has no effect in table3"),
+        (
+            ["table3", "--data", "grammar", "--kd-weight", "1"],
+            "--kd-weight has no effect",
+        ),
         (["prune", "big", "--data", "grammar", "--optimizer", "sgd", "--warmup", "9"], "--warmup"),
         (["compress", "big", "--epochs", "3"], "--epochs has no effect without --data"),
         (["compress", "big", "--valid", "valid.tsv"], "--valid has no effect without"),
@@ -173,6 +182,66 @@ def test_other_commands_refuse_what_they_would_not_obey(files, refused, monkeypa
     monkeypatch.chdir(files)
     assert named in refused(*given, "--out", "never")
     assert not (files / "never").exists()
+
+
+# Options that do not fit the model, its vocabularies or the text: nothing is made.
+
+
+SHAPES = {
+    "lower_attention is 2; it must name": {"parts.lower-attention": 2},
+    "needs an attention": {"parts.attention": "none", "parts.alignment": "local-m"},
+    "make the widths equal": {"parts.attention": "dot", "encoder-hidden": 6},
+}
+
+
+@pytest.mark.parametrize("named", SHAPES)
+@pytest.mark.parametrize(
+    "command, prefix",
+    [("train", ""), ("run", "student."), ("run", "teacher."), ("table3", "student.")],
+)
+def test_parts_that_do_not_fit_together_are_refused(files, refused, command, prefix, named):
+    options = [f"--{prefix}{option}={value}" for option, value in SHAPES[named].items()]
+    text = ["--train", f"{files}/train.tsv", "--valid", f"{files}/valid.tsv", *WORDS]
+    assert named in refused(command, *text, *options, "--out", files / "never")
+    assert not (files / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        (["table3", "--prune-ratios", "0.5", "0.3"], "the ratios must rise"),
+        (["run", "--rows", "luong-dot", "--teacher.encoder-hidden", "6"], "make the widths equal"),
+        (
+            ["run", "--vocab", "pieces.vocab.json", "--student.parts.target-characters"],
+            "Only whole words can be spelt",
+        ),
+        (["train", "--start", "big", *SHORT, "--microbatches", "3"], "does not divide the 2 "),
+        (
+            ["train", "--teacher", "big", "--parts.attention", "location"]
+            + ["--parts.max-source", "2"],
+            "weights for only 2",
+        ),
+        (["prune", "big", *SHORT, "--microbatches", "3"], "does not divide the 2 "),
+        (["prune", "big", "--max-tokens", "2"], "nothing is left to work on"),
+        (["compress", "big", *SHORT, "--microbatches", "3"], "does not divide the 2 "),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    files, refused, monkeypatch, given, named
+):
+    train_pieces([side for pair in CORPUS.train for side in pair], 60).save(
+        files / "pieces.vocab.json"
+    )
+    monkeypatch.chdir(files)
+    text = ["--train", "train.tsv", "--valid", "valid.tsv"]
+    assert named in refused(*given, *text, "--out", "never")
+    assert not (files / "never").exists()
+
+
+def test_a_folder_is_free_for_the_next_try(files, refused):
+    assert "does not divide" in refused(*trained(files, "again", "--microbatches", "3"))
+    assert main(trained(files, "again", "--microbatches", "2")) == 0
 
 
 def test_train_has_no_option_for_test_files(files, capsys):
@@ -188,7 +257,7 @@ def test_pieces_need_a_number_of_them(files, refused):
 
 def test_a_pair_of_languages_is_not_ignored():
     with pytest.raises(ValueError, match="only multi30k has languages to choose from"):
-        recipes.lab("grammar", "never", pair="en-fr")
+        recipes.experiment("grammar", "never", pair="en-fr")
 
 
 # One meaning, one name, one default.
@@ -211,7 +280,7 @@ def test_train_and_run_have_the_same_defaults(data, monkeypatch):
             both.add(name)
             assert getattr(given, name) == getattr(plan, name), name
             assert mine[name] == types[name], name
-    assert both >= {"vocabulary", "vocabulary_size", "lower", "tokenize", "max_source", "alpha"}
+    assert both >= {"vocabulary", "vocabulary_size", "lower", "tokenize", "max_source", "kd_weight"}
 
 
 # What the user has set for JAX and Python.
@@ -260,9 +329,9 @@ def test_a_run_without_a_word_right_says_what_chose_its_parameters(tmp_path, cap
     short = [(f"a{n} b", f"A{n} A{n + 1}") for n in range(60)]
     corpus = dataclasses.replace(CORPUS, train=short, valid=short[-8:])
     training = dataclasses.replace(ONE_EPOCH, epochs=3, rate=0.02)
-    lab = recipes.Lab(tmp_path, corpus, dataclasses.replace(PLAN, vocabulary_size=6))
-    recipes.train(lab, "short", PLAN.student, corpus.train, training)
-    assert "validation BLEU was 0 after every epoch" in capsys.readouterr().err
+    lab = recipes.Experiment(tmp_path, corpus, dataclasses.replace(PLAN, vocabulary_size=6))
+    recipes.train(lab, "short", recipes.new(lab, PLAN.student), corpus.train, training)
+    assert "validation BLEU was 0 every time" in capsys.readouterr().err
     lines = map(json.loads, (tmp_path / "short" / "metrics.jsonl").read_text().splitlines())
     perplexity = [line["valid"]["perplexity"] for line in lines if "valid" in line]
     assert np.argmin(perplexity) == 2  # the last epoch is better than the first,
@@ -284,7 +353,7 @@ def edited(folder, change, sealed=False):
     """Changes config.json by hand; sealed anew where that is asked for."""
     path = folder / "config.json"
     record = json.loads(path.read_bytes())
-    change(record["model"])
+    change(record)
     if sealed:
         del record["sha256"]
         write_record(path, record.pop("format"), record)
@@ -295,8 +364,8 @@ def edited(folder, change, sealed=False):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.update(dropout=0.5),
-        lambda m: m.update(dtype="bfloat16"),
+        lambda m: m["model"].update(dropout=0.5),
+        lambda m: m["model"].update(dtype="bfloat16"),
         lambda m: m["parts"].update(window=3),
         lambda m: m["parts"].update(alignment="local-m"),
         lambda m: m["parts"].update(bridge="zero"),
@@ -313,11 +382,11 @@ def test_an_edited_configuration_is_refused(copied, change):
 @pytest.mark.parametrize(
     "change, named",
     [
-        (lambda m: m.update(layers=10_000_000), "layers is 10000000"),
-        (lambda m: m.update(hidden=1 << 40), "hidden is"),
-        (lambda m: m.update(src_vocab=1 << 40), "src_vocab is"),
+        (lambda m: m["model"].update(layers=10_000_000), "layers is 10000000"),
+        (lambda m: m["model"].update(hidden=1 << 40), "hidden is"),
+        (lambda m: m["model"].update(src_vocab=1 << 40), "src_vocab is"),
         (lambda m: m.update(parts=[]), "cannot be read"),
-        (lambda m: m.update(colour="red"), "colour"),
+        (lambda m: m["model"].update(colour="red"), "colour"),
     ],
 )
 def test_a_hostile_configuration_is_refused_at_once(copied, change, named):

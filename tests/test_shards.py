@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from tqdm import tqdm
 
-from seqkd_jax.distill.shards import work_through
+from seqkd_jax.decode.shards import process_shards
 from seqkd_jax.files import _temporary_file, atomic_write, clear_temporary, make_folder, writing
 
 
@@ -24,7 +24,7 @@ def work(folder, shards=3):
         return {n for n in range(shards) if path(n).exists()}
 
     with tqdm(total=shards, disable=True) as bar:
-        work_through(folder, shards, path, done, make, bar, 1)
+        process_shards(folder, shards, path, done, make, bar, 1)
     return made
 
 

@@ -1,5 +1,6 @@
 """Shortlists: the lexical table against expectation maximisation written out, and the search."""
 
+import dataclasses
 from collections import defaultdict
 
 import numpy as np
@@ -8,11 +9,10 @@ from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, TGT_VOCAB, params
 
 from seqkd_jax.base import EOS
 from seqkd_jax.data import Encoded
-from seqkd_jax.distill import shortlist as file
-from seqkd_jax.distill.shortlist import Shortlist, fit_shortlist, lexical_table
-from seqkd_jax.distill.translate import translate
+from seqkd_jax.decode.shortlist import Shortlist, fit_shortlist, lexical_table
+from seqkd_jax.decode.translation import translate
 from seqkd_jax.models.ensemble import ensemble
-from seqkd_jax.plan import Search
+from seqkd_jax.settings import Search
 
 SEARCH = Search(beam_size=3, n_best=3, max_extra=3, max_ratio=1.0)
 
@@ -69,29 +69,27 @@ def test_a_dictionary_is_found_in_sentences_whose_words_are_shuffled():
     assert (found.words[:4] == 0).all()
 
 
-def test_a_batch_has_the_words_of_its_sentences_and_each_sentence_its_own(monkeypatch):
-    monkeypatch.setattr(file, "SMALLEST", 4)
+def test_a_batch_has_the_words_of_its_sentences_and_each_sentence_its_own():
     words = np.zeros((8, 2), np.int32)
     words[4:] = [[20, 30], [20, 21], [40, 21], [7, 7]]
-    short = Shortlist(words, np.array([0, 1, 2, 3, 50], np.int32), 60)
+    short = Shortlist(words, np.array([0, 1, 2, 3, 50], np.int32), 60, min_size=4)
     ids, own = short.of_batch(np.array([[4, 5, 0], [6, 0, 0]]))
     np.testing.assert_array_equal(ids, [0, 1, 2, 3, 20, 21, 30, 40, 50, 0, 0, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(ids[own[0]], [0, 1, 2, 3, 20, 21, 30, 50])
     np.testing.assert_array_equal(ids[own[1]], [0, 1, 2, 3, 21, 40, 50])
-    all_words = Shortlist(np.arange(60, dtype=np.int32)[None], short.always, 60)
+    all_words = Shortlist(np.arange(60, dtype=np.int32)[None], short.always, 60, min_size=4)
     ids, own = all_words.of_batch(np.array([[0]]))
     assert own.all() and (ids == np.arange(60)).all()
 
 
 @pytest.mark.parametrize("smallest", [8, 256], ids=["restricted", "whole"])
-def test_only_allowed_words_in_any_company(monkeypatch, smallest):
-    monkeypatch.setattr(file, "SMALLEST", smallest)
-    short, many = some(), sources()
+def test_only_allowed_words_in_any_company(smallest):
+    short, many = dataclasses.replace(some(), min_size=smallest), sources()
     together = translate(MODEL, params(), many, SEARCH, shortlist=short)
     for source, found in zip(many, together, strict=True):
         allowed = {*short.words[source].ravel().tolist(), *range(4)}
         assert set(found.tokens.ravel().tolist()) <= allowed
-    monkeypatch.setattr(file, "SMALLEST", 256)  # alone and in the whole vocabulary
+    short = dataclasses.replace(short, min_size=256)  # alone and in the whole vocabulary
     for source, found in list(zip(many, together, strict=True))[:6]:
         (alone,) = translate(MODEL, params(), [source], SEARCH, shortlist=short)
         width = min(alone.tokens.shape[1], found.tokens.shape[1])

@@ -1,19 +1,32 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import MODEL, TEACHER, example, largest_difference, params
+from small import CONFIG, MODEL, TEACHER, TEACHER_CONFIG, example, largest_difference, params
 
 from seqkd_jax.base import Total
+from seqkd_jax.contrib.sutskever import half_epoch_sgd
 from seqkd_jax.losses import mix, nll, word_kd
-from seqkd_jax.plan import Training
-from seqkd_jax.recipes.stages import _optimizer
-from seqkd_jax.train.parallel import pmap_rows, pmap_step, pmap_total, replicate, shard
+from seqkd_jax.models.attention_lstm import attention_lstm
+from seqkd_jax.parallel import (
+    device_mesh,
+    jit_step,
+    place,
+    place_batch,
+    pmap_rows,
+    pmap_step,
+    pmap_total,
+    replicate,
+    shard,
+)
+from seqkd_jax.recipes.stages import optimizer
+from seqkd_jax.settings import Training
 from seqkd_jax.train.state import (
     clipped_adam,
     decayed_sgd,
-    half_epoch_sgd,
     init_state,
     warm_adam,
     warm_cosine,
@@ -42,6 +55,33 @@ def test_four_devices_equal_one_over_twenty_steps_of_uneven_sentences():
     assert largest_difference(one.params, many.params) < 1e-6
     assert largest_difference(metrics, metrics_many) < 1e-5
     assert jax.tree.leaves(many.params)[0].shape == jax.tree.leaves(one.params)[0].shape
+
+
+def test_a_mesh_that_splits_vocabularies_trains_as_pmap_does():
+    """Embeddings and projections are split over ``model``, rows over ``data``."""
+    sizes = (SRC, TGT) = 12, 14
+    student = attention_lstm(replace(CONFIG, src_vocab=SRC, tgt_vocab=TGT))
+    teacher = attention_lstm(replace(TEACHER_CONFIG, src_vocab=SRC, tgt_vocab=TGT))
+    step = make_train_step(student, TX, mix(nll, word_kd, 0.5), teacher=teacher)
+    state = init_state(student, TX, jax.random.key(0), params(student))
+    mesh, guide = device_mesh(model=2), params(teacher, 1)
+    split, guide_split = place(state, mesh, sizes), place(guide, mesh, sizes)
+    whole, on_mesh, on_all = replicate(state), jit_step(step, mesh), pmap_step(step)
+    for seed in range(20):
+        batch = example(seed)
+        split, metrics = on_mesh(split, place_batch(batch, mesh), KEY, guide_split)
+        whole, metrics_of_whole = on_all(whole, shard(batch), KEY, guide)
+    assert largest_difference(split.params, whole.params) < 1e-6
+    assert largest_difference(metrics, metrics_of_whole) < 1e-5
+    halves = [split.params.generator.kernel, split.opt_state[1][0].mu.decoder.embedding]
+    assert [x.sharding.shard_shape(x.shape) for x in halves] == [(8, TGT // 2), (TGT // 2, 6)]
+
+
+def test_a_mesh_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="model is 3, which does not divide the 4 devices"):
+        device_mesh(model=3)
+    with pytest.raises(ValueError, match="A vocabulary of 13 entries cannot be split evenly"):
+        place(params(), device_mesh(model=2), (13,))
 
 
 def test_microbatches_change_nothing():
@@ -139,8 +179,8 @@ def test_rows_come_back_in_order_from_any_number_of_devices():
 
 def test_sharding_fills_with_rows_of_no_weight():
     batch = example()
-    split = shard(batch)
-    assert split.src.shape == (4, 2, 5)
+    split, devices = shard(batch), jax.device_count()
+    assert split.src.shape == (devices, -(-6 // devices), 5)
     np.testing.assert_array_equal(split.weight.reshape(-1)[:6], batch.weight)
     np.testing.assert_array_equal(split.weight.reshape(-1)[6:], 0)
 
@@ -183,10 +223,10 @@ def test_the_settings_of_a_run_reach_its_optimiser_and_not_its_program(name, pla
 
     programs = set()
     for training, steps in (
-        (Training(2, name, 0.5, warmup=2, clip=2.0), 8),
-        (Training(2, name, 0.2, clip=2.0), 6),
+        (Training(epochs=2, optimizer=name, rate=0.5, warmup=2, clip=2.0), 8),
+        (Training(epochs=2, optimizer=name, rate=0.2, clip=2.0), 6),
     ):
-        program, moves = run(_optimizer(training, steps))
+        program, moves = run(optimizer(training, steps, steps // training.epochs))
         programs.add(program)
         np.testing.assert_allclose(moves, run(plain(training, steps))[1], rtol=1e-5, atol=1e-8)
     assert len(programs) == 1
@@ -226,3 +266,29 @@ def test_sgd_halves_every_half_epoch_after_the_fifth():
     np.testing.assert_allclose(rates[:50], 0.7, rtol=1e-6)
     want = [0.35] * 5 + [0.175] * 5 + [0.0875] * 5 + [0.04375] * 5 + [0.021875] * 5
     np.testing.assert_allclose(rates[50:], want, rtol=1e-6)
+
+
+def test_a_moving_average_is_that_of_the_iterates_which_move_as_without_it():
+    step = jax.jit(make_train_step(MODEL, TX, ema=0.9))
+    state = init_state(MODEL, TX, jax.random.key(0), params(), averaged=True)
+    plain, average = start(), params()
+    for n in range(15):
+        state, metrics = step(state, example(n), KEY)
+        plain, expected = JITTED(plain, example(n), KEY)
+        decay = min(0.9, (n + 1) / (n + 10))
+        average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, plain.params)
+        assert float(metrics["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert largest_difference(state.iterate, plain.params) < 1e-5
+    assert largest_difference(state.params, average) < 1e-5
+    assert largest_difference(state.params, plain.params) > 1e-3
+
+
+def test_a_step_that_is_not_finite_does_not_enter_the_average():
+    step = jax.jit(make_train_step(MODEL, TX, ema=0.9))
+    state = init_state(MODEL, TX, jax.random.key(0), params(), averaged=True)
+    broken = example(0)
+    broken = replace(broken, weight=jnp.full_like(broken.weight, jnp.nan))
+    after, metrics = step(state, broken, KEY)
+    assert not metrics["finite"] and int(after.step) == 1
+    assert largest_difference(after.params, state.params) == 0
+    assert largest_difference(after.iterate, state.iterate) == 0

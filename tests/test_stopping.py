@@ -18,10 +18,11 @@ import test_fit
 from test_cli import SHORT, SIZE, WORDS
 from test_recipes import CORPUS
 
-from seqkd_jax import stopping
+from seqkd_jax import program, stopping
 from seqkd_jax.data import write_lines
-from seqkd_jax.train.checkpoint import Checkpoints, params_digest
-from seqkd_jax.train.model_folder import load_model
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.train.checkpoint import Checkpoints
+from seqkd_jax.trained import params_digest
 
 ROOT = Path(stopping.__file__).parent.parent
 PER_EPOCH = test_fit.PER_EPOCH
@@ -31,6 +32,14 @@ PER_EPOCH = test_fit.PER_EPOCH
 def whole(tmp_path_factory):
     """A run that nobody stopped."""
     return test_fit.run(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def interruptible():
+    """Python's own handler of SIGINT, which a job in a script's background starts without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Sender:
@@ -81,7 +90,7 @@ def test_a_signal_stops_a_run_with_all_its_steps_saved(tmp_path, whole, number, 
     assert len(lines) == 3  # each validation once
 
 
-def test_without_handlers_ctrl_c_is_an_interrupt_as_everywhere(tmp_path, whole):
+def test_without_handlers_ctrl_c_is_an_interrupt_as_everywhere(tmp_path, whole, interruptible):
     """In a notebook: nothing hangs, and the run goes on."""
     sender = Sender(signal.SIGINT, at_validation=1)
     with pytest.raises(KeyboardInterrupt) as stopped:
@@ -90,7 +99,7 @@ def test_without_handlers_ctrl_c_is_an_interrupt_as_everywhere(tmp_path, whole):
     assert params_digest(test_fit.run(tmp_path).params) == params_digest(whole.params)
 
 
-def test_ctrl_c_while_a_checkpoint_is_written_neither_hangs_nor_loses_it(tmp_path):
+def test_ctrl_c_while_a_checkpoint_is_written_neither_hangs_nor_loses_it(tmp_path, interruptible):
     """A state large enough that the signal arrives while files are being written."""
     large = test_fit.start()
     large = large.replace(opt_state={"large": jnp.zeros((1 << 22,))})
@@ -185,7 +194,7 @@ def test_a_swallowed_signal_is_not_sent_after_the_handlers_are_gone():
         with stopping.handlers():
             thing = Swallowing()
             del thing
-        time.sleep(4 * stopping.AGAIN)
+        time.sleep(4 * stopping.RESEND_AFTER)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not seen
@@ -204,6 +213,18 @@ def test_handlers_are_put_back():
     with stopping.handlers():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_status_is_that_of_the_signal_whatever_a_library_makes_of_it(number, capsys):
+    def interrupted():
+        try:
+            signal.raise_signal(number)
+        except stopping.Stopped:
+            raise KeyboardInterrupt from None  # without the number
+
+    assert program.run(interrupted, lambda: "to go on") == 128 + number
+    assert capsys.readouterr().err == "seqkd: stopped; run the same command again to go on.\n"
 
 
 # A disk that is full.
@@ -327,6 +348,13 @@ def started(arguments, *before):
     )
 
 
+def said(error):
+    """Returns what a command said on standard error, without the line that names its devices."""
+    lines = [line for line in error.splitlines() if line.startswith("seqkd: ")]
+    assert lines[0].startswith("seqkd: cpu: 1 x cpu")
+    return lines[1:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "number, sign",
@@ -347,8 +375,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, num
     error = process.communicate()[1]
     assert process.returncode == 128 + number and time.monotonic() - sent < 30
     assert "Traceback" not in error
-    said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
-    assert said == ["seqkd: stopped; run the same command again to resume."]
+    assert said(error) == ["seqkd: stopped; run the same command again to resume."]
     for arguments in (long, [*long[:-3], f"{tmp_path}/whole", *long[-2:]]):
         process = started(arguments)
         process.communicate()
@@ -363,8 +390,8 @@ def test_a_command_whose_disk_is_full_says_so_in_one_line(tmp_path):
     process = started(command(tmp_path, "--hidden", "64"), *limited)
     error = process.communicate()[1]
     assert process.returncode == 2 and "Traceback" not in error
-    said = [line for line in error.splitlines() if line.startswith("seqkd: ")]
-    assert len(said) == 1 and "could not be written (File too large)" in said[0]
+    (line,) = said(error)
+    assert "could not be written (File too large)" in line
     assert not list((tmp_path / "model" / "checkpoints").iterdir())
 
 
@@ -381,7 +408,7 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("seconds", [2.0, 6.0])
 def test_any_command_stops_with_the_status_of_the_signal(tmp_path, model, name, seconds):
     """While Python imports, XLA compiles or threads of XLA compute: no crash, no traceback."""
-    draws = np.random.default_rng(0).choice(["cat", "eats", "fish"], (20_000, 16))
+    draws = np.random.default_rng(0).choice(["cat", "eats", "fish"], (100_000, 16))
     write_lines(tmp_path / "src", map(" ".join, draws))
     write_lines(tmp_path / "tgt", map(" ".join, draws))
     both = ["--source", tmp_path / "src", "--target", tmp_path / "tgt"]

@@ -71,14 +71,12 @@ def direct(loss, p, hidden, batch, step):
 def streamed(loss, p, hidden, batch, step):
     teacher = Teacher(TEACHER.project, TEACHER_PARAMS, teacher_states(batch))
     return batch_loss(
-        MODEL.project, loss, p, hidden, batch.tgt, batch.weight, step=step, teacher=teacher
+        MODEL.project, loss, p, hidden, batch.tgt, batch.weight, step=step, teacher=teacher, chunk=8
     )
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_streamed_equals_direct_in_value_and_gradient(name, monkeypatch):
-    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
-    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)  # chunks of 8 tokens
+def test_streamed_equals_direct_in_value_and_gradient(name):
     loss = LOSSES[name]
     streamed_of = jax.jit(
         jax.value_and_grad(lambda p, h, b, s: streamed(loss, p, h, b, s).sum, (0, 1))
@@ -97,9 +95,7 @@ def test_streamed_equals_direct_in_value_and_gradient(name, monkeypatch):
     check()
 
 
-def test_top_k_distributions_are_streamed_like_hidden_states(monkeypatch):
-    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
-    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)
+def test_top_k_distributions_are_streamed_like_hidden_states():
     loss, batch, p = LOSSES["divergences"], example(4), params()
     everywhere = functools.partial(jax.vmap, in_axes=(None, 0))
 
@@ -113,8 +109,10 @@ def test_top_k_distributions_are_streamed_like_hidden_states(monkeypatch):
         return jax.value_and_grad(how, (0, 1))(p, hidden, taught)
 
     def streamed(p, hidden, taught):
-        teacher = Teacher(stream.as_it_is, None, taught)
-        total = batch_loss(MODEL.project, loss, p, hidden, batch.tgt, batch.weight, teacher=teacher)
+        teacher = Teacher(stream.identity, None, taught)
+        total = batch_loss(
+            MODEL.project, loss, p, hidden, batch.tgt, batch.weight, teacher=teacher, chunk=8
+        )
         return total.sum
 
     def direct(p, hidden, taught):
@@ -147,9 +145,7 @@ def test_a_row_of_weight_zero_counts_nothing_even_if_it_is_not_finite():
     assert float(clean.sum) == float(poisoned.sum)
 
 
-def test_padding_costs_no_chunk(monkeypatch):
-    monkeypatch.setattr(stream, "CHUNK_TOKENS", 8)
-    monkeypatch.setattr(stream, "CPU_CHUNK_BYTES", 4 * 13 * 8)
+def test_padding_costs_no_chunk():
     walked = []
 
     def project(p, hidden):
@@ -160,13 +156,15 @@ def test_padding_costs_no_chunk(monkeypatch):
     tgt = np.full((6, 40), PAD, np.int32)
     tgt[:, :3] = 5
     hidden = jnp.zeros((6, 40, 8))
-    batch_loss(project, nll, p, hidden, tgt, batch.weight)
+    batch_loss(project, nll, p, hidden, tgt, batch.weight, chunk=8)
     jax.effects_barrier()
     assert len(walked) == 24  # 18 tokens fill three chunks of 8, of the thirty there could be
 
 
-def test_a_chunk_fits_its_budget_or_has_the_fewest_tokens_that_pay():
-    assert chunk_tokens(vocabulary=4096, tokens=10**6) == 512
+@pytest.mark.parametrize("backend, fitting", [("cpu", 512), ("gpu", 8192), ("tpu", 3072)])
+def test_a_chunk_fits_its_budget_or_has_the_fewest_tokens_that_pay(backend, fitting, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert chunk_tokens(vocabulary=4096, tokens=10**6) == fitting
     assert chunk_tokens(vocabulary=10**9, tokens=10**6) == stream.CHUNK_TOKENS
     assert chunk_tokens(vocabulary=10**9, tokens=100) == 104
     assert chunk_tokens(vocabulary=4, tokens=3) == 8
@@ -182,6 +180,7 @@ def test_hidden_states_may_be_any_pytree():
         {"a": hidden / 2, "b": hidden / 2},
         batch.tgt,
         batch.weight,
+        chunk=8,
     )
-    plain = batch_loss(MODEL.project, nll, p, hidden, batch.tgt, batch.weight)
+    plain = batch_loss(MODEL.project, nll, p, hidden, batch.tgt, batch.weight, chunk=8)
     np.testing.assert_allclose(paired.sum, plain.sum, rtol=1e-6)

@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import mmap
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +25,11 @@ from seqkd_jax.distill.topk_shards import FORMAT
 from seqkd_jax.errors import UsageError
 from seqkd_jax.losses import jensen_shannon, mix, nll, with_temperature, word_kd, word_kl
 from seqkd_jax.models.renumber import renumbered
+from seqkd_jax.parallel import pmap_step, pmap_total, replicate, shard
 from seqkd_jax.sealed import seal, unseal
-from seqkd_jax.train.parallel import pmap_step, pmap_total, replicate, shard
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_eval_step, make_train_step
+from seqkd_jax.trained import TrainedModel
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
 KEY, TX = jax.random.key(7), clipped_adam(1e-2)
@@ -50,23 +50,21 @@ def encoded(pairs=None, vocabularies=(SRC, TGT)):
     return encode_pairs(pairs or corpus(), *vocabularies)
 
 
-def make(folder, pairs=None, k=TGT_VOCAB, teacher="digest", temperature=1.0):
+def make(folder, pairs=None, k=TGT_VOCAB, by=TAUGHT_BY, temperature=1.0):
     return cache_teacher(
         folder,
-        TEACHER,
-        TAUGHT_BY,
+        TrainedModel(TEACHER, by, SRC, TGT),
         pairs or encoded(),
-        teacher=teacher,
         k=k,
         temperature=temperature,
         tokens_per_batch=64,
+        shard_pairs=13,
         progress=None,
     )
 
 
 def one_epoch(pairs, seed=0, tokens=64, buckets=2):
-    lengths = [[len(x) for x in side] for side in (pairs.src, pairs.tgt)]
-    plan = plan_buckets(*lengths, tokens_per_batch=tokens, buckets=buckets)
+    plan = plan_buckets(pairs, tokens_per_batch=tokens, buckets=buckets)
     return batches(pairs, plan, seed=seed, epoch=0)
 
 
@@ -88,17 +86,10 @@ def cached(loss, given):
     return sum(float(cached_of(loss)(params(), b).sum) for b in given)
 
 
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(file, "SHARD_PAIRS", 13)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A cache of all V tokens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "SHARD_PAIRS", 13)
-        return make(tmp_path_factory.mktemp("whole"))
+    return make(tmp_path_factory.mktemp("whole"))
 
 
 def shards(folder):
@@ -110,18 +101,18 @@ JS = jensen_shannon()
 
 @pytest.mark.parametrize("loss", [word_kd, JS], ids=["word-kd", "js"])
 def test_at_k_equal_to_v_the_cached_loss_is_the_direct_one(whole, loss):
-    got = cached(loss, whole.taught(one_epoch(encoded())))
+    got = cached(loss, whole.attach_to(one_epoch(encoded())))
     np.testing.assert_allclose(got, direct(loss, one_epoch(encoded())), rtol=1e-3)
 
 
 def test_distributions_are_the_teachers_to_half_precision(whole):
-    for batch in whole.taught(one_epoch(encoded())):
+    for batch in whole.attach_to(one_epoch(encoded())):
         hidden = jax.vmap(TEACHER.hidden, (None, 0, 0))(TAUGHT_BY, batch.src, batch.tgt)
         project = jax.vmap(jax.vmap(TEACHER.project, (None, 0)), (None, 0))
         want = jax.nn.log_softmax(project(TAUGHT_BY, hidden))
         real = batch.tgt != 0
-        got = batch.taught.log_probs[real]
-        want = np.take_along_axis(np.asarray(want)[real], batch.taught.ids[real], -1)
+        got = batch.teacher_targets.log_probs[real]
+        want = np.take_along_axis(np.asarray(want)[real], batch.teacher_targets.ids[real], -1)
         # Half precision keeps 11 bits of the distance to the most probable token.
         bound = 2e-4 + 2.0**-11 * (want.max(-1, keepdims=True) - want)
         assert (np.abs(got - want) <= bound).all()
@@ -131,13 +122,20 @@ def test_distributions_are_the_teachers_to_half_precision(whole):
 def test_fewer_tokens_leave_an_exact_rest(tmp_path, whole):
     few = make(tmp_path, k=3)
     pairs = encoded()
-    for a, b in zip(few.taught(one_epoch(pairs)), whole.taught(one_epoch(pairs)), strict=True):
+    for a, b in zip(
+        few.attach_to(one_epoch(pairs)), whole.attach_to(one_epoch(pairs)), strict=True
+    ):
         real = a.tgt != 0
-        listed, rest = np.exp(a.taught.log_probs[real]).sum(-1), np.exp(a.taught.rest[real])
+        listed, rest = (
+            np.exp(a.teacher_targets.log_probs[real]).sum(-1),
+            np.exp(a.teacher_targets.rest[real]),
+        )
         np.testing.assert_allclose(listed + rest, 1, atol=1e-6)
-        others = np.exp(b.taught.log_probs[real][:, 3:]).sum(-1)
+        others = np.exp(b.teacher_targets.log_probs[real][:, 3:]).sum(-1)
         np.testing.assert_allclose(rest, others, rtol=2e-3)
-        np.testing.assert_array_equal(a.taught.ids[real], b.taught.ids[real][:, :3])
+        np.testing.assert_array_equal(
+            a.teacher_targets.ids[real], b.teacher_targets.ids[real][:, :3]
+        )
 
 
 def test_kl_and_bytes_are_those_of_the_files(tmp_path, whole):
@@ -146,13 +144,21 @@ def test_kl_and_bytes_are_those_of_the_files(tmp_path, whole):
         few = make(tmp_path / str(k), k=k)
         divergence, tokens = 0.0, 0
         pairs = encoded(list(dict.fromkeys(corpus())))
-        given = zip(few.taught(one_epoch(pairs)), whole.taught(one_epoch(pairs)), strict=True)
+        given = zip(
+            few.attach_to(one_epoch(pairs)),
+            whole.attach_to(one_epoch(pairs)),
+            strict=True,
+        )
         for a, b in given:
             real = (a.tgt != 0) & (a.weight[:, None] > 0)
-            order = b.taught.ids[real]
-            full = np.exp(b.taught.log_probs[real].astype(np.float64))
-            kept = np.exp(a.taught.rest[real])[:, None] / (TGT_VOCAB - k) * np.ones(order.shape)
-            listed = np.exp(a.taught.log_probs[real])
+            order = b.teacher_targets.ids[real]
+            full = np.exp(b.teacher_targets.log_probs[real].astype(np.float64))
+            kept = (
+                np.exp(a.teacher_targets.rest[real])[:, None]
+                / (TGT_VOCAB - k)
+                * np.ones(order.shape)
+            )
+            listed = np.exp(a.teacher_targets.log_probs[real])
             kept[:, :k] = listed  # both list the most probable first
             divergence += (full * np.log(full / kept)).sum()
             tokens += real.sum()
@@ -168,12 +174,12 @@ def test_kl_and_bytes_are_those_of_the_files(tmp_path, whole):
 
 def test_batches_seed_and_order_of_the_corpus_change_nothing(whole):
     pairs = encoded()
-    want = cached(word_kd, whole.taught(one_epoch(pairs)))
+    want = cached(word_kd, whole.attach_to(one_epoch(pairs)))
     again = encoded(corpus()[::-1])
     got = [
-        cached(word_kd, whole.taught(one_epoch(pairs, seed=5))),
-        cached(word_kd, whole.taught(one_epoch(pairs, tokens=200, buckets=1))),
-        cached(word_kd, whole.taught(one_epoch(again))),
+        cached(word_kd, whole.attach_to(one_epoch(pairs, seed=5))),
+        cached(word_kd, whole.attach_to(one_epoch(pairs, tokens=200, buckets=1))),
+        cached(word_kd, whole.attach_to(one_epoch(again))),
     ]
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
@@ -187,7 +193,7 @@ def test_the_order_of_the_corpus_and_pairs_that_repeat_change_no_byte(tmp_path, 
 def test_a_training_step_on_devices_and_in_microbatches_is_the_direct_one(whole):
     loss = mix(nll, word_kd, 0.5)
     batch = next(iter(one_epoch(encoded(), tokens=48)))
-    taught = next(iter(whole.taught([batch])))
+    taught = next(iter(whole.attach_to([batch])))
     start = init_state(MODEL, TX, jax.random.key(0), params())
     want, metrics = jax.jit(make_train_step(MODEL, TX, loss, teacher=TEACHER))(
         start, batch, KEY, TAUGHT_BY
@@ -207,10 +213,10 @@ def test_a_training_step_on_devices_and_in_microbatches_is_the_direct_one(whole)
 def test_a_temperature_is_kept_and_must_be_asked_for(tmp_path):
     warm = make(tmp_path, temperature=2.0)
     loss = with_temperature(word_kl, 2.0)
-    got = cached(loss, warm.taught(one_epoch(encoded())))
+    got = cached(loss, warm.attach_to(one_epoch(encoded())))
     np.testing.assert_allclose(got, direct(loss, one_epoch(encoded())), rtol=1e-3)
     with pytest.raises(ValueError, match="at temperature 2, but the loss asks for 1"):
-        cached(word_kl, warm.taught(one_epoch(encoded())))
+        cached(word_kl, warm.attach_to(one_epoch(encoded())))
 
 
 def test_missing_shards_are_made_again_with_the_same_bytes(tmp_path, whole):
@@ -238,8 +244,7 @@ def test_a_job_that_is_killed_leaves_whole_shards_and_is_gone_on_with(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
     assert len(shards(tmp_path)) == 2
-    monkeypatch.setattr(file, "write_shard", write)
-    monkeypatch.setattr(file, "_ask", counted := Counted(file._ask))
+    monkeypatch.setattr(file, "write_shard", counted := Counted(write))
     make(tmp_path)
     assert counted.calls == 2 and shards(tmp_path) == shards(whole.folder)
     make(tmp_path)
@@ -259,7 +264,6 @@ WORKER = """
 import sys
 sys.path[:0] = {paths!r}
 import conftest, test_teacher_cache as t
-t.file.SHARD_PAIRS = 13
 t.make(sys.argv[1])
 """
 
@@ -267,9 +271,7 @@ t.make(sys.argv[1])
 def test_two_workers_make_the_same_bytes_as_one(tmp_path, whole):
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     command = [sys.executable, "-c", WORKER.format(paths=paths), str(tmp_path)]
-    workers = [
-        subprocess.Popen(command, env=dict(os.environ, JAX_PLATFORMS="cpu")) for _ in range(2)
-    ]
+    workers = [subprocess.Popen(command) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     assert shards(tmp_path) == shards(whole.folder)
 
@@ -338,20 +340,25 @@ def test_arrays_are_mapped_and_not_read(whole):
 def test_folders_of_something_else_are_refused(tmp_path, whole):
     with pytest.raises(FileNotFoundError, match="has no teacher cache"):
         open_teacher_cache(tmp_path)
-    for change in {"teacher": "another"}, {"k": 5}, {"temperature": 2.0}:
-        with pytest.raises(ValueError, match=f"made with another {next(iter(change))}"):
+    for name, change in {
+        "teacher": {"by": TEACHER.init(jax.random.key(99))},
+        "k": {"k": 5},
+        "temperature": {"temperature": 2.0},
+    }.items():
+        with pytest.raises(ValueError, match=f"made with another {name}"):
             make(whole.folder, **change)
     with pytest.raises(ValueError, match="made with another corpus"):
         make(whole.folder, encoded(corpus()[:-1]))
     with pytest.raises(ValueError, match="k is 14; .* number of tokens, 13"):
-        make(tmp_path, k=14)
+        make(tmp_path / "never", k=14)
     with pytest.raises(ValueError, match="there are none"):
-        make(tmp_path, dataclasses.replace(encoded(), src=[], tgt=[]))
+        make(tmp_path / "never", dataclasses.replace(encoded(), src=[], tgt=[]))
+    assert not (tmp_path / "never").exists()
 
 
 def test_a_pair_that_is_missing_is_named_by_its_line(whole):
     other = encoded([*corpus()[:8], ("a b c", "z z z z"), *corpus()[8:]])
-    for ask in whole.require, lambda pairs: list(whole.taught(one_epoch(pairs))):
+    for ask in whole.require, lambda pairs: list(whole.attach_to(one_epoch(pairs))):
         with pytest.raises(ValueError, match="line 9 is not in this cache.*seqkd cache"):
             ask(other)
     whole.require(encoded())
@@ -368,19 +375,28 @@ def test_tokens_that_are_rows_of_ids_are_found_again(tmp_path):
         hidden=lambda p, src, tgt, key=None: TEACHER.hidden(p, src[:, 0], tgt, key)
     )
     made = cache_teacher(
-        tmp_path, words_only, TAUGHT_BY, rich, teacher="t", k=3, tokens_per_batch=64, progress=None
+        tmp_path,
+        TrainedModel(words_only, TAUGHT_BY, SRC, TGT),
+        rich,
+        k=3,
+        tokens_per_batch=64,
+        progress=None,
     )
     made.require(rich)
-    got = sum((b.taught.rest * (b.tgt != 0)).sum() for b in made.taught(one_epoch(rich)))
+    got = sum(
+        (b.teacher_targets.rest * (b.tgt != 0)).sum() for b in made.attach_to(one_epoch(rich))
+    )
     few = make(tmp_path / "plain", k=3)
-    want = sum((b.taught.rest * (b.tgt != 0)).sum() for b in few.taught(one_epoch(plain)))
+    want = sum(
+        (b.teacher_targets.rest * (b.tgt != 0)).sum() for b in few.attach_to(one_epoch(plain))
+    )
     np.testing.assert_allclose(got, want, rtol=1e-5)
     with pytest.raises(ValueError, match="not in this cache"):
         made.require(plain)
 
 
 def test_a_step_takes_one_teacher(whole):
-    batch = next(iter(whole.taught(one_epoch(encoded()))))
+    batch = next(iter(whole.attach_to(one_epoch(encoded()))))
     with pytest.raises(ValueError, match="leave out one of the two"):
         make_eval_step(MODEL, word_kd, teacher=TEACHER)(params(), batch, TAUGHT_BY)
 
@@ -408,14 +424,15 @@ def test_a_student_that_numbers_the_pieces_differently_gets_the_same_distributio
         atol=1e-6,
     )
 
-    taught = next(iter(whole.renumbered(*maps).taught([batch])))
+    taught = next(iter(whole.renumbered(*maps).attach_to([batch])))
     evaluate = make_eval_step(MODEL, word_kd, teacher=model)
     want = float(jax.jit(evaluate)(params(), batch, TAUGHT_BY).sum)
     np.testing.assert_allclose(cached(word_kd, [taught]), want, rtol=1e-3)
-    straight = next(iter(whole.taught([plain])))
+    straight = next(iter(whole.attach_to([plain])))
     real = plain.tgt != 0
     np.testing.assert_array_equal(
-        maps[1][np.asarray(taught.taught.ids)[real]], np.asarray(straight.taught.ids)[real]
+        maps[1][np.asarray(taught.teacher_targets.ids)[real]],
+        np.asarray(straight.teacher_targets.ids)[real],
     )
 
 

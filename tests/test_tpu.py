@@ -1,67 +1,74 @@
 """Programs are compiled for a TPU ahead of time; none is needed. Slow: pytest -m slow."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import pytest
-from small import example
+import os
+import subprocess
+import sys
 
-from seqkd_jax.distill.translate import translator
-from seqkd_jax.losses import mix, nll, word_kd
+import jax
+import pytest
+
+from seqkd_jax import plan
 from seqkd_jax.models.attention_lstm import Config, attention_lstm
-from seqkd_jax.plan import Search
-from seqkd_jax.train.parallel import pmap_step
-from seqkd_jax.train.state import clipped_adam, init_state
-from seqkd_jax.train.steps import make_train_step
+from seqkd_jax.report.plans import kept_plans
 
 pytestmark = pytest.mark.slow
-DEVICES, ROWS = 8, 16
+WORK = plan.Work(batch=16, length=16, beam_size=5)
 
 
 def model(dtype, hidden):
     return attention_lstm(Config(500, 700, embed=hidden, hidden=hidden, layers=2, dtype=dtype))
 
 
-@pytest.fixture
-def programs(monkeypatch):
-    """What ``pmap`` makes, for eight TPU devices; in the order in which it is made."""
+@pytest.fixture(scope="session")
+def where():
     pytest.importorskip("libtpu", reason="pip install libtpu: programs for TPU are not compiled")
-    from jax.experimental import topologies
-
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
-    pmap, made = jax.pmap, []
-
-    def for_tpu(function, *args, **kwargs):
-        made.append(pmap(function, *args, **kwargs | {"devices": topology.devices}))
-        return made[-1]
-
-    monkeypatch.setattr(jax, "pmap", for_tpu)
-    return made
-
-
-def shapes(tree):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), tree)
+    return plan.open_slice("v5e:2x4")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_training_step_with_a_teacher_compiles_for_eight_devices(programs, dtype):
-    student, teacher = model(dtype, 128), model(dtype, 256)
-    tx = clipped_adam()
-    pmap_step(make_train_step(student, tx, mix(nll, word_kd, 0.5), teacher=teacher))
-    key = jax.random.key(0)
-    state = jax.eval_shape(lambda: init_state(student, tx, key))
-    batch = shapes(example(rows=ROWS, src_len=16, tgt_len=16))
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((DEVICES, *x.shape), x.dtype), batch)
-    lowered = programs[-1].lower(state, batch, key, jax.eval_shape(teacher.init, key))
-    assert "all-reduce" in lowered.compile().as_text()
+def test_a_training_step_with_a_teacher_compiles_for_eight_devices(where, dtype):
+    student = model(dtype, 128)
+    record = plan.plan(plan.word_kd_training(student, model(dtype, 256)), WORK, where)
+    assert record["fits"] == "yes" and 0 < record["hbm_gib"] < record["of_gib"]
+    # Every gradient is summed over devices, and hardly anything else.
+    shapes = jax.eval_shape(lambda: student.init(jax.random.key(0)))
+    gradient = 4 * sum(x.size for x in jax.tree.leaves(shapes))
+    assert gradient <= 1e6 * record["sent_mb"] < 1.01 * gradient
+    # Attention is computed outside the matrix units; nothing else is left out or done twice.
+    assert 0.85 < record["tflop"] / record["own_tflop"] < 1.1
 
 
 @pytest.mark.parametrize("beam_size", [1, 5])
-def test_a_search_compiles_for_eight_devices_and_none_waits_for_another(programs, beam_size):
-    teacher = model("bfloat16", 256)
-    translator(teacher, Search(beam_size=beam_size), 24, places=ROWS // 2)
-    params = jax.eval_shape(teacher.init, jax.random.key(0))
-    sources = jax.ShapeDtypeStruct((DEVICES, ROWS, 16), np.int32)
-    limits = jax.ShapeDtypeStruct((DEVICES, ROWS), np.int32)
-    text = programs[-1].lower(params, (sources, limits)).compile().as_text()
-    assert "all-reduce" not in text and "all-gather" not in text
+def test_a_search_compiles_for_eight_devices_and_none_waits_for_another(where, beam_size):
+    work = WORK._replace(beam_size=beam_size)
+    record = plan.plan(plan.search(model("bfloat16", 256)), work, where)
+    assert record["fits"] == "yes" and record["sent_mb"] == 0
+    assert 0.85 < record["tflop"] / record["own_tflop"] < 1.1
+
+
+def test_what_does_not_fit_is_found_out(where):
+    work = plan.Work(batch=1 << 17, length=16)
+    record = plan.plan(plan.training(model("float32", 256)), work, where)
+    assert record["fits"] == "no" and "hbm_gib" not in record
+
+
+def test_the_command_needs_no_tpu_and_keeps_its_table(where, tmp_path):
+    out = tmp_path / "plan.json"
+    command = [sys.executable, "-m", "seqkd_jax", "plan", "--programs", "train", "--batch", "8"]
+    command += ["--hidden", "32", "--embed", "32", "--vocabulary-size", "100", "--length", "8"]
+    command += ["--no-largest", "--out", str(out)]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "TPU_"))}
+    done = subprocess.run(command, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train 2x32" in done.stdout and "Compiled, not run" in done.stdout
+    (record,) = kept_plans(out)["plans"]
+    assert record["topology"] == "v5e:2x4" and record["fits"] == "yes"
+    refused = subprocess.run(
+        [*command, "--topology", "v5e:3x5"], env=clean, capture_output=True, text=True
+    )
+    assert refused.returncode == 2 and "v5e:3x5" in refused.stderr
+
+
+@pytest.mark.parametrize("chip", plan.CHIPS.values(), ids=plan.CHIPS)
+def test_every_chip_has_a_slice_of_eight_devices(where, chip):
+    assert len(plan.open_slice(chip.slice_of_8).devices) == 8

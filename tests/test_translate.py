@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +11,24 @@ from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, params
 
 from seqkd_jax.base import EOS, Seq2Seq, specialized
 from seqkd_jax.data import build_words, encode_pairs
-from seqkd_jax.distill import translate as file
-from seqkd_jax.distill.translate import sentence, translate, translate_corpus, translate_texts
-from seqkd_jax.evaluate import evaluate, log_probs, perplexity, validation
+from seqkd_jax.decode import translation as file
+from seqkd_jax.decode.translation import sentence, translate, translate_corpus, translate_texts
+from seqkd_jax.evaluation import evaluate, log_probs, perplexity, validation
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble
-from seqkd_jax.plan import GREEDY, Search
 from seqkd_jax.scoring import Scorer
 from seqkd_jax.search import for_search
-from seqkd_jax.search.candidates import BLOCK
+from seqkd_jax.search.candidates import BLOCK_SIZE, TPU_BLOCK_SIZE
+from seqkd_jax.settings import GREEDY, Search
+from seqkd_jax.trained import TrainedModel
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
 BEAM = Search(beam_size=3, n_best=3, max_extra=3, max_ratio=1.0)
 SHORT = dataclasses.replace(GREEDY, max_extra=3, max_ratio=1.0)
+
+
+def trained(seed=0):
+    return TrainedModel(MODEL, params(seed=seed), SRC, TGT)
 
 
 def sources(seed=0, count=23, longest=12):
@@ -50,13 +54,15 @@ def test_a_translation_does_not_depend_on_its_company(search):
 
 
 @pytest.mark.parametrize("search", [SHORT, BEAM], ids=["greedy", "beam"])
-def test_logits_in_whole_blocks_are_searched_alike(search, monkeypatch):
+@pytest.mark.parametrize("backend, size", [("cpu", BLOCK_SIZE), ("tpu", TPU_BLOCK_SIZE)])
+def test_logits_in_whole_blocks_are_searched_alike(search, backend, size, monkeypatch):
     """With enough words that the search looks at blocks, of which V would fill 8 and a half."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    config = dataclasses.replace(CONFIG, tgt_vocab=8 * BLOCK + 31)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    config = dataclasses.replace(CONFIG, tgt_vocab=8 * size + 31)
     model = attention_lstm(config)
     faster, read = for_search(model, params(model))
-    assert read.generator.matrix.shape[1] == 9 * BLOCK
+    widths = {leaf.shape[-1] for leaf in jax.tree.leaves(read.generator)}
+    assert widths == {9 * size}
     whole = translate(faster, read, sources(), search)
     plain = Seq2Seq(*model)
     assert specialized(plain, params(model)) == (plain, params(model))
@@ -66,7 +72,7 @@ def test_logits_in_whole_blocks_are_searched_alike(search, monkeypatch):
 
 
 def test_scores_are_the_models_own_log_probabilities():
-    nbest = translate_texts(MODEL, params(), lines(), SRC, TGT, BEAM)
+    nbest = translate_texts(trained(), lines(), BEAM)
     pairs = [(line, text) for line, n in zip(lines(), nbest, strict=True) for text in n.texts]
     want = [p for n in nbest for p in n.log_probs]
     encoded = encode_pairs(pairs, SRC, TGT)
@@ -83,9 +89,17 @@ def test_no_translation_is_longer_than_its_limit():
             assert len(sentence(row)) + 1 <= BEAM.limit(len(source))
 
 
+def test_a_limit_goes_before_a_minimum_that_is_longer():
+    """Whatever the lengths of the sources that are translated together."""
+    long = dataclasses.replace(BEAM, min_len=40)
+    for source in sources(count=3):
+        (found,) = translate(MODEL, params(), [source], long)
+        assert len(sentence(found.tokens[0])) + 1 == long.limit(len(source))
+
+
 def test_empty_lines_stay_aligned():
     text = ["a b", "", "c", "   ", "d e f"]
-    nbest = translate_texts(MODEL, params(), text, SRC, TGT, SHORT, first=10)
+    nbest = translate_texts(trained(), text, SHORT, first=10)
     assert [n.index for n in nbest] == [10, 11, 12, 13, 14]
     assert nbest[1].texts == nbest[3].texts == ("",)
     assert all(nbest[n].texts != () for n in (0, 2, 4))
@@ -120,16 +134,13 @@ def corpus():
     return lines(count=50, seed=3)
 
 
-def decode(folder, search=BEAM, teacher="digest", text=None):
+def decode(folder, search=BEAM, seed=0, text=None):
     return translate_corpus(
         folder,
-        MODEL,
-        params(),
+        trained(seed),
         text or corpus(),
-        SRC,
-        TGT,
         search,
-        teacher=teacher,
+        shard_sentences=13,
         progress=None,
     )
 
@@ -138,20 +149,15 @@ def shards(folder):
     return {p.name: p.read_bytes() for p in sorted(Path(folder).glob("shard-*"))}
 
 
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr(file, "SHARD_SENTENCES", 13)
-
-
-def test_a_corpus_is_decoded_in_order_each_sentence_once(tmp_path, small_shards):
+def test_a_corpus_is_decoded_in_order_each_sentence_once(tmp_path):
     nbest = decode(tmp_path)
     assert [n.index for n in nbest] == list(range(50))
-    whole = translate_texts(MODEL, params(), corpus(), SRC, TGT, BEAM)
+    whole = translate_texts(trained(), corpus(), BEAM)
     assert [n.texts for n in nbest] == [n.texts for n in whole]
     assert len(shards(tmp_path)) == 4
 
 
-def test_missing_shards_are_made_again_with_the_same_bytes(tmp_path, small_shards):
+def test_missing_shards_are_made_again_with_the_same_bytes(tmp_path):
     decode(tmp_path)
     before = shards(tmp_path)
     for name in list(before)[1:3]:
@@ -160,7 +166,7 @@ def test_missing_shards_are_made_again_with_the_same_bytes(tmp_path, small_shard
     assert shards(tmp_path) == before
 
 
-def test_done_shards_are_not_made_again(tmp_path, small_shards, monkeypatch):
+def test_done_shards_are_not_made_again(tmp_path, monkeypatch):
     decode(tmp_path)
     monkeypatch.setattr(file, "translate_texts", lambda *_, **__: pytest.fail("decoded again"))
     assert len(decode(tmp_path)) == 50
@@ -169,13 +175,13 @@ def test_done_shards_are_not_made_again(tmp_path, small_shards, monkeypatch):
 @pytest.mark.parametrize(
     "change",
     [
-        {"teacher": "another"},
+        {"seed": 1},
         {"search": dataclasses.replace(BEAM, beam_size=4)},
         {"text": ["a b c"] * 50},
     ],
     ids=["teacher", "search", "source"],
 )
-def test_a_folder_of_another_teacher_search_or_corpus_is_refused(tmp_path, small_shards, change):
+def test_a_folder_of_another_teacher_search_or_corpus_is_refused(tmp_path, change):
     decode(tmp_path)
     with pytest.raises(ValueError, match="another"):
         decode(tmp_path, **change)
@@ -185,18 +191,15 @@ WORKER = """
 import sys
 sys.path[:0] = {paths!r}
 import conftest, test_translate as t
-t.file.SHARD_SENTENCES = 13
 t.decode(sys.argv[1])
 """
 
 
-def test_two_workers_make_the_same_bytes_as_one(tmp_path, small_shards):
+def test_two_workers_make_the_same_bytes_as_one(tmp_path):
     decode(tmp_path / "one")
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     command = [sys.executable, "-c", WORKER.format(paths=paths), str(tmp_path / "two")]
-    workers = [
-        subprocess.Popen(command, env=dict(os.environ, JAX_PLATFORMS="cpu")) for _ in range(2)
-    ]
+    workers = [subprocess.Popen(command) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     assert shards(tmp_path / "two") == shards(tmp_path / "one")
 
@@ -218,18 +221,32 @@ def test_perplexity_is_that_of_the_log_probabilities():
 
 def test_an_evaluation_reports_what_the_paper_does():
     pairs = [(a, "r s t") for a in lines(8)]
+    seen = []
+
+    def copied(sources, outputs, references):
+        seen.append((sources, references))
+        return np.mean([source == output for source, output in zip(sources, outputs, strict=True)])
+
     e = evaluate(
-        MODEL, params(), SRC, TGT, pairs, beams=(1, 3), search=SHORT, scorer=Scorer("none")
+        trained(),
+        pairs,
+        beams=(1, 3),
+        search=SHORT,
+        scorer=Scorer("none"),
+        metrics={"copied": copied},
     )
-    greedy = translate_texts(MODEL, params(), lines(8), SRC, TGT, SHORT)
+    assert seen == [(tuple(lines(8)), ("r s t",) * 8)] * 2
+    assert all(d.metrics == {"copied": 0.0} for d in e.decodings.values())
+    greedy = translate_texts(trained(), lines(8), SHORT)
     assert e.decodings[1].outputs == [n.texts[0] for n in greedy]
     np.testing.assert_allclose(e.mode_mass, np.mean(np.exp([n.log_probs[0] for n in greedy])))
     assert e.decodings[1].bleu == Scorer("none").bleu(e.decodings[1].outputs, ["r s t"] * 8)
     assert "tok:none" in e.bleu_signature and "chr" not in e.bleu_signature
     assert e.parameters == sum(x.size for x in jax.tree.leaves(params()))
     assert e.decodings[3].sentences_per_second > 0
-    scores = validation(MODEL, SRC, TGT, pairs, Scorer("none"))(params())
-    assert set(scores) == {"perplexity", "bleu", "score"}
+    scores = validation(trained(), pairs, Scorer("none"))(params())
+    assert set(scores) == {"perplexity", "bleu", "score", "example"}
+    assert scores["example"][:2] == [lines(8)[0], "r s t"]
 
 
 def test_significance_is_found_where_it_is_and_not_where_it_is_not():

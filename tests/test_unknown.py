@@ -7,12 +7,13 @@ from small import CONFIG, MODEL, params
 
 from seqkd_jax.base import EOS, UNK
 from seqkd_jax.data import build_words, train_pieces
-from seqkd_jax.distill.nbest import NBest
-from seqkd_jax.distill.translate import translate_texts
-from seqkd_jax.distill.unknown import read_dictionary, replace_unknown, without_unknown
+from seqkd_jax.decode.nbest import NBest
+from seqkd_jax.decode.translation import translate_texts
+from seqkd_jax.decode.unknown import read_dictionary, replace_unknown, without_unknown
+from seqkd_jax.models.attention_lstm import network
 from seqkd_jax.models.inspection import alignments
-from seqkd_jax.plan import Search
-from seqkd_jax.train.model_folder import Trained
+from seqkd_jax.settings import Search
+from seqkd_jax.trained import TrainedModel
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
 PARAMS = params()
@@ -20,7 +21,8 @@ PARAMS = params()
 PARAMS = PARAMS.replace(
     generator=PARAMS.generator.replace(bias=PARAMS.generator.bias.at[UNK].add(4.0))
 )
-TRAINED = Trained(CONFIG, MODEL, PARAMS, SRC, TGT)
+NETWORK = network(CONFIG)
+TRAINED = TrainedModel(MODEL, PARAMS, SRC, TGT, NETWORK)
 LINES = ["a New York b", "c", "", "d <s> Oslo e Oslo", "g f a b c Rom"]
 
 
@@ -39,10 +41,10 @@ def test_an_unknown_word_becomes_what_was_attended_to_most():
 
 def test_translations_of_a_model_are_replaced_by_its_own_attention():
     search = Search(beam_size=3, n_best=3, max_ratio=1.0, max_extra=3)
-    nbest = translate_texts(MODEL, PARAMS, LINES, SRC, TGT, search)
+    nbest = translate_texts(TRAINED, LINES, search)
     dictionary = {"Oslo": "O"}
     found = without_unknown(TRAINED, LINES, nbest, dictionary)
-    aligned = jax.jit(functools.partial(alignments, CONFIG))
+    aligned = jax.jit(functools.partial(alignments, NETWORK))
     replaced = 0
     for line, before, after in zip(LINES, nbest, found, strict=True):
         assert (after.scores, after.tokens, after.index) == (
@@ -73,9 +75,9 @@ def test_nothing_unknown_changes_nothing():
 def test_a_model_that_cannot_be_looked_into_is_refused():
     pieces = train_pieces(["a b c d e f g", "gab fed"], 20)
     with pytest.raises(ValueError, match="vocabularies of words"):
-        without_unknown(Trained(CONFIG, MODEL, PARAMS, SRC, pieces), [], [])
+        without_unknown(TrainedModel(MODEL, PARAMS, SRC, pieces), [], [])
     with pytest.raises(ValueError, match="single attention LSTM"):
-        without_unknown(Trained(CONFIG, MODEL, (PARAMS,), SRC, TGT), [], [])
+        without_unknown(TrainedModel(MODEL, (PARAMS,), SRC, TGT), [], [])
 
 
 def test_a_dictionary_has_a_word_and_its_translation_on_a_line(tmp_path):

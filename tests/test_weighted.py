@@ -6,9 +6,9 @@ import pytest
 from small import MODEL, params
 
 from seqkd_jax.data import batches, build_words, encode_pairs, plan_buckets
-from seqkd_jax.distill.nbest import NBest
+from seqkd_jax.decode.nbest import NBest
 from seqkd_jax.distill.select import seq_kd, weighted_seq_kd
-from seqkd_jax.evaluate import log_probs
+from seqkd_jax.evaluation import log_probs
 from seqkd_jax.train.steps import make_eval_step
 
 SRC, TGT = build_words(["a b c d e f g"]), build_words(["r s t u v w x y z"])
@@ -27,8 +27,7 @@ def batched(chosen):
 
 
 def plan(encoded):
-    lengths = [[len(ids) for ids in side] for side in (encoded.src, encoded.tgt)]
-    buckets = plan_buckets(*lengths, tokens_per_batch=64, buckets=1)
+    buckets = plan_buckets(encoded, tokens_per_batch=64, buckets=1)
     return list(batches(encoded, buckets, seed=0, epoch=0))
 
 

@@ -18,6 +18,7 @@ import itertools
 import benchlib as bl
 import torch
 import torch.nn.functional as F
+import torch_ways as ways
 from torch import Tensor, nn
 
 BATCH, LENGTH, SRC_VOCAB, TGT_VOCAB, BOS, EOS = 64, 16, 6000, 7859, 2, 3
@@ -77,49 +78,62 @@ class Model(nn.Module):
         return self.project(hidden.flatten(0, 1))
 
 
+def build(way: str):
+    """Makes a step; the teacher and the decoder's loop are compiled, scripted or captured with it."""
+    torch.manual_seed(0)
+    student, teacher = Model(1, 128, way == "script"), Model(2, 512, way == "script").eval()
+    if way.startswith("compile"):
+        for model in student, teacher:
+            model.decoder = torch.compile(model.decoder, dynamic=False)
+    optimizer = torch.optim.Adam(
+        student.parameters(), lr=1e-3, fused=True, capturable=way.endswith("graphs")
+    )
+    src = torch.randint(EOS + 1, SRC_VOCAB, (4, LENGTH, BATCH))
+    tgt = torch.randint(EOS + 1, TGT_VOCAB, (4, LENGTH, BATCH))
+    tgt[:, -1] = EOS
+    words = torch.cat([torch.full((4, 1, BATCH), BOS), tgt[:, :-1]], 1)
+    rows = torch.arange(LENGTH * BATCH)
+
+    def run(src: Tensor, words: Tensor, gold: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = torch.softmax(teacher(src, words), 1).mul_(0.5)
+            wanted[rows, gold] += 0.5
+        optimizer.zero_grad(set_to_none=True)
+        # Both losses are one cross-entropy to the mixture of their targets.
+        loss = F.cross_entropy(student(src, words), wanted, reduction="sum") / BATCH
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 5.0, foreach=True)
+        optimizer.step()
+        return loss
+
+    batches = [(src[n], words[n], tgt[n].flatten()) for n in range(4)]
+    first = run(*batches[0]).item()
+    if way.endswith("graphs"):
+        run = ways.captured(run, batches[0])
+    turn = itertools.cycle(batches)
+    return (lambda: run(*next(turn))), {"first_loss": round(first, 5)}
+
+
 def main() -> None:
     """Measures and prints the line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="per repeat; 0: 1.2 seconds of them")
-    parser.add_argument("--script", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--device", default="cpu", help="cpu or cuda; there products in TF32")
+    ways.add_arguments(parser)
     bl.turns(parser)
     parser.set_defaults(mode="kd", model="student", batch=BATCH, beam=None, malloc="tuned", out="")
+    parser.set_defaults(impl="script")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
     torch.set_default_device(args.device)
     if args.device == "cuda":
         torch.set_float32_matmul_precision("high")
     bl.keep_freed_memory()
-
-    student, teacher = Model(1, 128, args.script), Model(2, 512, args.script).eval()
-    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, fused=True)
-    src = torch.randint(EOS + 1, SRC_VOCAB, (4, LENGTH, BATCH))
-    tgt = torch.randint(EOS + 1, TGT_VOCAB, (4, LENGTH, BATCH))
-    tgt[:, -1] = EOS
-    words = torch.cat([torch.full((4, 1, BATCH), BOS), tgt[:, :-1]], 1)
-
-    turn = itertools.cycle(range(4))
-
-    def step() -> float:
-        n = next(turn)
-        gold = tgt[n].flatten()
-        with torch.no_grad():
-            wanted = torch.softmax(teacher(src[n], words[n]), 1).mul_(0.5)
-            wanted[torch.arange(len(gold)), gold] += 0.5
-        optimizer.zero_grad(set_to_none=True)
-        # Both losses are one cross-entropy to the mixture of their targets.
-        loss = F.cross_entropy(student(src[n], words[n]), wanted, reduction="sum") / BATCH
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 5.0, foreach=True)
-        optimizer.step()
-        return loss.item()
-
-    for rates, circumstances in bl.measure(step, args):
-        bl.report("pytorch", torch.__version__, args, rates, circumstances)
+    step, facts = ways.chosen(args, build, [way for way in ways.WAYS if way != "freeze"])
+    for rates, circumstances in bl.measure(step, args, wait=ways.waiting(args.device)):
+        bl.report("pytorch", torch.__version__, args, rates, facts | circumstances)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Commands that train: an experiment, one model, a smaller one."""
+"""Commands that train: an experiment, one model, or a smaller one."""
+
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -6,18 +8,22 @@ from tabulate import tabulate
 
 from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
+from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
-from ..plan import PLANS, Plan
+from ..model_folder import load_model
+from ..recipes.tune import trials_table
 from ..report.compressed import compressed_table
 from ..report.table import table
-from ..train.model_folder import load_model
+from ..scoring import scorer_of
+from ..settings import PLANS, Plan
 from .options import (
-    check_characters,
     check_compress,
     check_prune,
     check_run,
     check_table3,
     check_train,
+    check_tune,
+    choice_of,
     corpus_of,
     vocabularies_of,
 )
@@ -27,16 +33,41 @@ from .process import prepare
 def run(command: arguments.Run) -> None:
     """Trains and evaluates rows of Table 1, and prints the table."""
     rows = tuple(recipes.TABLE1) if "all" in command.rows else command.rows
-    recipes.with_baselines(rows)  # an unknown one is refused before a corpus is read
+    wanted = recipes.with_baselines(rows)  # refuses an unknown row before a corpus is read
     check_run(command, rows)
-    prepare()
-    given = vocabularies_of(command, command.vocabularies, command.plan)
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
-    recipes.ready(lab)
+    prepare(command.hosts)
+    plan = replace(command.plan, seed=command.seeds[0]) if command.seeds else command.plan
+    given = vocabularies_of(command, command.vocabularies, plan)
+    corpus = corpus_of(command, command.corpus)
+    if command.extra_source:
+        corpus = replace(corpus, extra=read_sources(command.extra_source))
+    exp = recipes.Experiment(command.out, corpus, plan, given)
+    recipes.ready(exp, wanted)
     truth = None
     if command.corpus.data == "grammar":
-        truth = recipes.grammar_truth(lab.corpus.test)
-    print(table(recipes.run(lab, rows, truth), truth))
+        truth = recipes.grammar_truth(exp.corpus.test)
+    done = recipes.run(
+        exp,
+        rows,
+        truth,
+        seeds=command.seeds,
+        new_teachers=command.new_teachers,
+        anyway=command.anyway,
+    )
+    print(table(done, truth))
+
+
+def tune(command: arguments.Tune) -> None:
+    """Chooses settings on the validation set, prints all trials, and writes the plan."""
+    choices = dict(map(choice_of, command.choices))
+    check_tune(command)
+    prepare()
+    given = vocabularies_of(command, command.vocabularies, command.plan)
+    exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
+    _, trials = recipes.tune(exp, command.row, choices, seeds=command.seeds)
+    print(trials_table(trials))
+    plan = command.out / "plan.json"
+    print(f"{plan}: the plan with the best settings; give it to seqkd run with --settings.")
 
 
 def demo(command: arguments.Demo) -> None:
@@ -48,11 +79,9 @@ def demo(command: arguments.Demo) -> None:
 def train(command: arguments.Train) -> None:
     """Trains one model."""
     check_train(command)
-    prepare()
+    prepare(command.hosts)
     teacher = load_model(command.teacher) if command.teacher else None
     start = load_model(command.start) if command.start else None
-    if teacher and not start:
-        check_characters(command, teacher)
     cache = open_teacher_cache(command.teacher_cache) if command.teacher_cache else None
     plan = Plan(
         vocabulary=command.vocabulary,
@@ -65,37 +94,35 @@ def train(command: arguments.Train) -> None:
         seed=command.seed,
     )
     given = vocabularies_of(command, command.vocabularies, plan)
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan, given)
-    recipes.train(
-        lab,
-        "",
-        start or command.size,
-        lab.corpus.train,
-        command.training,
-        alpha=command.alpha if teacher else 0.0,
-        teacher=teacher,
-        cache=cache,
-        vocabularies=(teacher.src_vocab, teacher.tgt_vocab) if teacher else None,
-    )
-    trained = load_model(command.out)  # what is announced is what the next command will load
+    exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), plan, given)
+    vocabularies = (teacher.src_vocab, teacher.tgt_vocab) if teacher else None
+    # Both refuse what cannot be trained before a vocabulary is made.
+    exp.corpus.require_shorter(command.training.max_tokens)
+    scorer_of(exp.corpus, plan.tokenize)
+    model = start or recipes.new(exp, command.size, vocabularies=vocabularies)
+    objective = recipes.LIKELIHOOD
+    if teacher:
+        objective = recipes.word_kd_from(teacher, command.kd_weight, cache)
+    recipes.train(exp, "", model, exp.corpus.train, command.training, objective=objective)
+    trained = load_model(command.out)  # so that what is announced is what the next command loads
     print(f"{command.out}: trained; parameters {trained.digest[:12]}.")
 
 
 def prune(command: arguments.Prune) -> None:
-    """Prunes a model and trains what is left."""
+    """Prunes a model and trains the weights that are left."""
     check_prune(command)
-    prepare()
+    prepare(command.hosts)
     start = load_model(command.model)
-    lab = recipes.Lab(
+    exp = recipes.Experiment(
         command.out,
         corpus_of(command, command.corpus),
         Plan(**vars(command.validation), seed=command.seed),
     )
     pruned = recipes.prune(
-        lab,
+        exp,
         "",
         start,
-        lab.corpus.train,
+        exp.corpus.train,
         command.training,
         ratios=command.ratio,
         scheme=command.scheme,
@@ -114,10 +141,10 @@ def compress(command: arguments.Compress) -> None:
     trained = load_model(command.model)
     if command.corpus.data or command.corpus.train:
         plan = Plan(**vars(command.validation), seed=command.seed)
-        lab = recipes.Lab(command.out, corpus_of(command, command.corpus), plan)
-        pairs = lab.corpus.train
+        exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), plan)
+        pairs = exp.corpus.train
         trained = recipes.share_values(
-            lab, "values", trained, pairs, command.training, command.bits
+            exp, "values", trained, pairs, command.training, command.bits
         )
     sizes = recipes.compress(command.out, trained, command.bits)
     stages = {
@@ -132,9 +159,9 @@ def compress(command: arguments.Compress) -> None:
 
 
 def table3(command: arguments.Table3) -> None:
-    """Prunes and compresses the Seq-KD student of a lab, and prints the table."""
+    """Prunes and compresses the Seq-KD student of an experiment, and prints the table."""
     check_table3(command)
     prepare()
     given = vocabularies_of(command, command.vocabularies, command.plan)
-    lab = recipes.Lab(command.out, corpus_of(command, command.corpus), command.plan, given)
-    print(compressed_table(recipes.table3(lab)))
+    exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
+    print(compressed_table(recipes.table3(exp)))

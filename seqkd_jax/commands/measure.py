@@ -7,28 +7,34 @@ import jax
 
 from .. import arguments
 from .. import bench as benchmark
-from ..data.corpora import languages
-from ..data.text import read_pairs
-from ..distill.shortlist import Shortlist
-from ..evaluate import evaluate as evaluate_model
-from ..files import make_folder
-from ..plan import GREEDY
+from ..data import grammar
+from ..data.corpora import languages, load_corpus
+from ..data.lines import read_pairs
+from ..decode.shortlist import Shortlist
+from ..diagnosis import diagnose as diagnose_models
+from ..errors import UsageError
+from ..evaluation import evaluate as evaluate_model
+from ..files import check_writable, make_folder
+from ..model_folder import load_model
+from ..provenance import library, machine
+from ..report.diagnosis import diagnosis_tables, write_diagnosis
+from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
 from ..scoring import Scorer, tokenizer
-from ..train.model_folder import load_model
+from ..settings import GREEDY
 from .process import prepare
 from .use import fitted_shortlist
 
 
 def evaluate(command: arguments.Evaluate) -> None:
-    """Prints a table of models."""
+    """Prints a table that compares models."""
     prepare()
     pairs = read_pairs(command.source, command.reference)
     fitted_on = read_pairs(*command.shortlist) if command.shortlist else None
     models = [load_model(folder) for folder in command.models]
     language = languages(command.pair)[1] if command.pair else ""
-    # One case for all, or their scores could not be compared.
+    # All models are compared in the same case; otherwise their scores would not be comparable.
     lower = any(trained.tgt_vocab.lower for trained in models)
     scorer = Scorer(tokenizer(command.tokenize, language), lower)
     rows: list[Row] = []
@@ -39,17 +45,14 @@ def evaluate(command: arguments.Evaluate) -> None:
             kinds[f"{folder}, shortlist"] = fitted_shortlist(trained, fitted_on)
         for name, shortlist in kinds.items():
             evaluation = evaluate_model(
-                trained.model,
-                trained.params,
-                trained.src_vocab,
-                trained.tgt_vocab,
+                trained,
                 pairs,
                 beams=command.beams,
                 search=replace(GREEDY, max_source=command.max_source),
                 scorer=scorer,
                 shortlist=shortlist,
             )
-            rows.append(Row(name, evaluation, {}))
+            rows.append(Row(name, (evaluation,), {}))
         if fitted_on is not None:
             decoded = [bool(trained.src_vocab.encode(source)) for source, _ in pairs]
             changed.append(_changed(rows[-2], rows[-1], decoded))
@@ -58,11 +61,69 @@ def evaluate(command: arguments.Evaluate) -> None:
         print(lines)
 
 
+def diagnose(command: arguments.Diagnose) -> None:
+    """Prints tables that show what distillation changed, and writes them as a record."""
+    corpus, truth = None, None
+    if command.data:
+        given = ("source", "reference", "original", "pair")
+        for name in given:
+            if getattr(command, name):
+                raise UsageError(
+                    f"--{name} has no effect with --data {command.data}: leave it out."
+                )
+    elif not command.source:
+        raise UsageError("There is no text to test on: give --source and --reference.")
+    if command.distilled and not (command.data or command.original):
+        raise UsageError("--distilled is compared with --original: give both, or neither.")
+    if command.out:
+        check_writable(command.out)
+    if command.pictures:
+        check_pictures()
+        make_folder(command.pictures)
+    prepare()
+    if command.data:
+        corpus, truth = load_corpus(command.data), grammar.targets
+        pairs, tokenise = corpus.test, tokenizer(command.tokenize, tokenised=True)
+    else:
+        assert command.source
+        pairs = read_pairs(command.source, command.reference)
+        language = languages(command.pair)[1] if command.pair else ""
+        tokenise = tokenizer(command.tokenize, language)
+    corpora: dict[str, Sequence[tuple[str, str]]] = {}
+    if command.original:
+        corpora["original"] = read_pairs(*command.original)
+    if command.distilled:
+        if corpus:
+            corpora["original"] = corpus.train
+        corpora["distilled"] = read_pairs(*command.distilled)
+    names = [folder.name for folder in command.models]
+    if len({"teacher", *names[1:]}) < len(names):
+        names = list(map(str, command.models))
+    models = dict(zip(names, map(load_model, command.models), strict=True))
+    (_, teacher), *others = models.items()
+    measured = diagnose_models(
+        teacher,
+        dict(others),
+        pairs,
+        scorer=Scorer(tokenise, any(m.tgt_vocab.lower for m in models.values())),
+        corpora=corpora,
+        truth=truth,
+        search=replace(GREEDY, max_source=command.max_source),
+        oracle_sizes=command.oracle,
+    )
+    print(diagnosis_tables(measured))
+    if command.out:
+        write_diagnosis(command.out, library() | machine(), measured)
+    if command.pictures:
+        draw_diagnosis(measured, command.pictures)
+
+
 def bench(command: arguments.Bench) -> None:
     """Measures speed, prints tables and writes JSON."""
     prepare()
-    jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured, too
-    if command.out:  # what is wrong with it is said before anything is measured
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured as well
+    benchmark.chosen(benchmark.real_rows() if command.real else benchmark.FIXED, command.rows)
+    if command.out:  # refuses a wrong file before anything is measured
         kept_speed(command.out)
         make_folder(command.out.parent)
     tables = []
@@ -84,7 +145,7 @@ def bench(command: arguments.Bench) -> None:
 
 
 def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> str:
-    """What a shortlist changes, for each beam; of the lines that there was something to decode."""
+    """Describes what a shortlist changes, for each beam, in the lines that could be decoded."""
     lines = []
     for beam, before in plain.evaluation.decodings.items():
         after = short.evaluation.decodings[beam]

@@ -1,106 +1,120 @@
-"""Options that a command would not obey are refused, before any work.
+"""Checks of options: an option that would have no effect is refused before any work.
 
-``given`` holds the options that stood on the command line, without dashes and with the names of
+``given`` holds the options of the command line, without their leading dashes and with the names of
 nested settings in front: ``embed``, ``teacher.embed``, ``parts.window``.
 """
 
 import fnmatch
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import fields
+from typing import Any
 
 from .. import arguments
+from ..addresses import PathLike
+from ..build import VOCABULARIES
+from ..contrib.factors import FactoredVocabulary
 from ..data import Corpus, Vocabulary, corpus_from_files, load_corpus, open_vocabulary
-from ..data.inputs import InputVocabulary
 from ..errors import UsageError
-from ..files import PathLike
-from ..plan import Plan, Size, Training
-from ..recipes.stages import VOCABULARY
-from ..train.model_folder import Trained
+from ..recipes.experiment import VOCABULARY
+from ..settings import Plan, Size, Training
 
 SIZE = tuple(field.name for field in fields(Size)) + ("parts.*",)
 TRAINING = tuple(field.name for field in fields(Training))
 VALIDATION = tuple(field.name for field in fields(arguments.Validation))
 CORPUS = ("data", "pair", "form", "train", "valid", "test")
-# Of an experiment: the option, and a part of the names of the rows that it is for.
+# Options of an experiment, each with a part of the names of the rows that it applies to.
 OF_ROWS = {
     "kd-beam": "seq-kd",
+    "extra-source": "seq-kd",
+    "filters.*": "filtered",
     "inter-beam": "seq-inter",
     "similarity": "seq-inter",
-    "alpha": "word-kd",
+    "kd-weight": "word-kd",
     "on-policy.*": "on-policy",
 }
 
 
 def check_train(command: arguments.Train) -> None:
-    """Refuses options of ``train`` that others leave without effect."""
+    """Refuses options of ``train`` that have no effect because of other options."""
     if command.teacher_cache and not command.teacher:
         raise UsageError(
             "--teacher-cache needs --teacher as well: the folder of the teacher that the cache "
-            "is from."
+            "was made with."
         )
     if not command.teacher:
-        unused(command, "without --teacher", "alpha")
-    if command.teacher_cache and command.alpha == 0:
-        raise UsageError("--teacher-cache has no effect with --alpha 0: leave one of the two out.")
-    words = [name for name in VOCABULARY if name != "characters"]
-    words += [field.name for field in fields(arguments.Vocabularies)]
+        unused(command, "without --teacher", "kd-weight")
+    if command.teacher_cache and command.kd_weight == 0:
+        raise UsageError(
+            "--teacher-cache has no effect with --kd-weight 0: leave one of the two out."
+        )
+    words = [*VOCABULARY, *(field.name for field in fields(arguments.Vocabularies))]
     if command.start:
         if command.size != Size():
             raise UsageError(
-                "--start brings the shape of the model: leave out the options that set it "
+                "--start brings the shape of the model: leave out the options that set the shape "
                 "(--hidden, ...)."
             )
         unused(command, "with --start, which brings the shape of the model", *SIZE)
-        unused(command, "with --start, which brings its vocabularies", *words, "characters")
+        unused(command, "with --start, which brings its vocabularies", *words)
     if command.teacher:
         unused(command, "with --teacher, which brings its vocabularies", *words)
     _check_shape(command, "", command.size)
+    if not command.teacher:
+        _check_spelt(command.vocabularies, "", command.size, command.vocabulary)
     _check_training(command, "", command.training)
 
 
-def check_characters(command: arguments.Train, teacher: Trained) -> None:
-    """Refuses other characters of the source than the teacher's vocabulary has."""
-    spelt = bool(getattr(teacher.src_vocab, "characters", ()))
-    wanted = command.characters in ("source", "both")
-    if "characters" in command.given and wanted != spelt:
-        raise UsageError(
-            f"--characters is {command.characters}, but the source vocabulary that --teacher "
-            f"brings has {'' if spelt else 'no '}characters: give "
-            f"{'source or both' if spelt else 'none or target'}."
-        )
-
-
 def check_run(command: arguments.Run, rows: Iterable[str]) -> None:
-    """Refuses options of ``run`` that none of its rows looks at."""
-    unused(command, "in run; it is for table3", "prune-ratios", "prune-by", "bits", "pruning.*")
+    """Refuses options of ``run`` that none of its rows uses."""
+    if command.seeds:
+        unused(command, "with --seeds", "seed")
+    else:
+        unused(command, "without --seeds", "new-teachers")
+    _check_rows(command, rows)
+
+
+def check_tune(command: arguments.Tune) -> None:
+    """Refuses options of ``tune`` that its row does not use."""
+    _check_rows(command, [command.row])
+
+
+def _check_rows(command: arguments.Run | arguments.Tune, rows: Iterable[str]) -> None:
+    if len(set(command.seeds)) < len(command.seeds):
+        raise UsageError("--seeds: give each seed once.")
+    unused(command, "here; it is for table3", "prune-ratios", "prune-by", "bits", "pruning.*")
     for option, part in OF_ROWS.items():
         if not any(part in row for row in rows):
-            unused(command, f"where no row has {part} in its name", option)
+            unused(command, f"when no row has {part} in its name", option)
     for name in "teacher", "student":
-        _check_shape(command, f"{name}.", getattr(command.plan, name))
+        size = getattr(command.plan, name)
+        _check_shape(command, f"{name}.", size)
+        _check_spelt(command.vocabularies, f"{name}.", size, command.plan.vocabulary)
     for name in "teacher-training", "student-training", "fine-tuning":
         _check_training(command, f"{name}.", getattr(command.plan, name.replace("-", "_")))
 
 
 def check_table3(command: arguments.Table3) -> None:
-    """Refuses options of ``table3`` that are for rows of Table 1."""
-    unused(command, "in table3", "inter-beam", "similarity", "alpha", "on-policy.*")
+    """Refuses options of ``table3`` that only apply to rows of Table 1."""
+    unused(
+        command, "in table3", "inter-beam", "similarity", "kd-weight", "on-policy.*", "filters.*"
+    )
 
 
 def check_prune(command: arguments.Prune) -> None:
-    """Refuses options of ``prune`` that others leave without effect."""
+    """Refuses options of ``prune`` that have no effect because of other options."""
     _check_training(command, "", command.training)
 
 
 def check_compress(command: arguments.Compress) -> None:
-    """Refuses options for the training of values where there is no text to train them on."""
+    """Refuses options for training the shared values if there is no text to train them on."""
     if not command.corpus.data and not command.corpus.train:
         unused(command, "without --data or --train", *CORPUS, *TRAINING, *VALIDATION, "seed")
     _check_training(command, "", command.training)
 
 
 def unused(command: arguments.Learning, where: str, *options: str) -> None:
-    """Refuses options, which may be patterns, that were given and have no effect."""
+    """Refuses those of the options that were given; ``options`` may be patterns."""
     for name in command.given:
         if _matches(name, options) or _matches(name.removeprefix("no-"), options):
             raise UsageError(f"--{name} has no effect {where}: leave it out.")
@@ -113,16 +127,16 @@ def _matches(name: str, patterns: Collection[str]) -> bool:
 def _check_shape(command: arguments.Learning, prefix: str, size: Size) -> None:
     parts = size.parts
     conditions = {
-        "window": (parts.alignment == "global", f"where --{prefix}parts.alignment is global"),
+        "window": (parts.alignment == "global", f"when --{prefix}parts.alignment is global"),
         "max-source": (
             parts.attention != "location",
-            f"where --{prefix}parts.attention is not location",
+            f"when --{prefix}parts.attention is not location",
         ),
         "join": (not size.bidirectional, f"without --{prefix}bidirectional"),
-        "attends": (parts.attention == "none", f"where --{prefix}parts.attention is none"),
+        "attends": (parts.attention == "none", f"when --{prefix}parts.attention is none"),
         "input-feeding": (
             parts.attention == "none" or parts.attends == "input",
-            "where nothing attends above the decoder's layers",
+            "when nothing attends above the decoder's layers",
         ),
     }
     for name, (idle, where) in conditions.items():
@@ -130,34 +144,55 @@ def _check_shape(command: arguments.Learning, prefix: str, size: Size) -> None:
             unused(command, where, f"{prefix}parts.{name}")
 
 
+def _check_spelt(files: arguments.Vocabularies, prefix: str, size: Size, vocabulary: str) -> None:
+    given = files.tgt_vocab or files.vocab
+    if size.parts.target_characters and not given and vocabulary != "words":
+        raise UsageError(
+            f"--{prefix}parts.target-characters spells whole words, but --vocabulary is "
+            f"{vocabulary}: give --vocabulary words."
+        )
+
+
 def _check_training(command: arguments.Learning, prefix: str, training: Training) -> None:
     if training.optimizer != "adam":
-        unused(command, f"where --{prefix}optimizer is {training.optimizer}", f"{prefix}warmup")
+        unused(command, f"when --{prefix}optimizer is {training.optimizer}", f"{prefix}warmup")
+
+
+def choice_of(text: str) -> tuple[str, list[Any]]:
+    """Reads ``setting=value,value``; values are JSON (numbers, true, null), or words."""
+    name, equals, values = text.partition("=")
+    if not equals or not name or not values:
+        raise UsageError(
+            f"--choices {text}: write setting=value,value, as in student-training.rate=1e-3,2e-3."
+        )
+    return name.replace("-", "_"), list(map(_value, values.split(",")))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def vocabularies_of(
     command: arguments.Learning, files: arguments.Vocabularies, plan: Plan
 ) -> tuple[Vocabulary | None, Vocabulary | None]:
-    """Reads the vocabularies that a command was given; those of a side without one are new."""
+    """Reads the vocabularies that a command was given; None for a side that needs a new one."""
     if files.vocab:
         unused(command, "with --vocab, which is for both sides", "src-vocab", "tgt-vocab")
     src, tgt = files.src_vocab or files.vocab, files.tgt_vocab or files.vocab
     if src and tgt:
-        unused(command, "where both vocabularies are given", "vocabulary", "vocabulary-size")
+        unused(command, "when both vocabularies are given", "vocabulary", "vocabulary-size")
     if src:
-        unused(command, "where the vocabulary of the source is given", "features")
-        if plan.characters in ("source", "both"):
-            raise UsageError(
-                f"--characters {plan.characters} needs a new source vocabulary, but one is "
-                "given: leave out one of the two."
-            )
+        unused(command, "when the vocabulary of the source is given", "features", "characters")
     if plan.shared_vocabulary and (src or tgt) and not files.vocab:
         raise UsageError(
             "--shared-vocabulary needs one vocabulary for both sides: give it with --vocab, or "
             "give --no-shared-vocabulary."
         )
-    opened = {path: open_vocabulary(path, plan.lower) for path in (src, tgt) if path}
-    if tgt and isinstance(opened[tgt], InputVocabulary):
+    opened = {path: open_vocabulary(path, plan.lower, VOCABULARIES) for path in (src, tgt) if path}
+    if tgt and isinstance(opened[tgt], FactoredVocabulary):
         raise UsageError(
             f"{tgt}: a vocabulary with features or characters is for the source side only."
         )

@@ -1,20 +1,28 @@
-"""Commands that turn a teacher into data."""
+"""Commands that turn a teacher into training data."""
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
 
 from .. import arguments
+from ..addresses import PathLike, as_local
 from ..data import encode_pairs, require_kept
-from ..data.encode import EXAMPLES, lines_at
-from ..data.text import read_pairs, read_sources, require_sentences, words_of, write_lines
+from ..data.encode import EXAMPLES, folder_for, lines_at
+from ..data.lines import ParallelLines, lines_digest, read_pairs, read_sources, require_sentences
+from ..data.text import words_of, write_pairs
+from ..decode.cluster import connected, ray_map
+from ..decode.nbest import NBest, open_nbest
+from ..decode.translation import translate_corpus
 from ..distill import select
-from ..distill.nbest import NBest, read_nbest
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
-from ..distill.translate import lines_digest, translate_corpus
 from ..errors import UsageError
-from ..files import check_writable, make_folder
-from ..train.model_folder import load_model
+from ..files import check_folder, check_writable, make_folder
+from ..model_folder import load_model, validations
+from ..recipes.weak import weakness
+from ..trained import TrainedModel
 from .process import prepare
 
 
@@ -23,108 +31,145 @@ def distill(command: arguments.Distill) -> None:
     prepare()
     if command.mbr and command.reference:
         raise UsageError(
-            "Give --reference or --mbr, not both: the hypothesis that is taken is close to the "
-            "reference, or to the other hypotheses."
+            "Give --reference or --mbr, not both: the chosen hypothesis is the one closest to "
+            "the reference, or the one closest to the other hypotheses."
         )
     compares = command.mbr or command.reference is not None
     if not compares and (command.similarity != "auto" or command.smoothing):
         raise UsageError(
             "--similarity and --smoothing have no effect without --reference (Seq-Inter) or "
-            "--mbr: give one of these, or leave them out. Seq-KD takes the teacher's best and "
-            "compares nothing."
+            "--mbr: give one of these, or leave them out. Seq-KD takes the teacher's best "
+            "hypothesis and compares nothing."
         )
     if command.reference:
         pairs = read_pairs(command.source, command.reference)
+        sources = pairs.sources
     else:
-        pairs = [(source, "") for source in read_sources(command.source)]
-    sources = [source for source, _ in pairs]
+        sources = read_sources(command.source)
+        pairs = ParallelLines(sources, [""] * len(sources))
     require_sentences(sources, command.source)
     named = command.similarity, command.smoothing
-    choose(*named)  # what cannot be chosen is said before the work begins
-    for side in "src", "tgt":
-        check_writable(make_folder(command.out) / f"train.{side}")
+    choose(*named)  # refuses a wrong choice before the work begins
+    check_folder(command.out)
+    if command.out.is_dir():  # a new folder is made when the model has been read and suits
+        _check_out(command)
     nbest, lower = _given_lists(command, sources) if command.nbest else _decoded(command, sources)
-    best = chosen = select.seq_kd(pairs, nbest)
+    ways: list[select.Way] = [select.seq_kd]
+    name = ""
     if compares:
-        references = [target for _, target in pairs] if command.reference else _said(nbest)
-        name, similarity = choose(*named, texts=references)
-        way = select.mbr if command.mbr else select.seq_inter
-        chosen = way(pairs, nbest, similarity, lower=lower)
-        share = 100 * select.share_differing(chosen, best)
+        texts = pairs.targets if command.reference else _said(nbest)
+        name, similarity = choose(*named, texts=texts)
+        way = select.closest_to_list if command.mbr else select.closest_to_reference
+        ways.append(way(similarity, lower))
+    differing = 0
+
+    def chosen() -> Iterator[tuple[str, str]]:
+        nonlocal differing
+        for best, *others in select.in_blocks(pairs, nbest, *ways):
+            block = others[0] if others else best
+            differing += select.differing(block, best)
+            yield from block.pairs
+
+    write_pairs(command.out / "train.src", command.out / "train.tgt", chosen())
+    if compares:
+        share = 100 * differing / max(1, len(pairs))
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
-    write_lines(command.out / "train.src", [source for source, _ in chosen.pairs])
-    write_lines(command.out / "train.tgt", [target for _, target in chosen.pairs])
     empty = [number for number, source in enumerate(sources, 1) if not words_of(source)]
     if empty:
         where = lines_at(empty[:EXAMPLES], len(empty))
         print(f"Empty sources, with empty targets: {len(empty):,} {where}.", file=sys.stderr)
-    print(f"{command.out}: {len(chosen.pairs):,} pairs in train.src and train.tgt.")
+    print(f"{command.out}: {len(pairs):,} pairs in train.src and train.tgt.")
 
 
-def _said(nbest: Sequence[NBest]) -> list[str]:
-    return [text for n in nbest for text in n.texts]
+def _check_out(command: arguments.Distill) -> None:
+    """Makes the folder and checks that it can be written to, before work is done."""
+    for side in "src", "tgt":
+        check_writable(make_folder(command.out) / f"train.{side}")
 
 
-def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[list[NBest], bool]:
-    """The teacher's lists, and whether it writes lower case alone."""
+def _said(nbest: Iterable[NBest]) -> Iterator[str]:
+    return (text for n in nbest for text in n.texts)
+
+
+def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[Sequence[NBest], bool]:
+    """Returns the teacher's lists, and whether the teacher writes lower case only."""
     if command.model is None:
         raise UsageError("Name the folder of the teacher, or give its n-best lists with --nbest.")
     if command.first_index:
         raise UsageError(
             "--first-index has no effect without --nbest: leave it out, or give n-best lists."
         )
-    teacher = load_model(command.model)
-    nbest = translate_corpus(
-        command.out / "nbest",
-        teacher.model,
-        teacher.params,
-        sources,
-        teacher.src_vocab,
-        teacher.tgt_vocab,
-        command.search,
-        teacher=teacher.digest,
-    )
-    return nbest, teacher.tgt_vocab.lower
+    folder = command.out / "nbest"
+    if command.engine is None:
+        if command.workers is not None:
+            raise UsageError("--workers has no effect without --engine ray: leave it out.")
+        teacher = load_model(command.model)
+        _check_out(command)
+        _say_if_weak(command.model)
+        nbest = translate_corpus(folder, teacher, sources, command.search)
+        return nbest, teacher.tgt_vocab.lower
+    with connected():
+        jax.config.update("jax_platforms", "cpu")  # accelerators are for the workers
+        lower = load_model(command.model).tgt_vocab.lower
+        _check_out(command)
+        _say_if_weak(command.model)
+        there = functools.partial(_load_there, command.model.absolute())
+        engine = functools.partial(ray_map, workers=command.workers)
+        return translate_corpus(folder, there, sources, command.search, map=engine), lower
 
 
-def _given_lists(command: arguments.Distill, sources: Sequence[str]) -> tuple[list[NBest], bool]:
-    """Lists that are there already, and whether they are in lower case alone."""
+def _say_if_weak(folder: PathLike) -> None:
+    reason = weakness(validations(folder))
+    if reason:
+        print(f"seqkd: {folder}: {reason}", file=sys.stderr)
+
+
+def _load_there(folder: PathLike) -> TrainedModel:
+    """Loads a teacher in a worker of a cluster."""
+    prepare()
+    return load_model(folder)
+
+
+def _given_lists(
+    command: arguments.Distill, sources: Sequence[str]
+) -> tuple[Sequence[NBest], bool]:
+    """Returns existing lists, and whether they are in lower case only."""
     assert command.nbest is not None
-    if command.model is not None or command.search != arguments.Distill.search:
+    searched = command.search != arguments.Distill.search or command.engine or command.workers
+    if command.model is not None or searched:
         raise UsageError(
             "--nbest brings the teacher's lists: leave out the teacher's folder and the "
-            "options of a search (--beam-size, ...)."
+            "options of a search (--beam-size, --engine, ...)."
         )
-    header, nbest = read_nbest(command.nbest, command.first_index)
+    nbest = open_nbest(command.nbest, command.first_index)
     if len(nbest) != len(sources):
         raise UsageError(
             f"{command.nbest} has lists of {len(nbest):,} sentences, but {command.source} has "
             f"{len(sources):,} lines: each line needs one list."
         )
-    if header.get("source", lines_digest(sources)) != lines_digest(sources):
+    if nbest.header.get("source", digest := lines_digest(sources)) != digest:
         raise UsageError(
             f"{command.nbest}: these lists were made from another text than {command.source}; "
             "give the text that they were made from."
         )
+    if command.mbr:
+        for n in nbest:
+            select.probabilities(n)  # refuses lists without any
+    _check_out(command)
     return nbest, all(text == text.lower() for text in _said(nbest))
 
 
 def cache(command: arguments.Cache) -> None:
-    """Writes the distributions of a teacher over given pairs."""
+    """Writes a teacher's distributions at each position of given pairs."""
     prepare()
     pairs = read_pairs(command.source, command.target)
-    make_folder(command.out)
+    check_folder(as_local(command.out))
     teacher = load_model(command.model)
-    encoded = encode_pairs(pairs, teacher.src_vocab, teacher.tgt_vocab)
+    vocabularies = teacher.src_vocab, teacher.tgt_vocab
+    encoded = encode_pairs(pairs, *vocabularies, folder=folder_for(pairs, command.out / "encoded"))
     require_kept(encoded, str(command.source))
     made = cache_teacher(
-        command.out,
-        teacher.model,
-        teacher.params,
-        encoded,
-        teacher=teacher.digest,
-        k=command.k,
-        temperature=command.temperature,
+        command.out, teacher, encoded, k=command.k, temperature=command.temperature
     )
     print(encoded.report, file=sys.stderr)
     print(f"{command.out}: {made}.")

@@ -1,48 +1,58 @@
-"""Commands that put models to use: translate, score, extract."""
+"""Commands that put models to use: translate, score, extract, export."""
 
 import functools
 import io
 import itertools
+import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from .. import arguments
+from .. import __version__, arguments
+from ..card import card_text, model_card
 from ..data import check_same, encode_pairs, require_kept
-from ..data.inputs import spelling_of
-from ..data.text import is_table, read_pairs, write_lines
+from ..data.lines import read_pairs
+from ..data.text import is_table, write_lines
 from ..data.waiting import first_columns, open_text, waiting_lines
-from ..distill.nbest import NBest, moses_lines
-from ..distill.shortlist import Shortlist, fit_shortlist
-from ..distill.translate import STREAM_SENTENCES, translate_stream
-from ..distill.unknown import check_replaceable, read_dictionary, without_unknown
+from ..decode.lists import NBest, moses_lines
+from ..decode.shortlist import Shortlist, fit_shortlist
+from ..decode.translation import STREAM_SENTENCES, translate_stream
+from ..decode.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
-from ..evaluate import log_probs
+from ..evaluation import log_probs
+from ..export import export_model
 from ..files import atomic_write, check_writable
+from ..model_folder import load_model
 from ..models.ensemble import ensemble
 from ..models.inspection import states
-from ..train.model_folder import Trained, load_model
+from ..onnx_export import export_onnx
+from ..settings import GREEDY
+from ..tensors import write_tensors
+from ..trained import TrainedModel
 from .process import prepare
 
 
 def translate(command: arguments.Translate) -> None:
-    """Translates lines of text, each as soon as it is there."""
+    """Translates lines of text as soon as they arrive."""
     prepare()
     if command.out:
         check_writable(command.out)
     if command.scores and command.search.n_best > 1:
         raise UsageError(
-            "--scores has no effect with --n-best, whose output has the scores: leave it out."
+            "--scores has no effect with --n-best, whose output has the scores: leave out --scores."
         )
     trained = _ensemble(command.models, [load_model(folder) for folder in command.models])
     if command.dictionary and not command.replace_unk:
         raise UsageError(
-            "--dictionary has no effect without --replace-unk: give both, or leave it out."
+            "--dictionary has no effect without --replace-unk: give both, or leave out "
+            "--dictionary."
         )
     dictionary = read_dictionary(command.dictionary) if command.dictionary else {}
     if command.replace_unk:
@@ -50,7 +60,7 @@ def translate(command: arguments.Translate) -> None:
     shortlist = (
         fitted_shortlist(trained, read_pairs(*command.shortlist)) if command.shortlist else None
     )
-    # Between lines that are typed a bar would only be in the way.
+    # While lines are typed at a terminal, a progress bar would be in the way.
     shown = None if command.source or not sys.stdin.isatty() else True
     with (
         open_text(command.source) as (file, name),
@@ -59,16 +69,7 @@ def translate(command: arguments.Translate) -> None:
         lines = waiting_lines(file, name, STREAM_SENTENCES)
         if command.source and is_table(command.source):
             lines = first_columns(lines, name)
-        stream = translate_stream(
-            trained.model,
-            trained.params,
-            lines,
-            trained.src_vocab,
-            trained.tgt_vocab,
-            command.search,
-            shortlist=shortlist,
-            bar=bar,
-        )
+        stream = translate_stream(trained, lines, command.search, shortlist=shortlist, bar=bar)
         if command.replace_unk:
             most = command.search.max_source
             stream = (
@@ -85,7 +86,7 @@ def translate(command: arguments.Translate) -> None:
 
 
 def score(command: arguments.Score) -> None:
-    """Prints log-probabilities."""
+    """Prints the log-probability of each sentence pair."""
     prepare()
     pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
@@ -97,8 +98,8 @@ def score(command: arguments.Score) -> None:
             strict=True,
         )
     )
-    for place in range(len(pairs)):
-        print(f"{scores[place]:.4f}" if place in scores else "")
+    for index in range(len(pairs)):
+        print(f"{scores[index]:.4f}" if index in scores else "")
     print(encoded.report, file=sys.stderr)
     if scores:
         total, tokens = sum(scores.values()), sum(map(len, encoded.tgt))
@@ -110,19 +111,19 @@ def score(command: arguments.Score) -> None:
 
 
 def extract(command: arguments.Extract) -> None:
-    """Writes what a model holds while it reads and predicts pairs of sentences."""
+    """Writes a model's states and attention while it reads and predicts sentence pairs."""
     prepare()
     check_writable(command.out)
     pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
-    config, spelling = trained.config, spelling_of(trained.config.inputs, trained.tgt_vocab)
+    network = trained.network
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
     require_kept(encoded, str(command.source))
-    run = jax.jit(functools.partial(states, config, spelling=spelling))
+    run = jax.jit(functools.partial(states, network))
     rows: dict[str, list[np.ndarray]] = {}
     with tqdm(total=len(encoded.src), desc="extracting", unit="sent", disable=None) as bar:
         for src, tgt in zip(encoded.src, encoded.tgt, strict=True):
-            # A few shapes only: lengths are rounded up, and padding is cut off again.
+            # Lengths are rounded up, so that few shapes are compiled; padding is cut off below.
             found = run(trained.params, padded(src), padded(tgt))
             for name, x in found.items():
                 x = np.asarray(x)[: len(src) if name == "encoder" else len(tgt)]
@@ -140,19 +141,74 @@ def extract(command: arguments.Extract) -> None:
     print(f"{command.out}: {len(encoded.src):,} pairs; {', '.join(arrays)}.")
 
 
+def export(command: arguments.Export) -> None:
+    """Writes a model as one file to serve, or its parameters alone, and its card beside it."""
+    prepare()
+    form = command.out.suffix
+    default = arguments.Export(command.model, command.out, teacher=command.teacher)
+    if form == ".safetensors" and command != default:
+        raise UsageError(
+            "A .safetensors file holds the parameters alone, in float32: --weights, --platforms "
+            "and the options of a search have no effect; leave them out."
+        )
+    if form == ".onnx" and command != replace(default, search=command.search):
+        raise UsageError(
+            "An .onnx file holds float32 weights and runs wherever ONNX Runtime does: --weights "
+            "and --platforms have no effect; leave them out."
+        )
+    as_json, as_text = (command.out.with_suffix(f".card.{kind}") for kind in ("json", "md"))
+    for path in (command.out, as_json, as_text):
+        check_writable(path)
+    trained = load_model(command.model)
+    card = model_card(command.model, trained, command.teacher)
+    if form == ".safetensors":
+        said = write_tensors(command.out, trained)
+    elif form == ".onnx":
+        search = GREEDY if command.search == default.search else command.search
+        said = f"{export_onnx(command.out, trained, search, card=card):,} bytes"
+    else:
+        said = _exported(command, trained, card)
+    atomic_write(as_json, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+    atomic_write(as_text, card_text(card).encode())
+    print(f"{command.out}: {said}. The card: {as_text}.")
+
+
+def _exported(command: arguments.Export, trained: TrainedModel, card: dict[str, Any]) -> str:
+    """Writes the file to serve, notes in the card how, and returns what its parts take."""
+    card["exported"] = {
+        "weights": command.weights,
+        "platforms": command.platforms,
+        "search": vars(command.search),
+        "jax": jax.__version__,
+        "seqkd_jax": __version__,
+    }
+    sizes = export_model(
+        command.out,
+        trained,
+        command.search,
+        weights=command.weights,
+        platforms=command.platforms,
+        card=card,
+    )
+    return (
+        f"{sizes.file:,} bytes: weights {sizes.weights:,}, programs {sizes.programs:,}, "
+        f"vocabularies and card {sizes.about:,}"
+    )
+
+
 def padded(ids: np.ndarray) -> np.ndarray:
-    """Ids [S] or rows of ids [S, C], filled with PAD to a multiple of 8."""
+    """Returns ids [S], or rows of ids [S, C], filled with PAD to a multiple of 8."""
     return np.pad(ids, ((0, -len(ids) % 8), *((0, 0) for _ in ids.shape[1:])))
 
 
-def fitted_shortlist(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Shortlist:
+def fitted_shortlist(trained: TrainedModel, pairs: Sequence[tuple[str, str]]) -> Shortlist:
     """Fits a shortlist for a model."""
     vocabularies = trained.src_vocab, trained.tgt_vocab
     sizes = [vocabulary.size for vocabulary in vocabularies]
     return fit_shortlist(encode_pairs(pairs, *vocabularies), *sizes)
 
 
-def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
+def _ensemble(folders: Sequence[Path], members: Sequence[TrainedModel]) -> TrainedModel:
     if not members:
         raise UsageError("Name at least one folder of a trained model.")
     first = members[0]
@@ -163,8 +219,7 @@ def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
         check_same(first.tgt_vocab, other.tgt_vocab, names, why)
     if len(members) == 1:
         return first
-    return Trained(
-        first.config,
+    return TrainedModel(
         ensemble([member.model for member in members]),
         tuple(member.params for member in members),
         first.src_vocab,
@@ -173,7 +228,7 @@ def _ensemble(folders: Sequence[Path], members: Sequence[Trained]) -> Trained:
 
 
 def _shown(nbest: NBest, command: arguments.Translate) -> list[str]:
-    """Lines of one sentence: the translation, or the n-best list as Moses writes it."""
+    """Returns the lines of one sentence: its translation, or its n-best list in Moses' format."""
     if command.search.n_best > 1:
         return moses_lines(nbest)
     if command.scores:

@@ -1,10 +1,10 @@
-"""Pruning: which weights stay, and training that keeps the others at exactly 0.
+"""Pruning: masks of the weights to keep, and training with the other weights fixed at exactly 0.
 
-A mask is a pytree like the parameters, of booleans, True where a weight stays. It is chosen by a
-saliency (the magnitude if none is given) under one of three schemes, of See et al. 2016:
+A mask is a pytree of booleans like the parameters, True for weights that are kept. It is chosen by
+saliency (by default the magnitude) with one of the three schemes of See et al. 2016:
 
-    mask = class_blind(params, 0.8)                    one threshold for all
-    mask = class_uniform(params, 0.8)                  the same share of each class
+    mask = class_blind(params, 0.8)                    one threshold for all weights
+    mask = class_uniform(params, 0.8)                  the same ratio in each class
     mask = class_distribution(params, 0.8)             a threshold of lambda standard deviations
     state = init_state(model, masked(tx, mask), key, apply_mask(params, mask))
 
@@ -23,22 +23,22 @@ import optax
 from ..base import Params
 from ..errors import UsageError
 
-Predicate = Callable[[str], bool]  # of an array's name, as ``jax.tree_util.keystr`` gives it
+Predicate = Callable[[str], bool]  # (name of an array, from ``jax.tree_util.keystr``) -> bool
 
 
 def every_array(name: str) -> bool:
-    """Prunes all there is, as Table 3 of Kim & Rush 2016 counts."""
+    """Returns True: all arrays are prunable, as in Table 3 of Kim & Rush 2016."""
     del name
     return True
 
 
 def no_embedding(name: str) -> bool:
-    """Spares word embeddings, as the code of Kim & Rush does."""
+    """Returns whether an array is no embedding; these are not pruned in the code of Kim & Rush."""
     return "embedding" not in name
 
 
 def module_of(name: str) -> str:
-    """The class of an array: the module that holds it; an embedding is a class of its own."""
+    """Returns the class of an array: its module, or the array itself if it is an embedding."""
     parent = re.sub(r"(\.\w+|\[[^\]]*\])$", "", name)
     return name if "embedding" in name or not parent else parent
 
@@ -51,20 +51,20 @@ def class_blind(
     mask: Params = None,
     prunable: Predicate = every_array,
 ) -> Params:
-    """Keeps the most salient weights, wherever they are.
+    """Returns a mask that keeps the most salient weights of all classes together.
 
-    Exactly ``round(ratio * n)`` of n prunable weights go, halves rounded up. Of equally salient
-    ones those go that come first, in the order of arrays and of places within an array.
+    Exactly ``round(ratio * n)`` of n prunable weights are pruned, halves rounded up. Ties are
+    broken by pruning the first, in the order of arrays and of indices within an array.
 
     Args:
       params: of any model.
-      ratio: share of the prunable weights that goes, 0 to 1.
-      saliency: like ``params``, of what is lost with each weight; magnitudes if left out.
-      mask: of an earlier pruning. What it took counts as gone and is never given back.
-      prunable: says by its name whether an array is pruned at all.
+      ratio: fraction of the prunable weights to prune, 0 to 1.
+      saliency: a pytree like ``params``, the cost of removing each weight; None for magnitudes.
+      mask: of an earlier pruning. The weights that it pruned count as pruned and stay pruned.
+      prunable: whether the array of a name may be pruned.
 
     Raises:
-      UsageError: the ratio makes no sense, nothing is prunable, or a saliency is not a number.
+      UsageError: the ratio is out of range, no array is prunable, or a saliency is negative or nan.
 
     Source: See, Luong & Manning 2016, section 3.2.
     """
@@ -81,9 +81,9 @@ def class_uniform(
     prunable: Predicate = every_array,
     class_of: Callable[[str], str] = module_of,
 ) -> Params:
-    """Keeps the most salient weights of each class: the same share of every one.
+    """Returns a mask that keeps the most salient weights of each class, the same ratio in all.
 
-    ``class_of`` gives the class of an array by its name; all else as for ``class_blind``.
+    ``class_of`` maps the name of an array to its class; other arguments are as in ``class_blind``.
     """
     kept: dict[str, np.ndarray] = {}
     for members in _classes(_arrays(params, ratio, saliency, mask, prunable), class_of):
@@ -99,17 +99,17 @@ def class_distribution(
     prunable: Predicate = every_array,
     class_of: Callable[[str], str] = module_of,
 ) -> Params:
-    """Prunes what is smaller than lambda standard deviations of its class.
+    """Returns a mask that prunes weights smaller than lambda standard deviations of their class.
 
-    Lambda is the same for all classes, and the one that meets the ratio: so this is
-    ``class_blind`` by magnitudes that are divided by the deviation of their class (of the
-    weights that an earlier ``mask`` left). A class without deviation is pruned last.
+    Lambda is the same for all classes and chosen to meet the ratio: this equals ``class_blind``
+    with magnitudes divided by the standard deviation of their class (of the weights kept by an
+    earlier ``mask``). A class whose deviation is 0 is pruned last.
     """
     arrays = _arrays(params, ratio, None, mask, prunable)
     signed = {name: np.asarray(leaf).ravel() for name, leaf in _named(params).items()}
     for members in _classes(arrays, class_of):
-        left = [signed[name][score >= 0] for name, score in members.items()]
-        deviation = np.concatenate(left).std(dtype=np.float64) if any(map(np.size, left)) else 0.0
+        kept = [signed[name][score >= 0] for name, score in members.items()]
+        deviation = np.concatenate(kept).std(dtype=np.float64) if any(map(np.size, kept)) else 0.0
         for name, score in members.items():
             scaled = score / deviation if deviation else np.where(score > 0, np.inf, score)
             arrays[name] = np.where(score < 0, score, scaled)
@@ -121,6 +121,14 @@ def apply_mask(params: Params, mask: Params) -> Params:
     return jax.tree.map(lambda w, m: np.where(m, w, np.zeros_like(w)), params, mask)
 
 
+def rising(ratios: Iterable[float]) -> list[float]:
+    """Returns the ratios of some rounds; UsageError if there are none, or they do not rise."""
+    ratios = list(ratios)
+    if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
+        raise UsageError(f"ratios is {ratios}: the ratios must rise from round to round.")
+    return ratios
+
+
 def prune_gradually(
     params: Params,
     ratios: Iterable[float],
@@ -128,39 +136,36 @@ def prune_gradually(
     retrain: Callable[[Params, Params, float], Params],
     mask: Params = None,
 ) -> tuple[Params, Params]:
-    """Prunes in several rounds, with training between them; returns parameters and mask.
+    """Prunes in several rounds and retrains after each; returns parameters and mask.
 
     Args:
       params: of a trained model.
-      ratios: rising, of each round; every one is of all prunable weights.
-      choose: (params, ratio, mask of the round before or None) -> mask.
+      ratios: of the rounds, ascending; each is a fraction of all prunable weights.
+      choose: (params, ratio, mask of the previous round or None) -> mask.
       retrain: (pruned params, mask, ratio) -> trained params, 0 where the mask is False.
       mask: of an earlier pruning.
 
     Raises:
-      UsageError: the ratios do not rise.
+      UsageError: the ratios do not ascend.
     """
-    ratios = list(ratios)
-    if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
-        raise UsageError(f"ratios is {ratios}: they must rise from round to round.")
-    for ratio in ratios:
+    for ratio in rising(ratios):
         mask = choose(params, ratio, mask)
         params = retrain(apply_mask(params, mask), mask, ratio)
     return params, mask
 
 
 class Masked(NamedTuple):
-    """State of ``masked``: so every checkpoint holds the mask."""
+    """The state of ``masked``, with the mask, so that every checkpoint contains it."""
 
     mask: Params
     inner: Any
 
 
 def masked(tx: optax.GradientTransformation, mask: Params) -> optax.GradientTransformationExtraArgs:
-    """Lets an optimiser move only what the mask keeps; all else is exactly 0 after every update.
+    """Restricts an optimiser to the kept weights; pruned weights are exactly 0 after every update.
 
-    Gradients are masked before ``tx``, so what was pruned counts neither in the norm that is
-    clipped nor in moments; updates are masked after it, whatever ``tx`` made of them.
+    Gradients are masked before ``tx``, so pruned weights affect neither the norm for clipping nor
+    the moments; updates are masked after ``tx``, whatever it computed.
     """
     inner = optax.with_extra_args_support(tx)
 
@@ -175,11 +180,11 @@ def masked(tx: optax.GradientTransformation, mask: Params) -> optax.GradientTran
     def update(updates, state: Any, params=None, **extra):
         if params is None:
             raise UsageError("masked: update must be called with the parameters.")
-        seen = jax.tree.map(lambda g, m: jnp.where(m, g, 0), updates, state.mask)
-        moves, inner_state = inner.update(seen, state.inner, params, **extra)
-        # What is added to a pruned weight leaves 0 of it.
-        moves = jax.tree.map(lambda u, w, m: jnp.where(m, u, -w), moves, params, state.mask)
-        return moves, Masked(state.mask, inner_state)
+        gradients = jax.tree.map(lambda g, m: jnp.where(m, g, 0), updates, state.mask)
+        updates, inner_state = inner.update(gradients, state.inner, params, **extra)
+        # The update of a pruned weight makes it 0.
+        updates = jax.tree.map(lambda u, w, m: jnp.where(m, u, -w), updates, params, state.mask)
+        return updates, Masked(state.mask, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -192,16 +197,16 @@ def _named(tree: Params) -> dict[str, Any]:
 def _paired(a: Params, b: Params) -> dict[str, tuple[Any, Any]]:
     a, b = _named(a), _named(b)
     if a.keys() != b.keys():
-        raise UsageError(f"mask: arrays are missing or superfluous: {sorted(a.keys() ^ b.keys())}.")
+        raise UsageError(f"mask: missing or unexpected arrays: {sorted(a.keys() ^ b.keys())}.")
     return {name: (a[name], b[name]) for name in a}
 
 
 def _arrays(
     params: Params, ratio: float, saliency: Params, mask: Params, prunable: Predicate
 ) -> dict[str, np.ndarray]:
-    """The flat saliencies of each prunable array; -1 where ``mask`` took a weight before."""
+    """Returns the flat saliencies of each prunable array; -1 for weights pruned by ``mask``."""
     if not 0 <= ratio <= 1:
-        raise UsageError(f"ratio is {ratio}; the share that is pruned must be from 0 to 1.")
+        raise UsageError(f"ratio is {ratio}; the fraction to prune must be from 0 to 1.")
     scores = jax.tree.map(np.abs, params) if saliency is None else saliency
     kept = jax.tree.map(lambda w: np.True_, params) if mask is None else mask
     arrays = {}
@@ -227,7 +232,7 @@ def _classes(
 
 
 def _kept(scores: list[np.ndarray], ratio: float) -> list[np.ndarray]:
-    """Which of these weights stay, if together they lose ``ratio``."""
+    """Returns which weights are kept if ``ratio`` of all of them are pruned."""
     flat = np.concatenate(scores)
     count = int(np.floor(ratio * flat.size + 0.5))
     keep = np.ones(flat.size, bool)
@@ -239,12 +244,12 @@ def _kept(scores: list[np.ndarray], ratio: float) -> list[np.ndarray]:
     return np.split(keep, np.cumsum([s.size for s in scores])[:-1])
 
 
-def _mask(params: Params, kept: dict[str, np.ndarray], before: Params) -> Params:
-    """Puts flat masks into the shape of the parameters."""
+def _mask(params: Params, kept: dict[str, np.ndarray], previous: Params) -> Params:
+    """Reshapes flat masks like the parameters and combines them with the previous mask."""
 
-    def whole(path: Any, w: Any) -> np.ndarray:
+    def array_mask(path: Any, w: Any) -> np.ndarray:
         flat = kept.get(jax.tree_util.keystr(path))
         return np.ones(np.shape(w), bool) if flat is None else flat.reshape(np.shape(w))
 
-    mask = jax.tree_util.tree_map_with_path(whole, params)
-    return mask if before is None else jax.tree.map(np.logical_and, mask, before)
+    mask = jax.tree_util.tree_map_with_path(array_mask, params)
+    return mask if previous is None else jax.tree.map(np.logical_and, mask, previous)

@@ -1,4 +1,4 @@
-"""A model whose parameters are made of others: of codebooks, of factors."""
+"""Models whose parameters are computed from other parameters, such as codebooks or factors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ from ..base import Array, Params, Seq2Seq
 def reparametrised(
     model: Seq2Seq, to_params: Callable[[Params], Params], init: Callable[[Array], Params]
 ) -> Seq2Seq:
-    """Returns ``model`` as a function of other parameters, so that training learns those.
+    """Returns ``model`` as a function of other parameters, which are trained instead of its own.
 
-    To decode, hand ``to_params(others)`` to ``model`` itself: they are then made only once.
+    To decode, call ``model`` itself with ``to_params(params)``, which is then computed only once.
 
     Args:
-      model: whose parameters are made.
-      to_params: other parameters -> the model's; differentiable.
-      init: (key) -> other parameters to start from.
+      model: any model.
+      to_params: (trained parameters) -> parameters of ``model``; differentiable.
+      init: (key) -> initial trained parameters.
     """
 
     def over(function: Callable) -> Callable:

@@ -1,8 +1,9 @@
-"""Text and ids: files, vocabularies, pairs, length buckets, named corpora. Floor 2."""
+"""Text and ids: files, vocabularies, sentence pairs, length buckets, named corpora. Floor 3."""
 
 from .batches import SOURCE_LENGTHS as SOURCE_LENGTHS
 from .batches import Bucket as Bucket
 from .batches import batches as batches
+from .batches import bucket_shapes as bucket_shapes
 from .batches import describe as describe
 from .batches import number_of_batches as number_of_batches
 from .batches import plan_buckets as plan_buckets
@@ -14,12 +15,16 @@ from .encode import Encoded as Encoded
 from .encode import Report as Report
 from .encode import encode_pairs as encode_pairs
 from .encode import require_kept as require_kept
+from .lines import Lines as Lines
+from .lines import ParallelLines as ParallelLines
+from .lines import open_lines as open_lines
+from .lines import pairs_digest as pairs_digest
+from .lines import read_pairs as read_pairs
+from .lines import read_sources as read_sources
 from .pieces import PieceVocabulary as PieceVocabulary
 from .pieces import load_pieces as load_pieces
 from .pieces import train_pieces as train_pieces
 from .text import read_lines as read_lines
-from .text import read_pairs as read_pairs
-from .text import read_sources as read_sources
 from .text import write_lines as write_lines
 from .vocab import Vocabulary as Vocabulary
 from .vocab import WordVocabulary as WordVocabulary

@@ -1,57 +1,65 @@
-"""Pairs of ids in batches: length buckets with a token budget, in an order that is a function.
+"""Batches of sentence pairs: length buckets under a token budget, in a reproducible order.
 
-Every shape [B, S], [B, T] costs a compilation, so there are few of them; inside a bucket all
-rows are padded to its length.
+Every shape [B, S], [B, T] costs a compilation, so there are few of them; all rows of a bucket are
+padded to its lengths.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base import PAD, Example
+from ..base import Example
 from ..errors import UsageError
 from .encode import Encoded
+from .sentences import Sentences, pack
 
-ROWS = 8  # B is a multiple of it, so that 2, 4 or 8 devices share a batch evenly
-SOURCE_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # S, when only sources are batched
+BATCH_MULTIPLE = 8  # B is a multiple of this, so that 2, 4 or 8 devices share a batch evenly
+RELEASED = 16  # batches after which the pages of mapped files are given back
+SOURCE_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # S, where only sources are batched
 
 
 class Bucket(NamedTuple):
-    """One shape of batches, and what it was planned for."""
+    """One shape of batches, and the pairs that it was planned for."""
 
     rows: int  # B
     src_len: int  # S
     tgt_len: int  # T
-    pairs: int  # that fall into it
-    tokens: int  # of these pairs, both sides
+    pairs: int  # number of pairs that fall into it
+    tokens: int  # of these pairs, both sides together
 
 
-def plan_buckets(
-    src_lengths: Sequence[int],
-    tgt_lengths: Sequence[int],
+def plan_buckets(pairs: Encoded, *, tokens_per_batch: int, buckets: int = 6) -> tuple[Bucket, ...]:
+    """Plans the shapes of the batches of a corpus; see ``bucket_shapes``."""
+    lengths = pairs.src.lengths, pairs.tgt.lengths
+    return bucket_shapes(*lengths, tokens_per_batch=tokens_per_batch, buckets=buckets)
+
+
+def bucket_shapes(
+    src_lengths: Sequence[int] | np.ndarray,
+    tgt_lengths: Sequence[int] | np.ndarray,
     *,
     tokens_per_batch: int,
     buckets: int = 6,
 ) -> tuple[Bucket, ...]:
     """Plans the shapes of batches, shortest first: a pure function of the lengths.
 
-    Pairs are split by their longer side into at most ``buckets`` ranges, such that the total
-    padding of both sides is the least possible. S and T are the maxima within a range. B fills
-    the budget, ``B * max(S, T) <= tokens_per_batch``, in multiples of 8 (and is never less than
-    8); the pairs of a bucket are spread evenly over its batches.
+    Pairs are split by their longer side into at most ``buckets`` ranges, chosen to minimise the
+    total padding of both sides. S and T are the maxima within a range. B fills the budget,
+    ``B * max(S, T) <= tokens_per_batch``, in multiples of 8 (and is never less than 8); the pairs
+    of a bucket are spread evenly over its batches.
 
     Args:
       src_lengths: source tokens of each pair.
       tgt_lengths: target tokens of each pair, EOS counted.
       tokens_per_batch: budget of one side of a batch, padding included.
-      buckets: most shapes.
+      buckets: largest number of shapes.
 
     Raises:
-      UsageError: there are no pairs, or a number makes no sense.
+      UsageError: there are no pairs, or a number is below 1.
     """
-    src, tgt = np.asarray(src_lengths, np.int64), np.asarray(tgt_lengths, np.int64)
+    src, tgt = np.asarray(src_lengths, np.int32), np.asarray(tgt_lengths, np.int32)
     if src.shape != tgt.shape or not src.size:
         raise UsageError(
             f"lengths has {src.size} sources and {tgt.size} targets; give one of each for every "
@@ -59,18 +67,21 @@ def plan_buckets(
         )
     if min(src.min(), tgt.min()) < 1 or tokens_per_batch < 1 or buckets < 1:
         raise UsageError("lengths, tokens_per_batch and buckets must be at least 1.")
-    longer, place = np.unique(np.maximum(src, tgt), return_inverse=True)
-    sums = np.bincount(place, src + tgt).astype(np.int64)
-    counts = np.bincount(place)
-    widths = np.zeros((2, len(longer)), np.int64)  # S and T of each length by itself
-    np.maximum.at(widths[0], place, src)
-    np.maximum.at(widths[1], place, tgt)
+    longer = np.maximum(src, tgt)
+    counts = np.bincount(longer)
+    lengths = np.flatnonzero(counts)
+    sums = np.bincount(longer, src + tgt)[lengths].astype(np.int64)
+    widths = np.zeros((2, len(counts)), np.int64)  # largest S and T of each length
+    np.maximum.at(widths[0], longer, src)
+    np.maximum.at(widths[1], longer, tgt)
+    counts, widths = counts[lengths], widths[:, lengths]
     plan = []
-    for start, end in _least_area(counts, widths, min(buckets, len(longer))):
+    for start, end in _least_area(counts, widths, min(buckets, len(lengths))):
         pairs = int(counts[start:end].sum())
         s, t = (int(width) for width in widths[:, start:end].max(1))
-        most = max(ROWS, tokens_per_batch // max(s, t) // ROWS * ROWS)
-        rows = _up(math.ceil(pairs / math.ceil(pairs / most)), ROWS)
+        max_rows = tokens_per_batch // max(s, t) // BATCH_MULTIPLE * BATCH_MULTIPLE
+        max_rows = max(BATCH_MULTIPLE, max_rows)
+        rows = _round_up(math.ceil(pairs / math.ceil(pairs / max_rows)), BATCH_MULTIPLE)
         plan.append(Bucket(rows, s, t, pairs, int(sums[start:end].sum())))
     return tuple(plan)
 
@@ -78,7 +89,7 @@ def plan_buckets(
 def _least_area(counts: np.ndarray, widths: np.ndarray, buckets: int) -> list[tuple[int, int]]:
     """Splits U sorted lengths into ranges that minimise the sum of pairs * (S + T), exactly.
 
-    Dynamic programming: best[k, j] is the least area of the first j lengths in k ranges.
+    Dynamic programming: ``best[k, j]`` is the least area of the first j lengths in k ranges.
     """
     lengths = len(counts)
     before = np.concatenate([[0], np.cumsum(counts)])
@@ -86,7 +97,7 @@ def _least_area(counts: np.ndarray, widths: np.ndarray, buckets: int) -> list[tu
     best[0, 0] = 0
     cut = np.zeros((buckets + 1, lengths + 1), np.int64)
     for end in range(1, lengths + 1):
-        # S + T of the ranges start..end, for each start.
+        # S + T of the range from each start to this end.
         width = np.maximum.accumulate(widths[:, :end][:, ::-1], axis=1)[:, ::-1].sum(0)
         area = best[:-1, :end] + ((before[end] - before[:end]) * width)[None]
         cut[1:, end] = area.argmin(1)
@@ -99,7 +110,7 @@ def _least_area(counts: np.ndarray, widths: np.ndarray, buckets: int) -> list[tu
 
 
 def describe(buckets: Sequence[Bucket]) -> str:
-    """One line: how many shapes there are (one compilation each), and the share of padding."""
+    """Returns one line: the number of batches, their shapes, and the share of padding."""
     shapes = ", ".join(f"{b.rows}x{b.src_len}/{b.tgt_len}" for b in buckets)
     batches = [math.ceil(b.pairs / b.rows) for b in buckets]
     area = sum(n * b.rows * (b.src_len + b.tgt_len) for n, b in zip(batches, buckets, strict=True))
@@ -108,8 +119,9 @@ def describe(buckets: Sequence[Bucket]) -> str:
 
 
 def number_of_batches(encoded: Encoded, buckets: Sequence[Bucket]) -> int:
-    """How many batches one epoch has."""
-    return len(_order(encoded, buckets, 0, None))
+    """Returns how many batches one epoch has."""
+    pairs = np.bincount(_bucket_of(encoded, buckets), minlength=len(buckets)).tolist()
+    return sum(math.ceil(n / bucket.rows) for n, bucket in zip(pairs, buckets, strict=True))
 
 
 def batches(
@@ -119,19 +131,22 @@ def batches(
     seed: int,
     epoch: int | None,
     start: int = 0,
+    rows: Callable[[int], range] = range,
 ) -> Iterator[Example]:
-    """Gives each pair once: ``Example`` of numpy arrays, src [B, S], tgt [B, T], weight, index [B].
+    """Yields each pair once: ``Example`` of numpy arrays, src [B, S], tgt [B, T], others [B].
 
-    The order is a pure function of (seed, epoch), the same on every machine: pairs are shuffled
-    within their bucket, then batches among each other. The last batch of a bucket is filled with
-    copies of its first row, of weight 0 and index -1; other rows have the weight of their pair.
+    The order is a pure function of (seed, epoch), the same on every machine: first the pairs of
+    each bucket are shuffled, then the batches. The last batch of a bucket is filled up with copies
+    of its first row, with weight 0 and index -1; other rows have the weight of their pair.
 
     Args:
       encoded: the pairs.
-      buckets: the shapes; each pair goes to the first that holds it.
+      buckets: the shapes; each pair goes to the first one that it fits.
       seed: of the order.
-      epoch: of the order; None for the corpus' own order within each bucket, shortest first.
-      start: the first batch to give; resuming there equals having skipped so many.
+      epoch: of the order; None for corpus order within each bucket, shortest bucket first.
+      start: the first batch to yield; the batches before it are skipped.
+      rows: B -> the rows of a batch to yield; others are not read. ``parallel.own_rows`` gives
+        those of one process of several. Rows past B are filled up as well.
 
     Raises:
       UsageError: a pair fits no bucket, or ``start`` is negative.
@@ -139,107 +154,127 @@ def batches(
     if start < 0:
         raise UsageError(f"start is {start}; it must be at least 0.")
     order = _order(encoded, buckets, seed, epoch)
-    return (_example(encoded, bucket, places) for bucket, places in order[start:])
+    return _examples(encoded, order[start:], rows)
 
 
 def source_batches(
-    sources: Sequence[np.ndarray],
+    sources: Iterable[np.ndarray],
     *,
     tokens_per_batch: int,
     lengths: Sequence[int] = SOURCE_LENGTHS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Gives each source once, longest first, in shapes that do not depend on the sources.
+    """Yields each source once, longest first, in shapes that do not depend on the sources.
 
     However many corpora, shards or single lines are batched, the number of shapes, and so of
     compiled programs, stays small: S is one of ``lengths``, B is the multiple of 8 that fills the
-    budget, and only the very last batch has fewer rows, a power of 4.
+    budget, and only the last batch has fewer rows, a power of 4.
 
     Args:
       sources: ids [S] of each sentence, int32, none empty.
       tokens_per_batch: B * S is at most this, unless B is 8.
-      lengths: values of S in rising order; longer sources go by multiples of the last.
+      lengths: values of S in rising order; longer sources get multiples of the last one.
 
     Yields:
-      src [B, S] and the places [B] of its rows in ``sources``, -1 for copies of the first row
-      that fill the batch; both int32.
+      src [B, S] and the index [B] of each row in ``sources``, -1 for the copies of the first row
+      that fill up the batch; both int32.
 
     Raises:
       UsageError: a source is empty.
     """
-    sizes = np.array([len(source) for source in sources], np.int64)
+    packed = pack(sources)
+    sizes = packed.lengths
     if not sizes.all():
         raise UsageError(f"sources: source number {int(sizes.argmin())} is empty; leave it out.")
     order = np.argsort(-sizes, kind="stable").astype(np.int32)
-    return _source_batches(sources, order, tokens_per_batch, lengths)
+    return _source_batches(packed, order, tokens_per_batch, lengths)
 
 
-def _source_batches(sources, order, tokens_per_batch, lengths):
+def _source_batches(
+    sources: Sentences, order: np.ndarray, tokens_per_batch: int, lengths: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     done = 0
     while done < len(order):
         longest = len(sources[order[done]])
-        width = next((n for n in lengths if n >= longest), _up(longest, lengths[-1]))
-        rows = max(ROWS, tokens_per_batch // width // ROWS * ROWS)
-        places = order[done : done + rows]
+        width = next((n for n in lengths if n >= longest), _round_up(longest, lengths[-1]))
+        rows = max(BATCH_MULTIPLE, tokens_per_batch // width // BATCH_MULTIPLE * BATCH_MULTIPLE)
+        indices = order[done : done + rows]
         done += rows
-        if len(places) < rows:
-            rows = min(rows, next(4**n for n in range(32) if 4**n >= len(places)))
-        yield _pad(sources, places, rows, width), _fill(places, rows, -1)
+        if len(indices) < rows:
+            rows = min(rows, next(4**n for n in range(32) if 4**n >= len(indices)))
+        yield _pad(sources, indices, rows, width), _fill(indices, rows, -1)
+
+
+def _bucket_of(encoded: Encoded, buckets: Sequence[Bucket]) -> np.ndarray:
+    """Returns the first bucket that each pair fits, [pairs]."""
+    src, tgt = encoded.src.lengths, encoded.tgt.lengths
+    found = np.full(len(src), len(buckets), np.int16)
+    for n, bucket in reversed(list(enumerate(buckets))):
+        found[(src <= bucket.src_len) & (tgt <= bucket.tgt_len)] = n
+    if (found == len(buckets)).any():
+        index = int(found.argmax())
+        raise UsageError(
+            f"buckets: none is large enough for pair {int(encoded.index[index])}, of "
+            f"{src[index]} source and {tgt[index]} target tokens; plan the buckets for these "
+            "pairs."
+        )
+    return found
 
 
 def _order(
     encoded: Encoded, buckets: Sequence[Bucket], seed: int, epoch: int | None
 ) -> list[tuple[Bucket, np.ndarray]]:
-    """The batches of an epoch: (shape, places of its pairs in ``encoded``)."""
-    src, tgt = (np.array([len(x) for x in side]) for side in (encoded.src, encoded.tgt))
-    fits = np.array([(src <= b.src_len) & (tgt <= b.tgt_len) for b in buckets])
-    if not fits.any(0).all():
-        place = int(fits.any(0).argmin())
-        raise UsageError(
-            f"buckets: none is large enough for pair {int(encoded.index[place])}, of "
-            f"{src[place]} source and {tgt[place]} target tokens; plan the buckets for these "
-            "pairs."
-        )
-    bucket_of = fits.argmax(0)
-    places = np.arange(len(src))
-    # Sorting by the raw stream of a counter-based generator: numpy promises that this stream
-    # never changes, while what its shuffle makes of a stream may.
+    """Returns the batches of an epoch: (shape, indices of its pairs in ``encoded``)."""
+    bucket_of = _bucket_of(encoded, buckets)
+    indices = np.arange(len(bucket_of), dtype=np.int32)
+    # Sorted by the raw stream of a counter-based generator: numpy guarantees that this stream
+    # never changes, but not that its shuffle keeps using a stream in the same way.
     stream = None if epoch is None else np.random.Philox(np.random.SeedSequence([seed, epoch]))
     if stream is not None:
-        places = np.argsort(stream.random_raw(len(places)), kind="stable")
+        indices = np.argsort(stream.random_raw(len(indices)), kind="stable").astype(np.int32)
+    bucket_of = bucket_of[indices]
     order = []
     for n, bucket in enumerate(buckets):
-        inside = places[bucket_of[places] == n]
-        cuts = range(0, len(inside), bucket.rows)
-        order += [(bucket, inside[cut : cut + bucket.rows]) for cut in cuts]
+        in_bucket = indices[bucket_of == n]
+        starts = range(0, len(in_bucket), bucket.rows)
+        order += [(bucket, in_bucket[start : start + bucket.rows]) for start in starts]
     if stream is not None:
         order = [order[n] for n in np.argsort(stream.random_raw(len(order)), kind="stable")]
     return order
 
 
-def _example(encoded: Encoded, bucket: Bucket, places: np.ndarray) -> Example:
-    weight = np.zeros(bucket.rows, np.float32)
-    weight[: len(places)] = 1 if encoded.weight is None else encoded.weight[places]
+def _examples(
+    encoded: Encoded,
+    order: Sequence[tuple[Bucket, np.ndarray]],
+    rows: Callable[[int], range],
+) -> Iterator[Example]:
+    for number, (bucket, indices) in enumerate(order, 1):
+        yield _example(encoded, bucket, indices, rows(bucket.rows))
+        if number % RELEASED == 0:
+            encoded.src.release()
+            encoded.tgt.release()
+
+
+def _example(encoded: Encoded, bucket: Bucket, indices: np.ndarray, rows: range) -> Example:
+    real = np.array(rows) < len(indices)
+    own = indices[np.where(real, rows, 0)]
+    weight = real.astype(np.float32) if encoded.weight is None else encoded.weight[own] * real
     fields: Any = {
-        "src": _pad(encoded.src, places, bucket.rows, bucket.src_len),
-        "tgt": _pad(encoded.tgt, places, bucket.rows, bucket.tgt_len),
-        "weight": weight,
-        "index": _fill(encoded.index[places], bucket.rows, -1),
+        "src": _pad(encoded.src, own, len(rows), bucket.src_len),
+        "tgt": _pad(encoded.tgt, own, len(rows), bucket.tgt_len),
+        "weight": weight.astype(np.float32),
+        "index": np.where(real, encoded.index[own], -1).astype(np.int32),
     }
     return Example(**fields)
 
 
-def _pad(sentences: Sequence[np.ndarray], places: np.ndarray, rows: int, width: int) -> np.ndarray:
-    padded = np.full((rows, width, *sentences[places[0]].shape[1:]), PAD, np.int32)
-    for row, place in enumerate(places):
-        padded[row, : len(sentences[place])] = sentences[place]
-    # Not rows of PAD: attention over an empty source is not a number.
-    padded[len(places) :] = padded[0]
-    return padded
+def _pad(sentences: Sentences, indices: np.ndarray, rows: int, width: int) -> np.ndarray:
+    # Copies, and not rows of PAD: attention over an empty source is nan.
+    return sentences.padded(_fill(indices, rows, indices[0]), width)
 
 
-def _fill(values: np.ndarray, rows: int, filling: int) -> np.ndarray:
-    return np.concatenate([values, np.full(rows - len(values), filling)]).astype(np.int32)
+def _fill(values: np.ndarray, rows: int, fill_value: int) -> np.ndarray:
+    return np.concatenate([values, np.full(rows - len(values), fill_value)]).astype(np.int32)
 
 
-def _up(number: int, multiple: int) -> int:
+def _round_up(number: int, multiple: int) -> int:
     return math.ceil(number / multiple) * multiple

@@ -1,23 +1,25 @@
-"""Corpora that have a name, and corpora from any files.
+"""Corpora by name, and corpora from the user's own files.
 
-``multi30k`` is the image captions of Elliott et al. (2016) and its translations, task 1, at one
-commit of the public repository multi30k/dataset: non-commercial research and education only.
+``multi30k`` holds the image captions of Elliott et al. (2016) and their translations, task 1, at
+one commit of the public repository multi30k/dataset: non-commercial research and education only.
 ``grammar`` is drawn from a small grammar whose true distribution is known; see ``grammar``.
 """
 
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..addresses import PathLike
 from ..errors import UsageError
-from ..files import PathLike, sha256
-from .text import read_bytes, read_lines, read_pairs, words_of
+from ..files import sha256
+from .lines import read_pairs
+from .text import read_bytes, read_lines, words_of
 
-Pairs = list[tuple[str, str]]
+Pairs = Sequence[tuple[str, str]]
 Files = PathLike | tuple[PathLike, PathLike]  # one .tsv file, or source and target
 Form = Literal["tok", "raw"]
 Part = Literal["train", "valid", "test"]
@@ -34,34 +36,41 @@ GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST = 1, 30_000, 500, 1_000
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentence pairs to train on, to choose by and to test with: lists of (source, target)."""
+    """Training, validation and test pairs: (source, target)."""
 
     name: str
-    src: str  # language
-    tgt: str
+    src: str  # source language
+    tgt: str  # target language
     train: Pairs = field(repr=False)
     valid: Pairs = field(repr=False)
     test: Pairs = field(repr=False)
-    tokenised: bool = False  # words and punctuation marks already stand between spaces
-    files: dict[str, str] = field(default_factory=dict, repr=False)  # that a part was read from
+    tokenised: bool = False  # whether spaces already separate words and punctuation marks
+    files: dict[str, str] = field(default_factory=dict, repr=False)  # of each part, if it has any
+    # more source text, without translations: the teacher's are what students of Seq-KD learn from
+    extra: Sequence[str] = field(default=(), repr=False)
 
     def where(self, part: Part) -> str:
-        """What messages call a part: the files it was read from, or the name of the corpus."""
+        """Returns what messages call a part: its files, or the name of the corpus."""
         return self.files.get(part, f"the {part} part of {self.name}")
 
-    def require_shorter(self, max_len: int) -> None:
-        """Refuses text of which no pair can be within a limit of so many tokens.
+    def require_shorter(self, max_len: int | None) -> None:
+        """Refuses training text without a single pair of at most ``max_len`` tokens; None: never.
 
-        A sentence has at least as many tokens as words; vocabularies need not be made to see it.
+        A sentence has at least as many tokens as words, so this needs no vocabularies.
 
         Raises:
           UsageError: all training pairs have more words; the message names their files.
         """
-        longer = [max(len(words_of(s)), len(words_of(t)) + 1) for s, t in self.train]
-        if longer and min(longer) > max_len:
+        shortest = None
+        for source, target in self.train:
+            length = max(len(words_of(source)), len(words_of(target)) + 1)
+            if max_len is None or length <= max_len:
+                return
+            shortest = length if shortest is None else min(shortest, length)
+        if shortest is not None:
             raise UsageError(
-                f"{self.where('train')}: all {len(longer):,} pairs are longer than {max_len} "
-                f"tokens; the shortest has {min(longer)}: raise --max-tokens (max_tokens), or "
+                f"{self.where('train')}: all {len(self.train):,} pairs are longer than {max_len} "
+                f"tokens; the shortest has {shortest}: raise --max-tokens (max_tokens), or "
                 "give one sentence a line."
             )
 
@@ -72,7 +81,7 @@ class Corpus:
         for pairs in (self.train, self.valid, self.test):
             for source, target in pairs:
                 sha.update(f"{source}\n{target}\n".encode())
-            sha.update(b"\0")  # in no line
+            sha.update(b"\0")  # a byte that no line holds
         return sha.hexdigest()
 
     def __str__(self) -> str:
@@ -83,32 +92,32 @@ class Corpus:
 def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
     """Loads a corpus by its name.
 
-    Where the environment variable SEQKD_DATA names a folder, ``multi30k`` is read from
-    ``multi30k/task1/{raw,tok}/`` in it, packed or not. Otherwise it is downloaded once into the
-    user's cache. Either way every file's sha256 is checked.
+    Where the environment variable SEQKD_DATA names a folder, ``multi30k`` is read from its
+    subfolder ``multi30k/task1/{raw,tok}/``, packed or not. Otherwise it is downloaded once into
+    the user's cache. Either way the sha256 of every file is checked.
 
     Args:
       name: ``"multi30k"`` or ``"grammar"``.
-      pair: languages, source first; of multi30k any two of en, de, fr, cs. The grammar has no
-        other than its own.
-      form: of multi30k, ``"tok"`` (lower-cased, normalised, tokenised: the form of the published
+      pair: languages, source first. For multi30k any two of en, de, fr, cs; ignored for the
+        grammar.
+      form: for multi30k, ``"tok"`` (lower-cased, normalised, tokenised: the form of the published
         scores) or ``"raw"``.
 
     Raises:
-      UsageError: no such corpus, language or form; or a file is not the published one.
-      FileNotFoundError: SEQKD_DATA is set and a file is not there.
+      UsageError: there is no such corpus, language or form, or a file is not the published one.
+      FileNotFoundError: SEQKD_DATA is set and a file is missing.
       ConnectionError: the download failed.
     """
-    known: dict[str, Callable[[], Corpus]] = {
-        "multi30k": lambda: _multi30k(pair, form),
+    loaders: dict[str, Callable[[], Corpus]] = {
+        "multi30k": lambda: multi30k(pair, form),
         "grammar": _grammar,
     }
-    if name not in known:
+    if name not in loaders:
         raise UsageError(
-            f"There is no corpus {name!r}; the named ones are {', '.join(known)}. For your own "
+            f"There is no corpus {name!r}; the named ones are {', '.join(loaders)}. For your own "
             "files give --train and --valid (corpus_from_files)."
         )
-    return known[name]()
+    return loaders[name]()
 
 
 def corpus_from_files(
@@ -119,40 +128,60 @@ def corpus_from_files(
     name: str = "files",
     pair: str = "source-target",
 ) -> Corpus:
-    """Makes a corpus of text files: each part two parallel files, or one .tsv file.
+    """Makes a corpus from text files: each part is two parallel files, or one .tsv file.
 
     Args:
-      train: (source file, target file), or a file with a tab between source and target.
+      train: (source file, target file), or one file with a tab between source and target.
       valid: the same.
       test: the same; None leaves ``Corpus.test`` empty.
       name: for reports.
-      pair: languages, source first; that of the target decides how BLEU cuts text into tokens.
+      pair: languages, source first; the target language decides how BLEU tokenises text.
 
     Raises:
       FileNotFoundError: a file is missing.
-      UsageError: ``read_pairs`` refuses a file, as one without text, or ``pair`` is not two names.
+      UsageError: ``read_pairs`` refuses a file, or ``pair`` is not two names.
     """
     src, tgt = languages(pair)
-    given = {"train": train, "valid": valid, "test": test}
+    parts = {"train": train, "valid": valid, "test": test}
     sides = {
         part: files if isinstance(files, tuple) else (files,)
-        for part, files in given.items()
+        for part, files in parts.items()
         if files is not None
     }
     read = {part: read_pairs(*files) for part, files in sides.items()}
-    names = {part: " and ".join(map(os.fspath, files)) for part, files in sides.items()}
+    names = {part: " and ".join(map(str, files)) for part, files in sides.items()}
     return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
 
 
 def languages(pair: str) -> tuple[str, str]:
-    """The two languages of a pair such as ``en-de``, source first; raises UsageError for others."""
+    """Returns the languages of a pair such as ``en-de``; UsageError if it has another form."""
     sides = pair.split("-")
     if len(sides) != 2 or not all(sides):
         raise UsageError(f'pair={pair!r}: give two languages, source first, as in "en-de".')
     return sides[0], sides[1]
 
 
-def _multi30k(pair: str, form: Form) -> Corpus:
+def multi30k(
+    pair: str = "en-de",
+    form: Form = "tok",
+    *,
+    url: str = MULTI30K_URL,
+    digests: Mapping[str, str] | None = None,
+) -> Corpus:
+    """Loads Multi30k from the folder of SEQKD_DATA, or from the web; see ``load_corpus``.
+
+    Args:
+      pair: languages, source first: any two of en, de, fr, cs.
+      form: ``"tok"`` or ``"raw"``.
+      url: of the folder from which files are downloaded, with a slash at its end.
+      digests: sha256 of each file by its name, as ``multi30k_sha256`` returns them; None: of the
+        published files.
+
+    Raises:
+      UsageError: there is no such language or form, or a file has another sha256.
+      FileNotFoundError: SEQKD_DATA is set and a file is missing.
+      ConnectionError: the download failed.
+    """
     src, tgt = languages(pair)
     if src == tgt or not {src, tgt} <= set(MULTI30K_LANGUAGES):
         known = ", ".join(MULTI30K_LANGUAGES)
@@ -160,18 +189,20 @@ def _multi30k(pair: str, form: Form) -> Corpus:
     if form not in MULTI30K_SUFFIX:
         raise UsageError(f'form={form!r}: multi30k has "tok" and "raw".')
 
+    known = multi30k_sha256() if digests is None else digests
+
     def read(split: str) -> Pairs:
-        sides = [_multi30k_lines(f"{form}/{split}{MULTI30K_SUFFIX[form]}.{s}") for s in (src, tgt)]
-        return list(zip(*sides, strict=True))
+        names = [f"{form}/{split}{MULTI30K_SUFFIX[form]}.{side}" for side in (src, tgt)]
+        return list(zip(*(_multi30k_lines(name, url, known) for name in names), strict=True))
 
     train, valid, test = map(read, MULTI30K_SPLITS)
     return Corpus("multi30k", src, tgt, train, valid, test, tokenised=form == "tok")
 
 
-def _multi30k_lines(name: str) -> list[str]:
+def _multi30k_lines(name: str, url: str, known: Mapping[str, str]) -> list[str]:
     folder = os.environ.get("SEQKD_DATA")
-    path = _local(Path(folder), name) if folder else _download(name)
-    if hashlib.sha256(read_bytes(path)).hexdigest() != _known_sha256()[name]:
+    path = _local(Path(folder), name) if folder else _download(name, url, known)
+    if hashlib.sha256(read_bytes(path)).hexdigest() != known[name]:
         raise UsageError(
             f"{path}: not the published file (its sha256 is {sha256(path)}); fetch it again."
         )
@@ -189,31 +220,30 @@ def _local(folder: Path, name: str) -> Path:
     )
 
 
-def _download(name: str) -> Path:
-    import pooch  # only who downloads pays for it
+def _download(name: str, url: str, known: Mapping[str, str]) -> Path:
+    import pooch  # imported lazily: only downloads need it
 
-    served = f"{name}.gz" if f"{name}.gz" in _known_sha256() else name
+    served = f"{name}.gz" if f"{name}.gz" in known else name
     folder = Path(pooch.os_cache("seqkd_jax")) / "multi30k"
-    url = MULTI30K_URL + served
     try:
         path = pooch.retrieve(
-            url,
-            known_hash=f"sha256:{_known_sha256()[served]}",
+            url + served,
+            known_hash=f"sha256:{known[served]}",
             fname=Path(served).name,
             path=folder,
             progressbar=True,
         )
     except OSError as error:
         raise ConnectionError(
-            f"{url}: download failed ({error}). Fetch the files by other means into "
+            f"{url}{served}: download failed ({error}). Fetch the files by other means into "
             "FOLDER/multi30k/task1/ and set SEQKD_DATA=FOLDER."
         ) from error
     return Path(path)
 
 
 @functools.cache
-def _known_sha256() -> dict[str, str]:
-    """The sha256 of each file: of those served packed, packed (name ends in .gz) and unpacked."""
+def multi30k_sha256() -> dict[str, str]:
+    """Returns the sha256 of each published file by its name; packed ones are also listed as .gz."""
     text = Path(__file__).with_name("multi30k.sha256").read_text(encoding="utf-8")
     return {name: digest for digest, name in map(str.split, text.splitlines())}
 

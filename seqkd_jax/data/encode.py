@@ -1,29 +1,50 @@
-"""Sentence pairs as ids, with a report of every pair that was left out."""
+"""Sentence pairs as ids, and a report of the pairs that were left out.
 
-from collections.abc import Sequence
+Small corpora are encoded in memory at every start. Large ones are encoded once, by several
+processes, into files that are mapped into memory (``store``).
+"""
+
+import collections
+import concurrent.futures
+import functools
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from ..addresses import PathLike, as_path, is_local
 from ..base import BOS, EOS, UNK
 from ..errors import UsageError
+from .lines import pairs_digest
+from .sentences import Flat, Sentences, join, pack
+from .store import kept
 from .vocab import Vocabulary
 
-EXAMPLES = 5  # line numbers named in a report
+EXAMPLES = 5  # line numbers that a report names
+IN_MEMORY = 100_000  # pairs; larger corpora are worth a store, and processes to make it
+PART = 10_000  # pairs that a process encodes at a time
+Vocabularies = tuple[Vocabulary, Vocabulary]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the pairs of a corpus. Lines count from 1."""
+    """How many pairs of a corpus were kept, and which were left out. Lines count from 1."""
 
     kept: int
     empty: int  # left out: no token on one side
-    overlong: int  # left out: more tokens than allowed on one side
+    overlong: int  # left out: more than ``max_len`` tokens on one side
     max_len: int | None
-    empty_lines: tuple[int, ...]  # the first few
-    overlong_lines: tuple[int, ...]
-    shortest: int | None = None  # tokens of the shortest of the overlong
+    empty_lines: tuple[int, ...]  # the first ``EXAMPLES`` of them
+    overlong_lines: tuple[int, ...]  # the same
+    shortest: int | None = None  # tokens of the shortest overlong pair
 
     def __str__(self) -> str:
         parts = [f"{self.kept:,} pairs kept"]
@@ -38,13 +59,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Sentence pairs in ids, each an int32 array: ``src`` [S], ``tgt`` [T] ending in EOS."""
+    """Sentence pairs as ids, int32 arrays: ``src`` [S], and ``tgt`` [T] ending in EOS."""
 
-    src: list[np.ndarray]
-    tgt: list[np.ndarray]
-    index: np.ndarray  # [pairs] int32, places in the corpus
+    src: Sentences  # lists of arrays are accepted, and packed
+    tgt: Sentences
+    index: np.ndarray  # [pairs] int32, index of each pair in the corpus
     report: Report
-    weight: np.ndarray | None = None  # [pairs] float32, in training; None for 1
+    weight: np.ndarray | None = None  # [pairs] float32, weights in training; None for 1
+
+    def __post_init__(self) -> None:
+        for name in ("src", "tgt"):
+            object.__setattr__(self, name, pack(getattr(self, name)))
 
 
 def encode_pairs(
@@ -53,57 +78,172 @@ def encode_pairs(
     tgt_vocab: Vocabulary,
     max_len: int | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
+    *,
+    folder: PathLike | None = None,
 ) -> Encoded:
-    """Encodes sentence pairs; those that are empty or too long are left out and reported.
+    """Encodes sentence pairs; empty and overlong pairs are left out and reported.
 
     Args:
       pairs: (source, target) lines.
       src_vocab: of the source side.
       tgt_vocab: of the target side.
-      max_len: most tokens on either side, EOS of the target counted; None for no limit.
+      max_len: largest number of tokens on either side, EOS of the target counted; None for no
+        limit.
       weights: of each pair in training; None for 1.
+      folder: for files that are made once and mapped into memory, whatever ``max_len`` and
+        ``weights`` are; None to encode in memory. See ``folder_for``.
 
     Raises:
-      UsageError: a vocabulary gives ids that it does not have, or special ones; there is not one
-        weight greater than 0 for each pair.
+      UsageError: a vocabulary returns ids that are special or out of range, or ``weights`` does
+        not hold one finite number above 0 for each pair.
     """
-    given = None if weights is None else _weights(weights, len(pairs))
-    src, tgt, index = [], [], []
-    empty, overlong, lengths = [], [], []
-    for place, (source, target) in enumerate(pairs):
-        source_ids = encode_line(src_vocab, source, place, "source")
-        target_ids = encode_line(tgt_vocab, target, place, "target")
-        if not source_ids or not target_ids:
-            empty.append(place + 1)
-        elif max_len is not None and max(len(source_ids), len(target_ids) + 1) > max_len:
-            overlong.append(place + 1)
-            lengths.append(max(len(source_ids), len(target_ids) + 1))
-        else:
-            src.append(np.array(source_ids, np.int32))
-            tgt.append(np.array([*target_ids, EOS], np.int32))
-            index.append(place)
+    checked = None if weights is None else _weights(weights, len(pairs))
+    vocabularies = src_vocab, tgt_vocab
+    if folder is None:
+        parts = list(_encoded_parts(pairs, vocabularies, 1))
+        src, tgt = (join([part[side] for part in parts]) for side in (0, 1))
+    else:
+        made_of = {"pairs": pairs_digest(pairs), "src": src_vocab.digest, "tgt": tgt_vocab.digest}
+        make = functools.partial(_encoded_parts, pairs, vocabularies, os.cpu_count() or 1)
+        src, tgt = kept(folder, made_of, make)
+    return _without_unusable(src, tgt, max_len, checked)
+
+
+def folder_for(pairs: Sequence[tuple[str, str]], folder: PathLike) -> PathLike | None:
+    """Returns the folder in which a corpus is kept encoded; None to keep it in memory.
+
+    That is for small corpora, and for folders at addresses, whose files cannot be mapped.
+    """
+    return folder if len(pairs) > IN_MEMORY and is_local(as_path(folder)) else None
+
+
+def _without_unusable(
+    src: Sentences, tgt: Sentences, max_len: int | None, weights: np.ndarray | None
+) -> Encoded:
+    """Leaves out pairs that are empty (a target has at least EOS) or overlong."""
+    src_lengths, tgt_lengths = src.lengths, tgt.lengths
+    longer = np.maximum(src_lengths, tgt_lengths)
+    empty = (src_lengths == 0) | (tgt_lengths == 1)
+    overlong = ~empty & (longer > (np.iinfo(np.int32).max if max_len is None else max_len))
+    index = np.flatnonzero(~(empty | overlong)).astype(np.int32)
     report = Report(
         kept=len(index),
-        empty=len(empty),
-        overlong=len(overlong),
+        empty=int(empty.sum()),
+        overlong=int(overlong.sum()),
         max_len=max_len,
-        empty_lines=tuple(empty[:EXAMPLES]),
-        overlong_lines=tuple(overlong[:EXAMPLES]),
-        shortest=min(lengths, default=None),
+        empty_lines=_first_lines(empty),
+        overlong_lines=_first_lines(overlong),
+        shortest=int(longer[overlong].min()) if overlong.any() else None,
     )
-    places = np.array(index, np.int32)
-    return Encoded(src, tgt, places, report, None if given is None else given[places])
+    if len(index) < len(src):
+        src, tgt = src[index], tgt[index]
+    return Encoded(src, tgt, index, report, None if weights is None else weights[index])
+
+
+def _first_lines(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple((np.flatnonzero(mask)[:EXAMPLES] + 1).tolist())
+
+
+# Encoding, part by part.
+
+
+def _encoded_parts(
+    pairs: Sequence[tuple[str, str]], vocabularies: Vocabularies, processes: int
+) -> Iterator[tuple[Flat, Flat]]:
+    """Yields the ids of source and target of ``PART`` pairs at a time, in order."""
+    starts = range(0, len(pairs), PART)
+    parts = ((start, pairs[start : start + PART]) for start in starts)
+    if min(processes, len(starts)) < 2:
+        encoded = itertools.starmap(functools.partial(_encode_part, vocabularies), parts)
+    else:
+        encoded = _in_processes(parts, vocabularies, min(processes, len(starts)))
+    with tqdm(total=len(pairs), desc="encoding", unit="pair", delay=5, disable=None) as bar:
+        for part in encoded:
+            yield part
+            bar.update(len(part[0].lengths))
+
+
+def _encode_part(
+    vocabularies: Vocabularies, first: int, pairs: Sequence[tuple[str, str]]
+) -> tuple[Flat, Flat]:
+    sides: tuple[list[Any], list[Any]] = [], []
+    lengths: tuple[list[int], list[int]] = [], []
+    for index, pair in enumerate(pairs, first):
+        for side, name in enumerate(("source", "target")):
+            tokens = encode_line(vocabularies[side], pair[side], index, name)
+            if side:
+                tokens = [*tokens, EOS]
+            sides[side].extend(tokens)
+            lengths[side].append(len(tokens))
+    src, tgt = (
+        Flat(_smallest(ids, vocab.size), np.array(sizes, np.int32))
+        for ids, vocab, sizes in zip(sides, vocabularies, lengths, strict=True)
+    )
+    return src, tgt
+
+
+def _smallest(ids: list[Any], size: int) -> np.ndarray:
+    # The other numbers in a row of ids have bounds of their own.
+    rows = bool(ids) and isinstance(ids[0], tuple)
+    return np.array(ids, np.int32 if rows or size > 1 << 16 else np.uint16)
+
+
+def _in_processes(
+    parts: Iterable[tuple[int, Sequence[tuple[str, str]]]],
+    vocabularies: Vocabularies,
+    processes: int,
+) -> Iterator[tuple[Flat, Flat]]:
+    """Encodes parts in new processes; a fork of this one would deadlock in JAX's threads."""
+    pending: collections.deque[concurrent.futures.Future[tuple[Flat, Flat]]] = collections.deque()
+    try:
+        with concurrent.futures.ProcessPoolExecutor(
+            processes, multiprocessing.get_context("spawn"), _start, (vocabularies,)
+        ) as pool:
+            for first, pairs in parts:
+                pending.append(pool.submit(_encode_here, first, pairs))
+                if len(pending) > 2 * processes:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise UsageError(
+            "A process that encoded text ended: memory may be out. If this is a script of your "
+            'own, put what it does under if __name__ == "__main__": because new processes import '
+            "it."
+        ) from None
+
+
+_vocabularies: Vocabularies | None = None  # of a process that encodes
+
+
+def _start(vocabularies: Vocabularies) -> None:
+    global _vocabularies
+    _vocabularies = vocabularies
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _encode_here(first: int, pairs: Sequence[tuple[str, str]]) -> tuple[Flat, Flat]:
+    assert _vocabularies is not None
+    return _encode_part(_vocabularies, first, pairs)
 
 
 def require_kept(encoded: Encoded, where: str) -> None:
-    """Refuses a corpus of which no pair is left.
+    """Refuses a corpus of which no pair was kept.
 
     Args:
       encoded: the corpus.
-      where: what to call it: its files, see ``Corpus.where``.
+      where: its name in the message, see ``Corpus.where``.
 
     Raises:
-      UsageError: all pairs were empty or too long; the message says how many, and what to do.
+      UsageError: all pairs were empty or overlong; the message says how many, and what to do.
     """
     report = encoded.report
     if report.kept:
@@ -115,47 +255,47 @@ def require_kept(encoded: Encoded, where: str) -> None:
 
 
 def _weights(weights: Sequence[float] | np.ndarray, pairs: int) -> np.ndarray:
-    given = np.asarray(weights, np.float32)
-    if given.shape != (pairs,):
-        raise UsageError(f"{given.size} weights for {pairs} pairs; each pair needs one.")
-    good = np.isfinite(given) & (given > 0)
-    if not good.all():
-        line = int(good.argmin())
+    array = np.asarray(weights, np.float32)
+    if array.shape != (pairs,):
+        raise UsageError(f"{array.size} weights for {pairs} pairs; each pair needs one.")
+    valid = np.isfinite(array) & (array > 0)
+    if not valid.all():
+        index = int(valid.argmin())
         raise UsageError(
-            f"The weight of line {line + 1} is {given[line]}; weights must be finite and "
+            f"The weight of line {index + 1} is {array[index]}; weights must be finite and "
             "greater than 0. Leave pairs that should not count out of the corpus."
         )
-    return given
+    return array
 
 
-def encode_line(vocab: Vocabulary, text: str, place: int, side: str) -> list[Any]:
-    """The ids of a text, without BOS and EOS.
+def encode_line(vocab: Vocabulary, text: str, index: int, side: str) -> list[Any]:
+    """Returns the ids of a line of text, without BOS and EOS.
 
     Args:
       vocab: of its side.
       text: one line.
-      place: of the line in its text, from 0, and
-      side: what the text is, both for errors.
+      index: of the line in its corpus, from 0; for errors.
+      side: ``source`` or ``target``; for errors.
 
     Raises:
-      UsageError: the text does not suit the vocabulary, or the vocabulary gives ids that it does
-        not have, or special ones; the message names the line.
+      UsageError: the vocabulary refuses the text, or returns ids that are special or out of
+        range; the message names the line.
     """
     try:
         tokens = vocab.encode(text)
     except UsageError as error:
-        raise UsageError(f"{side} of line {place + 1}: {error}") from None
+        raise UsageError(f"{side} of line {index + 1}: {error}") from None
     ids = [token[0] if isinstance(token, tuple) else token for token in tokens]
     # On a device an id out of range silently reads another row.
     if ids and (min(ids) < UNK or max(ids) >= vocab.size or BOS in ids or EOS in ids):
         raise UsageError(
-            f"{side} of line {place + 1}: the vocabulary gives an id that is neither UNK nor "
+            f"{side} of line {index + 1}: the vocabulary returns an id that is neither UNK nor "
             f"from 4 to {vocab.size - 1}; the vocabulary is broken."
         )
     return tokens
 
 
 def lines_at(lines: Sequence[int], count: int) -> str:
-    """Says which lines are meant: ``(line 3)``, ``(lines 3, 8, ...)`` where there are more."""
-    named = ", ".join(map(str, lines)) + (", ..." if count > len(lines) else "")
-    return f"(line{'s' if count > 1 else ''} {named})"
+    """Formats line numbers: ``(line 3)``, or ``(lines 3, 8, ...)`` if ``count`` is larger."""
+    numbers = ", ".join(map(str, lines)) + (", ..." if count > len(lines) else "")
+    return f"(line{'s' if count > 1 else ''} {numbers})"

@@ -1,8 +1,8 @@
-"""Vocabularies of SentencePiece pieces, trained here or made elsewhere.
+"""Vocabularies of SentencePiece pieces, trained here or by other tools.
 
-A model's own ids play no part: PAD, UNK, BOS and EOS are 0 to 3 as in every vocabulary, and its
-other pieces follow in their order. A model from elsewhere may number its special pieces as it
-likes, and may lack them.
+The ids inside the model are not used: PAD, UNK, BOS and EOS are 0 to 3 as in every vocabulary,
+and the other pieces follow in the model's order. A model from elsewhere may number its special
+pieces in any way, or have none.
 """
 
 import base64
@@ -10,29 +10,32 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
 
+from ..addresses import PathLike
 from ..base import BOS, EOS, PAD, UNK
 from ..errors import UsageError
-from ..files import PathLike, read_file
+from ..files import read_file
 from ..sealed import write_record
-from .text import words_of
-from .vocab import FORMAT, SPECIAL, checked_ids, content_digest, content_of
+from ..tokens import (
+    ORIGINALS,
+    SPECIAL,
+    STAND_INS,
+    content_of,
+    normal_text,
+    piece_ids,
+    words_of,
+)
+from .vocab import FORMAT, checked_ids, content_digest
 
-MODEL_BYTES = 1 << 27  # of a model's file, at most; those of 256,000 pieces have about 5 MB
-# Some characters have a meaning to SentencePiece: U+2581 is its mark of a space, and when it trains
-# it skips lines with U+2585 and does not learn U+001F. Private ones, which mean nothing, stand in.
-HELD = {0x2581: 0xF2581, 0x2585: 0xF2585, 0x1F: 0xF001F}
-RELEASED = {held: character for character, held in HELD.items()}
-UNKNOWN = re.compile(r"(?<![^ \t\n\r\v\f])<unk>(?![^ \t\n\r\v\f])")  # as a word by itself
-# Its trainer takes the names of special pieces out of the text, and so their characters.
-NAME = re.compile(r"<(?=(blank|unk|s|/s)>)")
-# A file of lines has no place for these, which pieces of single bytes can spell.
+MODEL_BYTES = 1 << 27  # largest model file; a model of 256,000 pieces has about 5 MB
+# The trainer removes the names of special pieces from the text, and their characters with them.
+SPECIAL_NAME = re.compile(r"<(?=(blank|unk|s|/s)>)")
+# Byte pieces can spell these two characters, but a line of text cannot hold them.
 NOT_IN_LINES = {ord("\n"): " ", 0: "\ufffd"}
 
 
@@ -40,15 +43,16 @@ NOT_IN_LINES = {ord("\n"): " ", 0: "\ufffd"}
 class PieceVocabulary:
     """A SentencePiece model; see ``Vocabulary``, ``train_pieces`` and ``load_pieces``.
 
-    What a model that was trained here decodes is the text that it encoded, with one space between
-    words, where it knows the characters; U+00A0, U+200B, U+2581, U+2585 and ``<s>`` come back.
-    Only the private characters U+F2581, U+F2585 and U+F001F do not: those that they stand for do.
+    A model that was trained here decodes exactly the text that it encoded, with one space between
+    words, if it knows the characters; U+00A0, U+200B, U+2581, U+2585 and ``<s>`` are preserved.
+    Only the private characters U+F2581, U+F2585 and U+F001F are decoded as the characters that
+    they stand in for.
 
-    A model from elsewhere (``kind="sentencepiece"``) gives the pieces and the text that
-    SentencePiece gives with it. So U+2581 comes back as a space, and what its normalisation
-    changes (NFKC: U+00A0 becomes a space, U+200B goes) stays changed. Two things differ: the word
+    A model from elsewhere (``kind="sentencepiece"``) gives the same pieces and text as in
+    SentencePiece itself. So U+2581 is decoded as a space, and what its normalisation changes
+    (NFKC: U+00A0 becomes a space, U+200B is dropped) stays changed. Two things differ: the word
     ``<unk>`` is UNK in both directions, and a line break or NUL spelt in bytes becomes a space or
-    U+FFFD, because a translation is a line.
+    U+FFFD, because a translation is one line.
     """
 
     model: bytes  # as SentencePiece serialises it
@@ -57,7 +61,7 @@ class PieceVocabulary:
 
     @property
     def size(self) -> int:
-        """How many ids there are, special ones included."""
+        """The number of ids, special ones included."""
         return len(self._layout[0])
 
     @property
@@ -74,49 +78,51 @@ class PieceVocabulary:
 
     @functools.cached_property
     def _layout(self) -> tuple[list[int], list[int]]:
-        """The model's id of each of ours, -1 where it has none, and ours of each of its."""
+        """The model's id of each id here (-1 for none), and the id here of each of the model's."""
         model = self._processor
         special = {model.pad_id(): PAD, model.unk_id(): UNK, model.bos_id(): BOS}
         special |= {model.eos_id(): EOS}
         special.pop(-1, None)
-        theirs = [-1] * len(SPECIAL)
-        for n, ours in special.items():
-            theirs[ours] = n
-        theirs += [n for n in range(model.get_piece_size()) if n not in special]
-        place = {n: ours for ours, n in enumerate(theirs)}
-        return theirs, [place[n] for n in range(model.get_piece_size())]
+        model_ids = [-1] * len(SPECIAL)
+        for model_id, own_id in special.items():
+            model_ids[own_id] = model_id
+        model_ids += [n for n in range(model.get_piece_size()) if n not in special]
+        own_ids = {model_id: own_id for own_id, model_id in enumerate(model_ids)}
+        return model_ids, [own_ids[n] for n in range(model.get_piece_size())]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text's pieces, without BOS and EOS."""
+        """Returns the ids of a text's pieces, without BOS and EOS."""
         text = text.lower() if self.lower else text
-        if self.kind != "sentencepiece":
-            text = " ".join(words_of(text)).translate(HELD)
-        runs = UNKNOWN.split(text) if SPECIAL[UNK] in text else [text]
-        ids: list[int] = []
-        for n, run in enumerate(runs):
-            ids += [UNK] * (n > 0)
-            pieces = self._processor.encode(run if len(runs) == 1 else run.strip(" "))
-            ids += [self._layout[1][piece] for piece in pieces]
-        return ids
+        text = text if self.kind == "sentencepiece" else normal_text(text)
+        own_ids, encode = self._layout[1], self._processor.encode
+        return piece_ids(text, lambda run: [own_ids[piece] for piece in encode(run)])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids up to EOS; PAD and BOS are skipped, UNK becomes ``<unk>``."""
+        """Returns the text of ids up to EOS; PAD and BOS are skipped, UNK becomes ``<unk>``."""
         parts = []
-        for unknown, run in itertools.groupby(checked_ids(content_of(ids), self.size), UNK.__eq__):
-            known = [self._layout[0][n] for n in run]
-            parts += [SPECIAL[UNK]] * len(known) if unknown else [self._processor.decode(known)]
+        for is_unk, run in itertools.groupby(checked_ids(content_of(ids), self.size), UNK.__eq__):
+            model_ids = [self._layout[0][n] for n in run]
+            parts += (
+                [SPECIAL[UNK]] * len(model_ids) if is_unk else [self._processor.decode(model_ids)]
+            )
         if len(parts) > 1:
             parts = [part for part in (part.strip(" ") for part in parts) if part]
         text = " ".join(parts)
         if self.kind != "sentencepiece":
-            return " ".join(words_of(text)).translate(RELEASED)
+            return " ".join(words_of(text)).translate(ORIGINALS)
         return text.translate(NOT_IN_LINES)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The piece of each id; U+2581 marks the start of a word."""
-        theirs, piece = self._layout[0], self._processor.id_to_piece
-        known = checked_ids(ids, self.size)
-        return [SPECIAL[n] if n < len(SPECIAL) else piece(theirs[n]) for n in known]
+        """Returns the piece of each id; U+2581 marks the start of a word."""
+        model_ids, piece = self._layout[0], self._processor.id_to_piece
+        checked = checked_ids(ids, self.size)
+        return [SPECIAL[n] if n < len(SPECIAL) else piece(model_ids[n]) for n in checked]
+
+    @property
+    def scores(self) -> list[float]:
+        """The model's score of each id; 0 for special ones."""
+        score = self._processor.get_score
+        return [0.0 if n < len(SPECIAL) else score(i) for n, i in enumerate(self._layout[0])]
 
     def save(self, path: PathLike) -> None:
         """Writes the vocabulary to one JSON file, the model in base64."""
@@ -133,24 +139,31 @@ def train_pieces(
 ) -> PieceVocabulary:
     """Trains SentencePiece on text; the same text gives the same bytes.
 
-    All characters of the text are covered and none is normalised, so decoding gives back the
-    text up to ASCII whitespace.
+    The model covers all characters of the text and normalises none, so decoding restores the text
+    up to ASCII whitespace.
 
     Args:
-      lines: text; of both sides for a shared vocabulary.
-      size: the number of ids, the 4 special ones included; fewer where the text is too small.
+      lines: text; that of both sides for a shared vocabulary.
+      size: the number of ids, the 4 special ones included; less if the text is too small.
       kind: byte pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018).
-      lower: whether text is put in lower case.
+      lower: whether text is lower-cased.
 
     Raises:
       UsageError: there is no text, or ``size`` is smaller than the number of its characters.
     """
     if kind not in ("bpe", "unigram"):
         raise UsageError(f'kind={kind!r}: must be "bpe" or "unigram".')
-    text = [line for line in (_learned(line.lower() if lower else line) for line in lines) if line]
-    if not text:
+    lines = lines if isinstance(lines, Sequence) else list(lines)
+
+    def text() -> Iterator[str]:
+        return filter(None, (_training_text(line.lower() if lower else line) for line in lines))
+
+    characters = set[str]()
+    for line in text():
+        characters.update(line)
+    if not characters:
         raise UsageError("lines: no text to train a vocabulary on.")
-    needed = len(SPECIAL) + len(set().union({" "}, *text))
+    needed = len(SPECIAL) + len(characters | {" "})
     if size < needed:
         raise UsageError(
             f"size is {size}, but special pieces and single characters alone are {needed}; a "
@@ -158,7 +171,7 @@ def train_pieces(
         )
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text),
+        sentence_iterator=text(),
         model_writer=model,
         vocab_size=size,
         hard_vocab_limit=False,
@@ -168,47 +181,47 @@ def train_pieces(
         character_coverage=1.0,
         byte_fallback=False,
         normalization_rule_name="identity",
-        max_sentence_length=1 << 30,  # bytes; longer lines would be skipped
-        num_threads=1,  # more would make the result depend on their number
+        max_sentence_length=1 << 30,  # bytes; the trainer skips longer lines
+        num_threads=1,  # the result depends on the number of threads
         minloglevel=2,
     )
     return PieceVocabulary(model.getvalue(), kind, lower)
 
 
 def load_pieces(path: PathLike, lower: bool = False) -> PieceVocabulary:
-    """Makes a vocabulary of a SentencePiece model (``.model``, ``.spm``), whatever ids it has.
+    """Makes a vocabulary from a SentencePiece model (``.model``, ``.spm``) with any ids.
 
     Args:
-      path: of the model.
-      lower: whether text is put in lower case before it is split.
+      path: the model's file.
+      lower: whether text is lower-cased before it is split.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is no SentencePiece model, or a damaged one.
+      UsageError: the file is not a SentencePiece model, or a damaged one.
     """
     model = read_file(path, MODEL_BYTES)
     try:
         return pieces_of(model, "sentencepiece", lower)
     except UsageError as error:
-        raise UsageError(f"{Path(path)}: {error}; fetch or train it again.") from None
+        raise UsageError(f"{path}: {error}; fetch or train it again.") from None
 
 
 def pieces_of(
     model: bytes, kind: Literal["bpe", "unigram", "sentencepiece"], lower: bool
 ) -> PieceVocabulary:
-    """A vocabulary of a model's bytes; raises UsageError unless all its pieces can be read."""
-    if not model:  # the processor would wait for another one
+    """Returns the vocabulary of a model's bytes; UsageError unless all pieces can be read."""
+    if not model:  # the processor would accept it, and fail only when it is used
         raise UsageError("not a SentencePiece model: it is empty")
     vocab = PieceVocabulary(model, kind, lower)
     try:
-        known = sum(map(bool, vocab.tokens(range(len(SPECIAL), vocab.size))))
+        pieces = sum(map(bool, vocab.tokens(range(len(SPECIAL), vocab.size))))
     except UnicodeDecodeError:
         raise UsageError("a damaged SentencePiece model: a piece is not UTF-8") from None
-    if not known:
+    if not pieces:
         raise UsageError("a SentencePiece model without pieces")
     return vocab
 
 
-def _learned(text: str) -> str:
+def _training_text(text: str) -> str:
     words = [word for word in words_of(text) if word != SPECIAL[UNK]]
-    return NAME.sub("< ", " ".join(words)).translate(HELD)
+    return SPECIAL_NAME.sub("< ", " ".join(words)).translate(STAND_INS)

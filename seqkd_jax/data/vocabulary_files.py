@@ -1,17 +1,17 @@
-"""Vocabularies from files: the library's own, and those that others made."""
+"""Reading vocabularies: the library's own files, and those of other tools."""
 
 import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
+from ..addresses import PathLike, as_path
 from ..errors import UsageError, quoted
-from ..files import PathLike
 from ..sealed import read_json, read_record
-from .inputs import MOST_CHARACTERS, OF_WORDS, InputVocabulary
+from ..tokens import WORD_START
 from .pieces import load_pieces, pieces_of
 from .text import read_lines, words_of
 from .vocab import FORMAT, SPECIAL, Vocabulary, WordVocabulary
@@ -20,55 +20,64 @@ RESTORE = (
     "Restore the file that the models were trained with; a new one would number the words "
     "differently."
 )
-# Names that other systems' lists give to what has an id of its own here.
-THEIR_SPECIAL = {*SPECIAL, "<pad>"}
-PIECE = "\u2581"  # with it begin SentencePiece's pieces
+# Special words in the lists of other systems; here they have the ids of ``SPECIAL``.
+FOREIGN_SPECIAL = {*SPECIAL, "<pad>"}
 NUMBERED = re.compile(r"([^ \t]+)[ \t][+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
-FORMS = {  # of the lines of a list
+LINE_FORMS = {  # (pattern, description) of the lines of a list
     "word": (re.compile(r"([^ \t]+)"), "one word"),
     "numbered": (NUMBERED, "a word and a number, as the first line is"),
     "marian": (re.compile(r'("(?:[^"\\]|\\.)*"|[^ \t]+): *[0-9]+'), '"word": id'),
 }
 
+# By kind: (record of the file, whether text is lower-cased) -> vocabulary; raises UsageError.
+Kinds = Mapping[str, Callable[[dict[str, Any], bool], Vocabulary]]
 
-def load_vocabulary(path: PathLike) -> Vocabulary:
-    """Loads a vocabulary of any kind that ``save`` wrote.
+
+def load_vocabulary(path: PathLike, kinds: Kinds = MappingProxyType({})) -> Vocabulary:
+    """Loads a vocabulary that ``save`` wrote.
+
+    Args:
+      path: the file.
+      kinds: readers of vocabularies other than of words and pieces, by their ``kind``.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: the file is damaged, or is none of ours.
+      UsageError: the file is damaged, or was not written by this library.
     """
     record = read_record(path, FORMAT, RESTORE)
     try:
-        return _vocabulary(record)
+        return _vocabulary(record, kinds)
     except UsageError as error:
         raise UsageError(f"{path}: damaged vocabulary: {error}. {RESTORE}") from None
 
 
-def open_vocabulary(path: PathLike, lower: bool = False) -> Vocabulary:
-    """Makes a vocabulary of any file that says which words or pieces there are.
+def open_vocabulary(
+    path: PathLike, lower: bool = False, kinds: Kinds = MappingProxyType({})
+) -> Vocabulary:
+    """Makes a vocabulary from a file of any kind that lists words or pieces.
 
-    The ending of its name says what it is:
+    The ending of the file's name decides its kind:
 
     - ``.model``, ``.spm``: a SentencePiece model, see ``load_pieces``;
-    - ``.vocab.json``: one that this library wrote, see ``load_vocabulary``;
+    - ``.vocab.json``: a vocabulary that this library wrote, see ``load_vocabulary``;
     - all others: a list of words, see ``load_words``.
 
     Args:
-      path: of the file.
-      lower: whether text is put in lower case.
+      path: the file.
+      lower: whether text is lower-cased.
+      kinds: as for ``load_vocabulary``.
 
     Raises:
       FileNotFoundError: there is no such file.
       UsageError: the file is not what its name says, or its words are not in lower case although
-        the text will be.
+        text will be.
     """
-    name = Path(path).name.lower()
+    name = as_path(path).name.lower()
     if name.endswith((".model", ".spm")):
         return load_pieces(path, lower)
     if not name.endswith(".vocab.json"):
         return load_words(path, lower)
-    vocab = load_vocabulary(path)
+    vocab = load_vocabulary(path, kinds)
     if lower and not vocab.lower:
         raise UsageError(
             f"{path}: this vocabulary does not put text in lower case; leave --lower "
@@ -78,47 +87,48 @@ def open_vocabulary(path: PathLike, lower: bool = False) -> Vocabulary:
 
 
 def load_words(path: PathLike, lower: bool = False) -> WordVocabulary:
-    """Makes a vocabulary of a list of words, in its order.
+    """Makes a vocabulary from a list of words, in its order.
 
-    A text file has a word on each line, or on each line a word, a space or tab, and a number (the
-    count or id of OpenNMT, fairseq and seq2seq-attn), which is not read. A ``.json`` file is a
-    list of words, or an object that gives each its id; a ``.yml`` file is Marian's, ``"word": id``
-    on each line. ``<blank>``, ``<pad>``, ``<unk>``, ``<s>`` and ``</s>`` are taken for the special
-    words, wherever they are in the list.
+    Each line of a text file holds a word, or a word, a space or tab, and a number (the count or id
+    of OpenNMT, fairseq and seq2seq-attn), which is ignored. A ``.json`` file holds a list of
+    words, or an object that maps each word to its id; a ``.yml`` file is Marian's, with
+    ``"word": id`` on each line. ``<blank>``, ``<pad>``, ``<unk>``, ``<s>`` and ``</s>`` stand for
+    the special words, wherever they are in the list.
 
     Args:
-      path: of the list.
-      lower: whether text is put in lower case.
+      path: the list.
+      lower: whether text is lower-cased.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: a line is no word, a word is there twice, holds whitespace or can never be found
-        (the message names the line), or there are none.
+      UsageError: an entry is not a word, occurs twice, or can never match a word of text (the
+        message names its number), or the list is empty.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = as_path(path).suffix.lower()
     words = _json_words(path) if suffix == ".json" else _line_words(path, suffix)
     first: dict[str, int] = {}
     for number, word in enumerate(words, 1):
-        wrong = _wrong(word, lower)
+        problem = _problem(word, lower)
         if word in first:
-            wrong = f"is there twice, first as number {first[word]}"
-        if wrong:
-            raise UsageError(f"{path}:{number}: {quoted(word, 60)} {wrong}.")
+            problem = f"occurs twice, first as number {first[word]}"
+        if problem:
+            raise UsageError(f"{path}:{number}: {quoted(word, 60)} {problem}.")
         first[word] = number
-    listed = [word for word in first if word not in THEIR_SPECIAL]
+    listed = [word for word in first if word not in FOREIGN_SPECIAL]
     if not listed:
         raise UsageError(f"{path}: no words; give a list with one word a line.")
     return WordVocabulary((*SPECIAL, *listed), lower)
 
 
-def _wrong(word: str, lower: bool) -> str | None:
+def _problem(word: str, lower: bool) -> str | None:
+    """Returns what is wrong with an entry of a list of words, as the end of a sentence."""
     if words_of(word) != [word] or "\0" in word:
         return "is not a word: give one word a line, or a word and its count"
     if any("\ud800" <= c <= "\udfff" for c in word):
         return "holds half of a surrogate pair, which is not a character"
-    if word.startswith(PIECE):
+    if word.startswith(WORD_START):
         return "is a piece of SentencePiece, not a word: give the .model file that it is from"
-    if lower and word.lower() != word and word not in THEIR_SPECIAL:
+    if lower and word.lower() != word and word not in FOREIGN_SPECIAL:
         return (
             "is not in lower case, as all text will be, so it would never be found: leave "
             "--lower out, or give a list in lower case"
@@ -131,18 +141,20 @@ def _line_words(path: PathLike, suffix: str) -> Iterator[str]:
     name = "marian" if suffix in (".yml", ".yaml") else "word"
     if name == "word" and lines and NUMBERED.fullmatch(lines[0]):
         name = "numbered"
-    form, shown = FORMS[name]
+    form, description = LINE_FORMS[name]
     for number, line in enumerate(lines, 1):
-        found = form.fullmatch(line)
-        if not found:
-            raise UsageError(f"{path}:{number}: {quoted(line, 60)} is not of the form: {shown}.")
-        yield _unquoted(found[1]) if name == "marian" else found[1]
+        match = form.fullmatch(line)
+        if not match:
+            raise UsageError(
+                f"{path}:{number}: {quoted(line, 60)} is not of the form: {description}."
+            )
+        yield _unquoted(match[1]) if name == "marian" else match[1]
 
 
 def _unquoted(word: str) -> str:
     try:
         return json.loads(word) if word.startswith('"') else word
-    except ValueError:  # a quotation mark, and no JSON
+    except ValueError:  # the word begins with a quotation mark of its own
         return word
 
 
@@ -155,14 +167,14 @@ def _json_words(path: PathLike) -> list[str]:
     return content
 
 
-def _vocabulary(record: dict[str, Any]) -> Vocabulary:
+def _vocabulary(record: dict[str, Any], kinds: Kinds) -> Vocabulary:
     kind, lower = record.get("kind"), record.get("lower")
     if not isinstance(lower, bool):
         raise UsageError("lower is neither true nor false")
     if kind == "words":
-        return WordVocabulary(_words(record.get("words")), lower)
-    if kind == "inputs":
-        return _inputs(record, lower)
+        return WordVocabulary(words_in(record.get("words")), lower)
+    if isinstance(kind, str) and kind in kinds:
+        return kinds[kind](record, lower)
     if kind not in ("bpe", "unigram", "sentencepiece"):
         raise UsageError(f"its kind {quoted(kind, 60)} is not known")
     try:
@@ -172,31 +184,16 @@ def _vocabulary(record: dict[str, Any]) -> Vocabulary:
     return pieces_of(model, kind, lower)
 
 
-def _inputs(record: dict[str, Any], lower: bool) -> InputVocabulary:
-    features, longest = record.get("features"), record.get("max_word")
-    if not isinstance(features, list):
-        raise UsageError("it has no list of features")
-    if type(longest) is not int or not 3 <= longest <= MOST_CHARACTERS:
-        raise UsageError(f"max_word is not a number from 3 to {MOST_CHARACTERS}")
-    characters = _texts(record.get("characters"))
-    if characters and characters[: len(OF_WORDS)] != OF_WORDS:
-        raise UsageError(f"its first characters must be {' '.join(OF_WORDS)}")
-    return InputVocabulary(
-        WordVocabulary(_words(record.get("words")), lower),
-        tuple(WordVocabulary(_words(words)) for words in features),
-        characters,
-        longest,
-    )
-
-
-def _words(words: Any) -> tuple[str, ...]:
-    words = _texts(words)
+def words_in(words: Any) -> tuple[str, ...]:
+    """Returns the words of a record; UsageError unless they are texts and begin with SPECIAL."""
+    words = texts_in(words)
     if words[: len(SPECIAL)] != SPECIAL:
         raise UsageError(f"its first entries must be {' '.join(SPECIAL)}")
     return words
 
 
-def _texts(texts: Any) -> tuple[str, ...]:
+def texts_in(texts: Any) -> tuple[str, ...]:
+    """Returns the texts of a record; UsageError unless they are a list of texts."""
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UsageError("it has no list of words")
     return tuple(texts)

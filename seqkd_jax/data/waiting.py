@@ -1,7 +1,6 @@
-"""Lines of text as they come, in bounded memory: from a pipe, a terminal, or a large file."""
+"""Lines of text as they arrive, in bounded memory: from a pipe, a terminal, or a large file."""
 
 import gzip
-import os
 import select
 import sys
 import zlib
@@ -9,32 +8,33 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
+from ..addresses import PathLike
 from ..errors import UsageError
-from ..files import GZIP, PathLike
+from ..files import GZIP, open_reading
 from .text import columns, decode_lines
 
 CHUNK = 1 << 16  # bytes read at a time
-GATHERED = 1 << 22  # bytes that wait together, at most
-LONGEST = 1 << 20  # bytes of a line, at most
+MAX_BUFFER_BYTES = 1 << 22  # bytes that are read before lines are yielded
+MAX_LINE_BYTES = 1 << 20
 
 
 @contextmanager
 def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
-    """Opens a text file for ``waiting_lines``, and gives its name for errors.
+    """Opens a text file for ``waiting_lines``; yields it with its name for errors.
 
     Args:
-      path: of the file, unpacked if it is a gzip file; None for standard input.
+      path: the file, packed with gzip or not; None for standard input.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is a folder.
+      UsageError: the path is a folder.
     """
     if path is None:
         yield sys.stdin.buffer, "standard input"
         return
-    name = os.fspath(path)
+    name = str(path)
     try:
-        plain = open(path, "rb")  # noqa: SIM115
+        plain = open_reading(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{name}: no such file.") from None
     except IsADirectoryError:
@@ -46,19 +46,18 @@ def open_text(path: PathLike | None) -> Iterator[tuple[BinaryIO, str]]:
             yield plain, name
 
 
-def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
-    r"""Gives the lines of a text in UTF-8, several at once where they are there.
+def waiting_lines(file: BinaryIO, name: str, max_lines: int) -> Iterator[list[str]]:
+    r"""Yields the lines of UTF-8 text in groups: the next line, and those that arrived with it.
 
-    The next line is waited for, and what is there behind it comes along. Lines end as those of
-    ``read_lines`` do.
+    It waits for one line, and never for more. Lines end as in ``read_lines``.
 
     Args:
-      file: buffered, nothing read from it before.
-      name: what it is called in an error.
-      most: lines given at once.
+      file: buffered; nothing has been read from it.
+      name: of the text, for errors.
+      max_lines: largest number of lines in a group.
 
     Yields:
-      Between 1 and ``most`` lines. All lines before one that cannot be read are given.
+      Between 1 and ``max_lines`` lines. All lines before an unreadable one are yielded.
 
     Raises:
       UsageError: a line is not UTF-8, holds a NUL byte or is longer than 1 MB (the message names
@@ -68,20 +67,25 @@ def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
     failed: UsageError | None = None
     while True:
         parts, size, count = [rest], len(rest), rest.count(b"\n")
-        while not ended and count < most and size < GATHERED and not (count and not _ready(file)):
+        while (
+            not ended
+            and count < max_lines
+            and size < MAX_BUFFER_BYTES
+            and not (count and not _ready(file))
+        ):
             try:
                 data = _read(file, name)
-            except UsageError as error:  # what is whole is given first
+            except UsageError as error:  # raised after the complete lines have been yielded
                 data, failed = b"", error
             ended = not data
             parts.append(data)
             size += len(data)
             count += data.count(b"\n")
-            if not count and size > LONGEST:
+            if not count and size > MAX_LINE_BYTES:
                 _refuse(name, first)
-        *lines, rest = b"".join(parts).split(b"\n", most)
-        end = b"\n" if lines or first > 1 else b""  # in all of the text there is none
-        if ended and rest and not failed and len(lines) < most:
+        *lines, rest = b"".join(parts).split(b"\n", max_lines)
+        end = b"\n" if lines or first > 1 else b""  # none if the whole text has no line break
+        if ended and rest and not failed and len(lines) < max_lines:
             lines, rest = [*lines, rest], b""
         if not lines:
             if failed:
@@ -92,10 +96,10 @@ def waiting_lines(file: BinaryIO, name: str, most: int) -> Iterator[list[str]]:
 
 
 def first_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]:
-    """The sources of a ``.tsv`` file whose lines come in batches.
+    """Yields the first column of the lines of a ``.tsv`` file, which come in batches.
 
     Raises:
-      UsageError: a line has not exactly two columns; those before it have been given.
+      UsageError: a line has not exactly two columns; the lines before it have been yielded.
     """
     number = 0
     for lines in batches:
@@ -111,15 +115,17 @@ def first_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]
 
 
 def _decoded(lines: list[bytes], name: str, first: int, end: bytes = b"\n") -> Iterator[list[str]]:
-    """The lines; where one cannot be decoded, those before it and then the error."""
+    """Yields the decoded lines; if one cannot be decoded, those before it, and then raises."""
     try:
-        if max(map(len, lines)) > LONGEST:
-            _refuse(name, first + next(n for n, line in enumerate(lines) if len(line) > LONGEST))
+        if max(map(len, lines)) > MAX_LINE_BYTES:
+            _refuse(
+                name, first + next(n for n, line in enumerate(lines) if len(line) > MAX_LINE_BYTES)
+            )
         decoded = decode_lines(b"\n".join(lines) + end, name, first)
     except UsageError:
         if len(lines) == 1:
             raise
-        # Halves, for few lines are bad: first what comes before, then the line alone.
+        # Bisects, because few lines are bad, until the bad line is alone.
         half = len(lines) // 2
         yield from _decoded(lines[:half], name, first)
         yield from _decoded(lines[half:], name, first + half)
@@ -128,11 +134,13 @@ def _decoded(lines: list[bytes], name: str, first: int, end: bytes = b"\n") -> I
 
 
 def _refuse(name: str, line: int) -> None:
-    raise UsageError(f"{name}:{line}: longer than {LONGEST:,} bytes; give one sentence a line.")
+    raise UsageError(
+        f"{name}:{line}: longer than {MAX_LINE_BYTES:,} bytes; give one sentence a line."
+    )
 
 
 def _read(file: Any, name: str) -> bytes:
-    """What is there, at most a chunk; waits for the first byte, and is empty at the end."""
+    """Reads what has arrived, at most a chunk; waits for the first byte; empty at the end."""
     try:
         return file.read1(CHUNK)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -140,10 +148,10 @@ def _read(file: Any, name: str) -> bytes:
 
 
 def _ready(file: Any) -> bool:
-    """Whether there is more to read without waiting, the end of the file counted."""
+    """Returns whether reading would not wait, which includes the end of the file."""
     try:
         return bool(select.select([file], [], [], 0)[0])
-    except ValueError:  # no file of the system's: all of it is in memory
+    except ValueError:  # no file descriptor: everything is in memory
         return True
-    except OSError:  # Windows asks sockets only
+    except OSError:  # on Windows, select accepts sockets only
         return False

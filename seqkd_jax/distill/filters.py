@@ -1,89 +1,149 @@
-"""Which pairs of a distilled corpus stay: small filters, and a count of what each left out.
+"""Filters for distilled corpora, with a count of the pairs that each has removed.
 
-    left, counts = keep(
+    kept, counts = filter_pairs(
         seq_inter(pairs, nbest),
-        {"length": length_ratio(2.0), "score": mean_log_prob(-1.5), "likeness": similar(0.2)},
+        {"length": length_ratio(2.0), "score": mean_log_prob(-1.5), "bleu": min_similarity(0.2)},
     )
 
-What a threshold must be to leave out a given share is a quantile:
+The threshold that removes a given share is a quantile:
 ``mean_log_prob(float(np.nanquantile(selected.log_probs, 0.05)))``. A pair whose target is still
-the reference has no score of the teacher, and filters of scores let it stay.
+the reference has no score of the teacher, and passes all filters of scores.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from ..errors import UsageError
 from .select import Selected
 
-Filter = Callable[[Selected], np.ndarray]  # -> [pairs] bool: which stay
+Filter = Callable[[Selected], np.ndarray]  # -> [pairs] bool: which are kept
 
 
-def keep(selected: Selected, filters: Mapping[str, Filter]) -> tuple[Selected, dict[str, int]]:
+def filter_pairs(
+    selected: Selected, filters: Mapping[str, Filter]
+) -> tuple[Selected, dict[str, int]]:
     """Keeps the pairs that pass all filters, in their order.
 
     Args:
       selected: from ``select``.
-      filters: by the name of what they look at.
+      filters: by name.
 
     Returns:
-      What stays, and for each filter how many pairs it was the first to leave out.
+      The pairs that are kept, and for each filter the number of pairs that it was the first to
+      remove.
     """
-    stays = np.ones(len(selected.pairs), bool)
+    kept = np.ones(len(selected.pairs), bool)
     counts = {}
     for name, passes in filters.items():
         passed = passes(selected)
-        counts[name] = int((stays & ~passed).sum())
-        stays &= passed
+        counts[name] = int((kept & ~passed).sum())
+        kept &= passed
     columns = {
-        field.name: column[stays]
+        field.name: column[kept]
         for field in dataclasses.fields(selected)
         if isinstance(column := getattr(selected, field.name), np.ndarray)
     }
-    pairs = [pair for pair, stay in zip(selected.pairs, stays, strict=True) if stay]
+    pairs = [pair for pair, keep in zip(selected.pairs, kept, strict=True) if keep]
     return dataclasses.replace(selected, pairs=pairs, **columns), counts
 
 
-def length_ratio(most: float) -> Filter:
-    """Lets pairs pass whose longer side has at most ``most`` times the words of the other.
+def filter_blocks(
+    blocks: Iterable[Selected], filters: Mapping[str, Filter]
+) -> Iterator[tuple[Selected, dict[str, int]]]:
+    """Filters a corpus that comes in blocks (``select.in_blocks``), one of them at a time.
 
-    An empty side never passes. Raises UsageError if ``most`` is below 1.
+    Yields:
+      The pairs of a block that are kept, and for each filter the number of pairs that it was the
+      first to remove, in this block and those before it.
     """
-    if not most >= 1:
+    removed: Counter[str] = Counter()
+    for block in blocks:
+        kept, counts = filter_pairs(block, filters)
+        removed.update(counts)
+        yield kept, {name: removed[name] for name in filters}
+
+
+def length_ratio(max_ratio: float) -> Filter:
+    """Returns a filter for pairs whose longer side has at most ``max_ratio`` x the other's words.
+
+    A pair with an empty side never passes. Raises UsageError if ``max_ratio`` is below 1.
+    """
+    if not max_ratio >= 1:
         raise UsageError(
-            f"most is {most}; give at least 1: the longer side is never shorter than the other."
+            f"max_ratio is {max_ratio}; give at least 1: the longer side is never shorter than the "
+            "other."
         )
 
     def passes(selected: Selected) -> np.ndarray:
         sides = [[len(text.split()) for text in pair] for pair in selected.pairs]
         lengths = np.array(sides, np.int64).reshape(-1, 2)
-        return (lengths.min(1) > 0) & (lengths.max(1) <= most * lengths.min(1))
+        return (lengths.min(1) > 0) & (lengths.max(1) <= max_ratio * lengths.min(1))
 
     return passes
 
 
-def mean_log_prob(least: float) -> Filter:
-    """Lets targets pass whose tokens have a mean log-probability of at least ``least`` nats.
+def mean_log_prob(threshold: float) -> Filter:
+    """Returns a filter for targets whose mean log-probability is at least ``threshold``.
 
-    Under the teacher, EOS counted: a cheap detector of hallucinations (Guerreiro et al. 2023).
+    The mean is over tokens, EOS counted, in nats, under the teacher: a cheap detector of
+    hallucinations (Guerreiro et al. 2023).
     """
 
     def passes(selected: Selected) -> np.ndarray:
         if len(selected.ranks) and np.isnan(selected.log_probs[selected.ranks >= 0]).any():
             raise UsageError("The n-best lists have no log_prob, which mean_log_prob needs.")
-        return ~(selected.log_probs < least)
+        return ~(selected.log_probs < threshold)
 
     return passes
 
 
-def similar(least: float) -> Filter:
-    """Lets targets pass whose similarity, by which they were selected, is at least ``least``."""
+def max_repeats(count: int = 2, words: int = 2) -> Filter:
+    """Returns a filter for targets that repeat themselves no more than the source does.
+
+    For the most frequent n-gram of a side, its number of occurrences is compared: a target passes
+    if its number is below that of the source plus ``count``. Repeated phrases are the commonest
+    sign of a hallucination (Raunak et al. 2021, oscillatory hallucinations).
+
+    Args:
+      count: number of additional repetitions from which a target is removed.
+      words: n, the length of a phrase in words.
+
+    Raises:
+      UsageError: a number is below 1.
+    """
+    if count < 1 or words < 1:
+        raise UsageError(f"count is {count} and words is {words}: both must be at least 1.")
+
+    def passes(selected: Selected) -> np.ndarray:
+        return np.array(
+            [
+                most_frequent(target, words) < max(1, most_frequent(source, words)) + count
+                for source, target in selected.pairs
+            ],
+            bool,
+        )
+
+    return passes
+
+
+def most_frequent(text: str, n: int) -> int:
+    """Returns how often the most frequent n-gram of a text occurs in it."""
+    words = text.split()
+    ngrams = Counter(zip(*(words[i:] for i in range(n)), strict=False))
+    return max(ngrams.values(), default=0)
+
+
+def min_similarity(threshold: float) -> Filter:
+    """Returns a filter for targets selected with a similarity of at least ``threshold``."""
 
     def passes(selected: Selected) -> np.ndarray:
         if selected.similarities is None:
-            raise UsageError("Seq-KD compares nothing: similar() is for seq_inter and mbr.")
-        return (selected.ranks < 0) | (selected.similarities >= least)
+            raise UsageError(
+                "Seq-KD computes no similarities: min_similarity is for seq_inter and mbr."
+            )
+        return (selected.ranks < 0) | (selected.similarities >= threshold)
 
     return passes

@@ -1,61 +1,124 @@
-"""From n-best lists to a student's corpus: sequence-level distillation is new data."""
+"""Sequence-level distillation: a student's corpus, selected from a teacher's n-best lists.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+Each function here takes and returns whole lists. ``in_blocks`` runs them over a corpus of any size,
+in memory that does not grow with it:
 
-import jax
+    for best, chosen in in_blocks(pairs, lists, seq_kd, closest_to_reference(similarity)):
+        ...                                               # two ``Selected`` of the same sentences
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
 import numpy as np
 from tqdm import tqdm
 
-from ..base import EOS, PAD, Array
+from ..decode.nbest import NBest
 from ..errors import UsageError
-from .nbest import NBest
-from .similarity import OfTexts, OfWords, Similarity, choose
+from .similarity import Similarity, choose, compare
 
 Pairs = Sequence[tuple[str, str]]
-LENGTHS = (16, 32, 64, 128, 256, 512)  # T and R, so that few programs are compiled
-SENTENCES = 64  # compared in one call, at most
-COMPARISONS = SENTENCES * LENGTHS[2] ** 2  # of words in one call, for each place in the lists
+BLOCK = 2048  # sentences that are in memory together
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A new corpus, and where each of its lines came from."""
+    """A new corpus, and the origin of each of its lines."""
 
     pairs: list[tuple[str, str]]
-    ranks: np.ndarray  # [pairs] int32, place in the n-best list; -1 where the reference was kept
-    sources: np.ndarray  # [pairs] int32, place of the source in the corpus
-    log_probs: np.ndarray  # [pairs] float32, teacher's, mean of the tokens; nan where not known
-    similarities: np.ndarray | None = None  # [pairs] float32, by which Seq-Inter or MBR chose
+    ranks: np.ndarray  # [pairs] int32, index in the n-best list; -1 where the reference was kept
+    sources: np.ndarray  # [pairs] int32, index of the source in the corpus
+    log_probs: np.ndarray  # [pairs] float32, of the teacher, mean per token; nan if not known
+    similarities: np.ndarray | None = None  # [pairs] float32, by which Seq-Inter or MBR selected
     weights: np.ndarray | None = None  # [pairs] float32, in training; None for 1
+
+
+Way = Callable[[Pairs, Sequence[NBest]], Selected]
+
+
+def in_blocks(
+    pairs: Iterable[tuple[str, str]], nbest: Iterable[NBest], *ways: Way, sentences: int = BLOCK
+) -> Iterator[tuple[Selected, ...]]:
+    """Yields what each way selects from some sentences at a time; at least one block.
+
+    The blocks together are what the way selects from the whole corpus. Both inputs are read once.
+
+    Args:
+      pairs: (source, reference) lines.
+      nbest: of the sources, in their order.
+      *ways: ``seq_kd``, ``closest_to_reference(...)``, ``closest_to_list(...)``, or any function of
+        a part of a corpus, numbered from 0.
+      sentences: in a block.
+
+    Raises:
+      UsageError: the lists do not belong to these pairs; blocks before them have been yielded.
+    """
+    rest, lists, first = iter(pairs), iter(nbest), 0
+    total = len(pairs) if isinstance(pairs, Sequence) else None
+    # The bar appears only after some seconds.
+    with tqdm(total=total, desc="choosing", unit="sent", delay=5, disable=None) as bar:
+        while True:
+            block = list(itertools.islice(rest, sentences))
+            own = list(itertools.islice(lists, sentences))
+            if len(block) != len(own):
+                counts = [
+                    first + len(x) + sum(1 for _ in y) for x, y in ((own, lists), (block, rest))
+                ]
+                raise _unequal(*counts)
+            _check_order(own, first)
+            if not block and first:
+                return
+            numbered = [replace(n, index=number) for number, n in enumerate(own)]
+            chosen = (way(block, numbered) for way in ways)
+            yield tuple(replace(c, sources=c.sources + np.int32(first)) for c in chosen)
+            first += len(block)
+            bar.update(len(block))
+            if not block:
+                return
+
+
+def whole(blocks: Iterable[Selected]) -> Selected:
+    """Returns the selection whose parts these are, in memory."""
+    parts = list(blocks)
+    columns = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts])
+        for f in fields(Selected)
+        if isinstance(getattr(parts[0], f.name), np.ndarray)
+    }
+    return Selected(pairs=[pair for part in parts for pair in part.pairs], **columns)
 
 
 def seq_kd(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
     """Replaces each target by the teacher's best translation (Kim & Rush 2016, section 3.2).
 
-    An empty best translation is passed over for the next; where all are empty the target stays.
+    Empty translations are skipped; if all are empty, the target stays.
 
     Raises:
       UsageError: the lists do not belong to these pairs.
+
+    >>> seq_kd([("a cat", "eine Katze")], [NBest(0, ("die Katze", "Katze"))]).pairs
+    [('a cat', 'die Katze')]
     """
     _check(pairs, nbest)
     ranks = [next((r for r, text in enumerate(n.texts) if text.strip()), -1) for n in nbest]
     return _selected(pairs, nbest, range(len(pairs)), ranks)
 
 
-def weighted_seq_kd(pairs: Pairs, nbest: Sequence[NBest], most: int | None = None) -> Selected:
-    """Pairs each source with every hypothesis, weighted by what the teacher thinks of it.
+def weighted_seq_kd(
+    pairs: Pairs, nbest: Sequence[NBest], max_hypotheses: int | None = None
+) -> Selected:
+    """Pairs each source with every hypothesis, weighted by the teacher's probabilities.
 
-    The weights are the teacher's probabilities, renormalised over the list, so the loss of the
-    weighted corpus is the expectation -sum_t q(t | s) log p(t | s) over the K best, of which
-    ``seq_kd`` is the case K = 1. Empty hypotheses, and those whose weight is 0 in float32, are
-    left out; where nothing remains the target stays, with weight 1.
+    They are renormalised over the list, so the loss of the weighted corpus is the expectation
+    -sum_t q(t | s) log p(t | s) over the K best; ``seq_kd`` is the case K = 1. Empty hypotheses,
+    and those whose weight is 0 in float32, are left out; if none remains, the target stays, with
+    weight 1.
 
     Args:
       pairs: (source, reference) lines.
       nbest: of the sources, in their order, with log-probabilities.
-      most: K, hypotheses of a list that are used; None for all.
+      max_hypotheses: K, the number of hypotheses of a list that are used; None for all.
 
     Raises:
       UsageError: the lists do not belong to these pairs, or have no log-probabilities.
@@ -63,37 +126,39 @@ def weighted_seq_kd(pairs: Pairs, nbest: Sequence[NBest], most: int | None = Non
     Source: Kim & Rush 2016, section 3.2, L_SEQ-KD before it is reduced to the mode.
     """
     _check(pairs, nbest)
-    if most is not None and most < 1:
-        raise UsageError(f"most is {most}; at least 1 hypothesis of each list must be used.")
+    if max_hypotheses is not None and max_hypotheses < 1:
+        raise UsageError(
+            f"max_hypotheses is {max_hypotheses}; at least 1 hypothesis of each list must be used."
+        )
     sources, ranks, weights = [], [], []
-    for place, n in enumerate(nbest):
-        given = probabilities(n, most).astype(np.float32)
-        kept = np.flatnonzero(given).tolist() or [-1]
-        sources += [place] * len(kept)
+    for index, n in enumerate(nbest):
+        probs = probabilities(n, max_hypotheses).astype(np.float32)
+        kept = np.flatnonzero(probs).tolist() or [-1]
+        sources += [index] * len(kept)
         ranks += kept
-        weights += [1.0 if rank < 0 else given[rank] for rank in kept]
+        weights += [1.0 if rank < 0 else probs[rank] for rank in kept]
     return _selected(pairs, nbest, sources, ranks, weights=np.array(weights, np.float32))
 
 
-def probabilities(nbest: NBest, most: int | None = None) -> np.ndarray:
-    """The teacher's probabilities of the first ``most`` hypotheses [K], renormalised; float64.
+def probabilities(nbest: NBest, max_hypotheses: int | None = None) -> np.ndarray:
+    """Returns the teacher's probabilities of the first K hypotheses [K], renormalised; float64.
 
-    Empty hypotheses have none; if all are empty the result is all 0.
+    Those of empty hypotheses are 0. ``max_hypotheses`` is K; None for all.
 
     Raises:
       UsageError: the list has no log-probabilities.
     """
-    said = _said(nbest)[:most]
-    if said.any() and not nbest.log_probs:
+    nonempty = _nonempty(nbest)[:max_hypotheses]
+    if nonempty.any() and not nbest.log_probs:
         raise UsageError(
             f"The n-best list of sentence {nbest.index} has no log_prob, but the teacher's "
             "probabilities are needed here. For lists of samples, write the same log_prob for each."
         )
-    if not said.any():
-        return np.zeros(len(said))
-    logs = np.where(said, nbest.log_probs[: len(said)], -np.inf)
-    shares = np.exp(logs - logs.max())
-    return shares / shares.sum()
+    if not nonempty.any():
+        return np.zeros(len(nonempty))
+    log_probs = np.where(nonempty, nbest.log_probs[: len(nonempty)], -np.inf)
+    probs = np.exp(log_probs - log_probs.max())
+    return probs / probs.sum()
 
 
 def seq_inter(
@@ -103,25 +168,37 @@ def seq_inter(
     *,
     lower: bool = False,
 ) -> Selected:
-    """Replaces each target by the hypothesis most like it (Kim & Rush 2016, section 3.3).
+    """Replaces each target by the hypothesis most similar to it (Kim & Rush 2016, section 3.3).
 
-    Sentences are compared as text, so lists of any teacher will do. Of equally similar
-    hypotheses, those without a word in common with the reference among them, the one that
-    the teacher ranks higher is taken; empty ones never are.
+    Sentences are compared as text, so lists of any teacher will do. Ties, also between hypotheses
+    without a word in common with the reference, go to the hypothesis that the teacher ranks
+    higher; empty hypotheses are never selected.
 
     Args:
       pairs: (source, reference) lines.
       nbest: of the sources, in their order.
-      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device, of the words
-        between spaces; or ``OfTexts``. Left out, the BLEU of Kim & Rush's code, with 0 where no
-        word is in common, or chrF where the text has no spaces between words.
-      lower: compare in lower case, as a teacher must be that writes nothing else.
+      similarity: (hypothesis ids [T], reference ids [R]) -> [], on the device, where ids stand for
+        the words between spaces; or a ``TextSimilarity``. The default is the BLEU of Kim & Rush's
+        code, 0 if no word is in common, or chrF if the text has no spaces between words.
+      lower: whether to compare in lower case, as is right for a teacher that writes lower case.
 
     Raises:
       UsageError: the lists do not belong to these pairs.
     """
-    _check(pairs, nbest)
-    return _highest(pairs, nbest, similarities(pairs, nbest, similarity, lower=lower))
+    if similarity is None:
+        similarity = choose(texts=(target for _, target in pairs))[1]
+    return whole(
+        chosen for (chosen,) in in_blocks(pairs, nbest, closest_to_reference(similarity, lower))
+    )
+
+
+def closest_to_reference(similarity: Similarity, lower: bool = False) -> Way:
+    """Returns ``seq_inter`` with a similarity, as a function of (pairs, lists)."""
+
+    def choose_closest(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
+        return _highest(pairs, nbest, similarities(pairs, nbest, similarity, lower=lower))
+
+    return choose_closest
 
 
 def mbr(
@@ -131,33 +208,44 @@ def mbr(
     *,
     lower: bool = False,
 ) -> Selected:
-    """Replaces each target by the hypothesis with the least Bayes risk within its list.
+    """Replaces each target by the hypothesis with the minimum Bayes risk within its list.
 
-    That is the one with the highest expected similarity to a translation of the teacher, the
-    expectation taken over the list with the teacher's renormalised probabilities. No reference
-    is read, so it is a choice for text without translations, too; of equal ones the better
-    ranked is taken, and an empty one never is.
+    This is the hypothesis with the highest expected similarity to the teacher's translations; the
+    expectation is over the list, with the teacher's renormalised probabilities. References are not
+    read, so this also works for text without translations. Ties go to the better ranked
+    hypothesis; empty hypotheses are never selected.
 
     Args:
       pairs: (source, anything) lines.
       nbest: of the sources, in their order, with log-probabilities.
       similarity: as in ``seq_inter``.
-      lower: compare in lower case.
+      lower: whether to compare in lower case.
 
     Raises:
       UsageError: the lists do not belong to these pairs, or have no log-probabilities.
 
     Source: Kumar & Byrne 2004, section 2; Wang et al. 2024 for its use in distillation.
     """
-    _check(pairs, nbest)
-    shares = [probabilities(n) for n in nbest]
-    lists = [n.texts for n in nbest]
-    tables = _compare(lists, lists, similarity, lower)
-    expected = [
-        np.where(_said(n), table @ share, -np.inf).astype(np.float32)
-        for n, table, share in zip(nbest, tables, shares, strict=True)
-    ]
-    return _highest(pairs, nbest, expected)
+    if similarity is None:
+        similarity = choose(texts=(text for n in nbest for text in n.texts))[1]
+    way = closest_to_list(similarity, lower)
+    return whole(chosen for (chosen,) in in_blocks(pairs, nbest, way))
+
+
+def closest_to_list(similarity: Similarity, lower: bool = False) -> Way:
+    """Returns ``mbr`` with a similarity, as a function of (pairs, lists)."""
+
+    def choose_closest(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
+        weights = [probabilities(n) for n in nbest]
+        lists = [n.texts for n in nbest]
+        tables = compare(lists, lists, similarity, lower)
+        expected = [
+            np.where(_nonempty(n), table @ probs, -np.inf).astype(np.float32)
+            for n, table, probs in zip(nbest, tables, weights, strict=True)
+        ]
+        return _highest(pairs, nbest, expected)
+
+    return choose_closest
 
 
 def similarities(
@@ -167,87 +255,22 @@ def similarities(
     *,
     lower: bool = False,
 ) -> list[np.ndarray]:
-    """The similarity [K] of each hypothesis to its reference; -inf for an empty hypothesis."""
+    """Returns the similarity [K] of hypotheses to their reference; -inf for empty hypotheses."""
     references = [(target,) for _, target in pairs]
-    tables = _compare([n.texts for n in nbest], references, similarity, lower)
+    tables = compare([n.texts for n in nbest], references, similarity, lower)
     return [
-        np.where(_said(n), table[:, 0], -np.inf).astype(np.float32)
+        np.where(_nonempty(n), table[:, 0], -np.inf).astype(np.float32)
         for n, table in zip(nbest, tables, strict=True)
     ]
 
 
-def _compare(
-    hypotheses: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
-    similarity: Similarity | None,
-    lower: bool,
-) -> list[np.ndarray]:
-    """The similarity [K, R] of each hypothesis of a list to each reference of its list."""
-    if lower:
-        hypotheses, references = (
-            [[text.lower() for text in texts] for texts in side]
-            for side in (hypotheses, references)
-        )
-    if similarity is None:
-        similarity = choose(texts=[text for texts in references for text in texts])[1]
-    # A bar only where it takes long enough to wonder.
-    with tqdm(total=len(hypotheses), desc="comparing", unit="sent", delay=5, disable=None) as bar:
-        if not isinstance(similarity, OfTexts):
-            return _compare_words(hypotheses, references, similarity, bar)
-        tables = []
-        for lists in zip(hypotheses, references, strict=True):
-            tables.append(similarity.table(*lists))
-            bar.update()
-        return tables
-
-
-def _compare_words(hypotheses, references, similarity: OfWords, bar: tqdm) -> list[np.ndarray]:
-    ids: dict[str, int] = {}
-
-    def encode(text: str) -> list[int]:
-        return [ids.setdefault(word, EOS + 1 + len(ids)) for word in text.split()]
-
-    sides = [
-        [[encode(text) for text in texts] for texts in side] for side in (hypotheses, references)
-    ]
-    widest = [max(map(len, side), default=1) for side in sides]
-    longest = [max(map(len, [*h, *r]), default=0) for h, r in zip(*sides, strict=True)]
-    tables: list[np.ndarray] = [np.zeros(0)] * len(longest)
-    compare = _compiled(similarity)
-    order = np.argsort(longest, kind="stable")[::-1]
-    while len(order):
-        width = _width(longest[order[0]])
-        rows = max(1, min(SENTENCES, COMPARISONS // (width**2 * max(1, widest[1]))))
-        places, order = order[:rows], order[rows:]
-        padded = [np.full((rows, size, width), PAD, np.int32) for size in widest]
-        for side, filled in zip(sides, padded, strict=True):
-            for row, place in enumerate(places):
-                for k, text in enumerate(side[place]):
-                    filled[row, k, : len(text)] = text
-        found = np.asarray(compare(*padded))
-        for row, place in enumerate(places):
-            tables[place] = found[row, : len(sides[0][place]), : len(sides[1][place])]
-        bar.update(len(places))
-    return tables
-
-
-@lru_cache(maxsize=8)
-def _compiled(similarity: OfWords) -> Callable[..., Array]:
-    of_reference = jax.vmap(similarity, (None, 0))
-    return jax.jit(jax.vmap(jax.vmap(of_reference, (0, None))))
-
-
-def _width(tokens: int) -> int:
-    return next((n for n in LENGTHS if n >= tokens), -(-tokens // LENGTHS[-1]) * LENGTHS[-1])
-
-
-def _said(nbest: NBest) -> np.ndarray:
-    """Which hypotheses [K] are not empty."""
+def _nonempty(nbest: NBest) -> np.ndarray:
+    """Returns which hypotheses [K] are not empty."""
     return np.array([bool(text.strip()) for text in nbest.texts], bool)
 
 
 def _highest(pairs: Pairs, nbest: Sequence[NBest], scores: Sequence[np.ndarray]) -> Selected:
-    """Selects of each list the hypothesis with the highest score, of equal ones the first."""
+    """Selects the hypothesis of each list with the highest score, of several the first."""
     ranks = [int(np.argmax(s)) if np.isfinite(s).any() else -1 for s in scores]
     best = [float(s[r]) if r >= 0 else 0.0 for s, r in zip(scores, ranks, strict=True)]
     best = np.array(best, np.float32)
@@ -261,10 +284,10 @@ def _selected(
     ranks: Sequence[int],
     **columns: np.ndarray,
 ) -> Selected:
-    """Hypothesis ``ranks`` of the lists ``sources``, each beside its source."""
+    """Returns the corpus of hypothesis ``ranks[i]`` of list ``sources[i]``, for each i."""
     lines, log_probs = [], []
-    for place, rank in zip(sources, ranks, strict=True):
-        (source, target), n = pairs[place], nbest[place]
+    for index, rank in zip(sources, ranks, strict=True):
+        (source, target), n = pairs[index], nbest[index]
         lines.append((source, n.texts[rank] if rank >= 0 else target))
         known = rank >= 0 and n.log_probs
         log_probs.append(n.log_probs[rank] / _tokens(n, rank) if known else np.nan)
@@ -278,22 +301,34 @@ def _selected(
 
 
 def _tokens(nbest: NBest, rank: int) -> int:
-    """Tokens of a hypothesis, EOS counted; words where the list has no tokens."""
+    """Returns the number of tokens, EOS counted; of words if the list has no tokens."""
     return len(nbest.tokens[rank] if nbest.tokens else nbest.texts[rank].split()) + 1
 
 
+def differing(one: Selected, other: Selected) -> int:
+    """Returns the number of pairs that differ between two selections from the same lists."""
+    return sum(a != b for a, b in zip(one.pairs, other.pairs, strict=True))
+
+
 def share_differing(one: Selected, other: Selected) -> float:
-    """The share of pairs whose targets differ between two selections from the same lists."""
-    different = sum(a != b for a, b in zip(one.pairs, other.pairs, strict=True))
-    return different / max(1, len(one.pairs))
+    """Returns the share of pairs that differ between two selections from the same lists."""
+    return differing(one, other) / max(1, len(one.pairs))
 
 
 def _check(pairs: Pairs, nbest: Sequence[NBest]) -> None:
     if len(pairs) != len(nbest):
-        raise UsageError(f"{len(nbest)} n-best lists for {len(pairs)} pairs; each pair needs one.")
-    for place, n in enumerate(nbest):
-        if n.index != place:
+        raise _unequal(len(nbest), len(pairs))
+    _check_order(nbest, 0)
+
+
+def _unequal(lists: int, pairs: int) -> UsageError:
+    return UsageError(f"{lists} n-best lists for {pairs} pairs; each pair needs one.")
+
+
+def _check_order(nbest: Sequence[NBest], first: int) -> None:
+    for index, n in enumerate(nbest, first):
+        if n.index != index:
             raise UsageError(
-                f"n-best list number {place} belongs to sentence {n.index}; lists must be in "
+                f"n-best list number {index} belongs to sentence {n.index}; lists must be in "
                 "the order of the pairs."
             )

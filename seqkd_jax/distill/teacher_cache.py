@@ -1,16 +1,16 @@
-"""What a teacher says of each position of a corpus, on disk: made once, read by any student.
+"""Caches of a teacher's distributions at each position of a corpus, which any student can read.
 
-    cache = cache_teacher("topk", teacher, params, encoded, teacher=digest, k=16)
+    cache = cache_teacher("topk", teacher, encoded, k=16)
     print(cache)                                     pairs, bytes per token, KL to the teacher
     step = make_train_step(student, tx, mix(nll, word_kd, 0.5))      no teacher runs any more
-    for batch in cache.taught(batches(encoded, buckets, seed=1, epoch=0)):
+    for batch in cache.attach_to(batches(encoded, buckets, seed=1, epoch=0)):
         state, metrics = step(state, batch, key)
 
-A pair is found by the content of its ids, never by its place: data order, batch size and number of
-hosts may change between making and reading. For each token the k most probable ids are kept with
-the distance of their log-probabilities to the largest in half precision (close ones are close to
-exact), and the log of the mass of all other tokens in single precision; reading normalises the
-listed to what that leaves. ``topk_shards`` knows the files.
+A pair is looked up by its ids, never by its index, so data order, batch size and number of hosts
+may differ between writing and reading. For each token the cache holds the k most probable ids;
+the distances of their log-probabilities to the largest, in half precision, which is nearly exact
+for small distances; and the log of the mass of all other tokens, in single precision. On reading,
+the k probabilities are normalised so that all add up to 1. ``topk_shards`` defines the files.
 """
 
 import functools
@@ -26,12 +26,14 @@ import numpy as np
 from jax import lax
 from tqdm import tqdm
 
+from ..addresses import PathLike, as_local
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, for_teaching, top_k
-from ..data import Encoded, batches, plan_buckets
+from ..data import Bucket, Encoded, batches, plan_buckets
+from ..decode.shards import missing_shards, process_shards, require_same_header
 from ..errors import UsageError
 from ..files import make_folder
-from ..train.parallel import pmap_rows
-from .shards import missing_shards, require_alike, work_through
+from ..parallel import pmap_rows
+from ..trained import TrainedModel
 from .topk_shards import (
     KEY_BYTES,
     Shard,
@@ -43,28 +45,27 @@ from .topk_shards import (
     write_shard,
 )
 
-SHARD_PAIRS = 2000
-FARTHEST = float(np.finfo(np.float16).min)  # distance of a token of no probability
+MIN_FLOAT16 = float(np.finfo(np.float16).min)  # distance of a token of probability 0
 
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """An open cache; the files are mapped, not read into memory."""
+    """An open cache; its files are memory-mapped, not read into memory."""
 
     folder: Path
-    header: dict[str, Any]  # what made it
-    keys: np.ndarray  # [pairs] of KEY_BYTES, rising through all shards
-    first: np.ndarray  # [shards], number of the first pair of each
-    starts: np.ndarray  # [pairs], its first token within its shard
-    lengths: np.ndarray  # [pairs]
+    header: dict[str, Any]  # fields that all shards share
+    keys: np.ndarray  # [pairs] of KEY_BYTES, sorted over all shards
+    first: np.ndarray  # [shards], index of the first pair of each shard
+    starts: np.ndarray  # [pairs], index of its first token within its shard
+    lengths: np.ndarray  # [pairs], target tokens
     shards: tuple[Shard, ...]
-    mean_kl: float  # nats per token from the teacher to what is kept, the rest spread evenly
-    src_ids: np.ndarray | None = None  # the cache's id of each source id that is asked for
-    tgt_ids: np.ndarray | None = None  # [V], the same of targets
+    mean_kl: float  # nats per token from the teacher to the cache, the rest spread evenly
+    src_ids: np.ndarray | None = None  # the cache's id of each of the student's source ids
+    tgt_ids: np.ndarray | None = None  # [V], the same for target ids
 
     @property
     def bytes_per_token(self) -> float:
-        """Size on disk by target token, EOS counted."""
+        """Size on disk per target token, EOS counted."""
         size = sum(path.stat().st_size for path in shard_paths(self.folder))
         return size / max(1, int(self.lengths.sum()))
 
@@ -77,41 +78,41 @@ class TeacherCache:
         )
 
     def renumbered(self, src_ids: np.ndarray, tgt_ids: np.ndarray) -> "TeacherCache":
-        """The cache for a student that numbers the same pieces differently.
+        """Returns the cache for a student that numbers the same pieces differently.
 
         Args:
           src_ids: the cache's id of each of the student's source ids (``data.renumbering``).
-          tgt_ids: the same of target ids, [V].
+          tgt_ids: the same for target ids, [V].
         """
         return replace(self, src_ids=src_ids, tgt_ids=tgt_ids)
 
-    def taught(self, given: Iterable[Example]) -> Iterator[Example]:
-        """Gives batches [B, ...] with ``taught``: a ``TopK`` of [B, T, k] from the cache.
+    def attach_to(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yields the batches [B, ...] with ``teacher_targets``: a ``TopK`` of [B, T, k].
 
         Raises:
           UsageError: a pair is not in the cache; the message names its line.
         """
-        for batch in given:
-            yield replace(batch, taught=self._of_batch(batch))
+        for batch in examples:
+            yield replace(batch, teacher_targets=self._of_batch(batch))
 
     def require(self, pairs: Encoded) -> None:
         """Checks that every pair is in the cache, before work begins.
 
         Raises:
-          UsageError: one is not; the message names its line.
+          UsageError: a pair is not in the cache; the message names its line.
         """
-        self._places(pairs.src, pairs.tgt, pairs.index)
+        self._indices(pairs.src, pairs.tgt, pairs.index)
 
     def _of_batch(self, batch: Example) -> TopK:
         src, tgt = np.asarray(batch.src), np.asarray(batch.tgt)
         sources, targets = ([_unpadded(row) for row in side] for side in (src, tgt))
-        places = self._places(sources, targets, np.asarray(batch.index))
+        indices = self._indices(sources, targets, np.asarray(batch.index))
         shape = (*tgt.shape, self.header["k"])
         ids, log_probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         rest = np.zeros(tgt.shape, np.float32)
-        for row, place in enumerate(places):
-            shard = self.shards[np.searchsorted(self.first, place, side="right") - 1]
-            start, size = self.starts[place], self.lengths[place]
+        for row, index in enumerate(indices):
+            shard = self.shards[np.searchsorted(self.first, index, side="right") - 1]
+            start, size = self.starts[index], self.lengths[index]
             tokens = slice(start, start + size)
             rest[row, :size] = shard.rest[tokens]
             ids[row, :size] = shard.ids[tokens]
@@ -121,116 +122,114 @@ class TeacherCache:
         fields: Any = (ids, log_probs, rest)
         return TopK(*fields, temperature=self.header["temperature"])
 
-    def _places(
-        self, src: Iterable[np.ndarray], tgt: Iterable[np.ndarray], index: np.ndarray
+    def _indices(
+        self, src: Iterable[np.ndarray], tgt: Iterable[np.ndarray], lines: np.ndarray
     ) -> np.ndarray:
+        """Returns the index of each pair in the cache; ``lines`` is its index in the corpus."""
         if self.src_ids is not None and self.tgt_ids is not None:
-            of_src, of_tgt = self.src_ids, self.tgt_ids
-            src, tgt = [of_src[s] for s in src], [of_tgt[t] for t in tgt]
-        wanted = _keys(src, tgt)
-        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        if (missing := np.flatnonzero(self.keys[places] != wanted)).size:
+            src_ids, tgt_ids = self.src_ids, self.tgt_ids
+            src, tgt = [src_ids[s] for s in src], [tgt_ids[t] for t in tgt]
+        keys = _keys(src, tgt)
+        indices = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        if (missing := np.flatnonzero(self.keys[indices] != keys)).size:
             raise UsageError(
-                f"{self.folder}: the pair of line {int(index[missing[0]]) + 1} is not in this "
+                f"{self.folder}: the pair of line {int(lines[missing[0]]) + 1} is not in this "
                 "cache, which was made from other text or with other vocabularies. Make a "
                 "cache of the pairs that the student is trained on (seqkd cache)."
             )
-        return places
+        return indices
 
 
 def cache_teacher(
-    folder: str | Path,
-    model: Seq2Seq,
-    params: Params,
+    folder: PathLike,
+    teacher: TrainedModel,
     pairs: Encoded,
     *,
-    teacher: str,
     k: int = 16,
     temperature: float = 1.0,
     tokens_per_batch: int = 2048,
+    shard_pairs: int = 2000,
     progress: str | None = "caching",
 ) -> TeacherCache:
     """Writes a teacher's top-k distributions over a corpus into sharded files, and opens them.
 
-    Pairs that occur twice are kept once, in an order of their content. A shard appears in one piece
-    or not at all; started again, the job goes on with the shards that are missing. Several workers
-    may run this on one folder at once, and the files are the same bytes however many there were.
+    Repeated pairs are stored once, and pairs are sorted by their content. Shards are written
+    atomically; a job that is started again makes only the missing ones. Several workers may run
+    this on the same folder at once, and the files have the same bytes for any number of workers.
 
     Args:
       folder: for the shards.
-      model: the teacher, an ensemble included.
-      params: its parameters.
-      pairs: in its vocabularies' ids.
-      teacher: digest of its parameters; written into each shard's header.
-      k: tokens kept of each distribution; at k = V all.
-      temperature: that logits are divided by; the loss must ask for the same one.
-      tokens_per_batch: padding included; V times a batch's sentences are held at once.
+      teacher: a model or an ensemble; the digest of its parameters is written into each shard's
+        header.
+      pairs: encoded with the teacher's vocabularies.
+      k: tokens that are stored of each distribution; k = V stores all.
+      temperature: by which logits are divided; the loss must use the same.
+      tokens_per_batch: padding included; V times the sentences of a batch are in memory at once.
+      shard_pairs: pairs of a shard, all of which a worker runs.
       progress: label of the progress bar; None for no bar.
 
     Raises:
       UsageError: there are no pairs, k is not between 1 and V, or the folder holds another cache.
     """
-    folder = make_folder(folder)
-    pairs, keys = _sorted(pairs)
-    model, params = for_teaching(model, params)
-    shards = -(-len(keys) // SHARD_PAIRS)
+    folder = as_local(folder)
+    pairs, keys = _sorted_by_key(pairs)
+    model, params = for_teaching(teacher.model, teacher.params)
+    vocabulary = _vocabulary(model, params, pairs, k, temperature)
+    make_folder(folder)  # only now, so that wrong arguments leave no folder
+    shards = -(-len(keys) // shard_pairs)
     header = {
-        "teacher": teacher,
-        "vocabulary": _vocabulary(model, params, pairs),
+        "teacher": teacher.digest,
+        "vocabulary": vocabulary,
         "k": k,
         "temperature": float(temperature),
         "corpus": hashlib.sha256(keys.tobytes()).hexdigest(),
         "shards": shards,
     }
-    whole: set[int] = set()
-    # One plan for all shards, so that few programs are compiled.
-    plan = plan_buckets(
-        [len(s) for s in pairs.src],
-        [len(t) for t in pairs.tgt],
-        tokens_per_batch=tokens_per_batch,
-    )
+    verified: set[int] = set()
+    buckets = plan_buckets(pairs, tokens_per_batch=tokens_per_batch)
 
     def make(number: int) -> None:
-        part = slice(number * SHARD_PAIRS, (number + 1) * SHARD_PAIRS)
-        some = replace(pairs, src=pairs.src[part], tgt=pairs.tgt[part], index=pairs.index[part])
-        shard, nats = _ask(model, params, some, keys[part], plan, header, bar)
-        write_shard(
-            folder / shard_name(number, shards), header | {"shard": number, "nats": nats}, shard
-        )
+        rows = slice(number * shard_pairs, (number + 1) * shard_pairs)
+        part = replace(pairs, src=pairs.src[rows], tgt=pairs.tgt[rows], index=pairs.index[rows])
+        shard, nats = run_teacher(part, keys[rows])
+        shard_header = header | {"shard": number, "nats": nats}
+        write_shard(folder / shard_name(number, shards), shard_header, shard)
 
     with tqdm(total=len(keys), desc=progress, unit="pair", disable=progress is None) as bar:
-        work_through(
+        run_teacher = _TeacherRunner(model, params, buckets, header, bar)
+        process_shards(
             folder,
             shards,
             lambda number: folder / shard_name(number, shards),
-            lambda: complete_shards(folder, header, whole),
+            lambda: complete_shards(folder, header, verified),
             make,
             bar,
-            SHARD_PAIRS,
+            shard_pairs,
         )
     return open_teacher_cache(folder)
 
 
-def open_teacher_cache(folder: str | Path) -> TeacherCache:
-    """Opens a cache and checks every byte of it.
+def open_teacher_cache(folder: PathLike) -> TeacherCache:
+    """Opens a cache and checks all of its bytes.
 
     Raises:
-      FileNotFoundError: there is none in the folder.
-      UsageError: a file is damaged or missing; the message names it.
+      FileNotFoundError: the folder has no cache.
+      UsageError: a file is damaged or missing, or the folder is at an address; the message names
+        it.
     """
-    folder = Path(folder)
+    folder = as_local(folder)
     paths = shard_paths(folder)
     if not paths:
         raise FileNotFoundError(f"{folder}: has no teacher cache (no shard-*.topk).")
-    read = [read_shard(path) for path in paths]
-    common = made_by(read[0][0])
-    for path, (header, _) in zip(paths, read, strict=True):
-        require_alike(path, made_by(header), common)
-    if missing := missing_shards({header["shard"] for header, _ in read}, common["shards"]):
+    contents = [read_shard(path) for path in paths]
+    common = made_by(contents[0][0])
+    for path, (header, _) in zip(paths, contents, strict=True):
+        require_same_header(path, made_by(header), common)
+    if missing := missing_shards({header["shard"] for header, _ in contents}, common["shards"]):
         raise UsageError(
             f"{folder}: shards {missing} are missing; run the command that wrote the others again."
         )
-    shards = tuple(shard for _, shard in read)
+    shards = tuple(shard for _, shard in contents)
     sizes = [len(shard.keys) for shard in shards]
     lengths = np.concatenate([shard.lengths for shard in shards]).astype(np.int64)
     tokens = int(lengths.sum())
@@ -243,92 +242,115 @@ def open_teacher_cache(folder: str | Path) -> TeacherCache:
         starts=np.concatenate(starts),
         lengths=lengths,
         shards=shards,
-        mean_kl=sum(header["nats"] for header, _ in read) / tokens,
+        mean_kl=sum(header["nats"] for header, _ in contents) / tokens,
     )
 
 
 def _keys(src: Iterable[np.ndarray], tgt: Iterable[np.ndarray]) -> np.ndarray:
-    """Names of pairs by their content, [pairs] of KEY_BYTES."""
+    """Returns the keys of pairs, which are hashes of their ids: [pairs] of KEY_BYTES."""
 
     def key(s: np.ndarray, t: np.ndarray) -> bytes:
         content = b"%d " % len(s) + np.concatenate([s.ravel(), t]).astype("<i4").tobytes()
         return hashlib.sha256(content).digest()[:KEY_BYTES]
 
-    names = b"".join(key(s, t) for s, t in zip(src, tgt, strict=True))
-    return np.frombuffer(names, f"S{KEY_BYTES}")
+    joined = b"".join(key(s, t) for s, t in zip(src, tgt, strict=True))
+    return np.frombuffer(joined, f"S{KEY_BYTES}")
 
 
 def _unpadded(ids: np.ndarray) -> np.ndarray:
-    """The tokens of a sentence [S], or of one whose tokens are rows of ids, the word first."""
+    """Removes padding from ids [S], or from rows of ids [S, ...] that begin with the word."""
     return ids[(ids if ids.ndim == 1 else ids[:, 0]) != PAD]
 
 
-def _sorted(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
-    """Each different pair once, in the order of its name; with the names."""
+def _sorted_by_key(pairs: Encoded) -> tuple[Encoded, np.ndarray]:
+    """Returns each distinct pair once, sorted by its key, and the keys."""
     if not pairs.src:
         raise UsageError("A cache needs sentence pairs, and there are none.")
-    keys, places = np.unique(_keys(pairs.src, pairs.tgt), return_index=True)
-    # The places serve as names of rows: what is made depends on nothing but the content.
-    src, tgt = [pairs.src[n] for n in places], [pairs.tgt[n] for n in places]
-    return replace(pairs, src=src, tgt=tgt, index=np.arange(len(keys), dtype=np.int32)), keys
+    keys, indices = np.unique(_keys(pairs.src, pairs.tgt), return_index=True)
+    # Numbered anew, so that the cache depends on nothing but the content of the pairs.
+    return replace(
+        pairs,
+        src=pairs.src[indices],
+        tgt=pairs.tgt[indices],
+        index=np.arange(len(keys), dtype=np.int32),
+    ), keys
 
 
-def _vocabulary(model: Seq2Seq, params: Params, pairs: Encoded) -> int:
-    def logits(params: Params) -> Array:
+def _vocabulary(model: Seq2Seq, params: Params, pairs: Encoded, k: int, temperature: float) -> int:
+    """Returns V; raises UsageError as ``top_k`` does, without computing anything."""
+
+    def first_token(params: Params) -> tuple[Array, TopK]:
         hidden = model.hidden(params, pairs.src[0], pairs.tgt[0])
-        return model.project(params, jax.tree.map(lambda h: h[0], hidden))
+        logits = model.project(params, jax.tree.map(lambda h: h[0], hidden))
+        return logits, top_k(logits, k, temperature)
 
-    return jax.eval_shape(logits, params).shape[0]
+    return jax.eval_shape(first_token, params)[0].shape[0]
 
 
 @functools.lru_cache(maxsize=8)
-def _asker(model: Seq2Seq, k: int, temperature: float):
+def _distributions(model: Seq2Seq, k: int, temperature: float):
     """Compiles (params, src [B, S], tgt [B, T]) -> TopK of [B, T, k], sum of q log q [B, T]."""
 
-    def one(params: Params, src: Array, tgt: Array):
+    def of_sentence(params: Params, src: Array, tgt: Array):
         def of_token(hidden: Any) -> tuple[TopK, Array]:
             logits = model.project(params, hidden).astype(jnp.float32)
             q = jax.nn.softmax(logits / temperature)
             return top_k(logits, k, temperature), jax.scipy.special.xlogy(q, q).sum()
 
-        # Position by position: V times the sentences of a batch exist at once, not its tokens.
+        # One position at a time, so that [B, V] exists in memory and not [B, T, V].
         return lax.map(of_token, model.hidden(params, src, tgt))
 
-    return pmap_rows(jax.vmap(one, (None, 0, 0)))
+    return pmap_rows(jax.vmap(of_sentence, (None, 0, 0)))
 
 
 def _log_probs(distances: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Log-probabilities [..., k] that add up to what the rest leaves."""
+    """Returns log-probabilities [..., k] that add up to 1 with the rest."""
     distances = distances.astype(np.float32)
     listed = np.log(np.exp(distances).sum(-1)) - np.log1p(-np.exp(rest))
     return distances - listed[..., None]
 
 
-def _kl(log_probs: np.ndarray, rest: np.ndarray, kept: np.ndarray, others: int) -> np.ndarray:
-    """The part of KL that sees what is kept, [tokens]; the rest is spread over ``others``."""
-    listed = (np.exp(log_probs) * kept).sum(-1)
+def _cross_entropy(
+    log_probs: np.ndarray, rest: np.ndarray, cached: np.ndarray, others: int
+) -> np.ndarray:
+    """Returns the cross-entropy [tokens] of the teacher and the cache.
+
+    The mass of the rest is spread evenly over ``others``, the number of tokens that are not listed.
+    """
+    listed = (np.exp(log_probs) * cached).sum(-1)
     mass = np.exp(rest)
     return -listed - np.where(
-        mass > 0, mass * (np.maximum(rest, FARTHEST) - np.log(max(1, others))), 0
+        mass > 0, mass * (np.maximum(rest, MIN_FLOAT16) - np.log(max(1, others))), 0
     )
 
 
-def _ask(model, params, pairs: Encoded, keys, plan, header, bar) -> tuple[Shard, float]:
-    """Lets the teacher run over the pairs of a shard."""
-    k, vocabulary = header["k"], header["vocabulary"]
-    run = _asker(model, k, header["temperature"])
-    found: list[Any] = [None] * len(keys)
-    first = int(pairs.index[0])
-    for batch in batches(pairs, plan, seed=0, epoch=None):
-        columns = jax.tree.leaves(run(params, batch.src, batch.tgt))
-        for row, index in enumerate(np.asarray(batch.index)):
-            if index >= 0:
-                size = len(pairs.tgt[index - first])
-                found[index - first] = [column[row, :size] for column in columns]
-        bar.update(int((batch.index >= 0).sum()))
-    ids, log_probs, rest, q_log_q = (np.concatenate(column) for column in zip(*found, strict=True))
-    # Rounded here: inside the program it would keep XLA for CPUs from its fast top-k.
-    distances = np.maximum(log_probs - log_probs[:, :1], FARTHEST).astype(np.float16)
-    nats = q_log_q + _kl(log_probs, rest, _log_probs(distances, rest), vocabulary - k)
-    lengths = np.array([len(t) for t in pairs.tgt])
-    return Shard(keys, lengths, rest, ids, distances), float(nats.sum(dtype=np.float64))
+@dataclass(frozen=True)
+class _TeacherRunner:
+    """Runs a teacher over the pairs of a shard."""
+
+    model: Seq2Seq
+    params: Params
+    buckets: tuple[Bucket, ...]  # the same for all shards, so that few programs are compiled
+    header: dict[str, Any]
+    bar: tqdm
+
+    def __call__(self, pairs: Encoded, keys: np.ndarray) -> tuple[Shard, float]:
+        """Returns the shard, and the KL from the teacher to it in nats, summed over tokens."""
+        k, vocabulary = self.header["k"], self.header["vocabulary"]
+        run = _distributions(self.model, k, self.header["temperature"])
+        of_pair: list[Any] = [None] * len(keys)
+        first = int(pairs.index[0])
+        for batch in batches(pairs, self.buckets, seed=0, epoch=None):
+            columns = jax.tree.leaves(run(self.params, batch.src, batch.tgt))
+            for row, index in enumerate(np.asarray(batch.index)):
+                if index >= 0:
+                    size = len(pairs.tgt[index - first])
+                    of_pair[index - first] = [column[row, :size] for column in columns]
+            self.bar.update(int((batch.index >= 0).sum()))
+        ids, log_probs, rest, q_log_q = map(np.concatenate, zip(*of_pair, strict=True))
+        # Rounded on the host: in the compiled program it would disable XLA's fast top-k on CPUs.
+        distances = np.maximum(log_probs - log_probs[:, :1], MIN_FLOAT16).astype(np.float16)
+        cached = _log_probs(distances, rest)
+        nats = q_log_q + _cross_entropy(log_probs, rest, cached, vocabulary - k)
+        lengths = np.array([len(t) for t in pairs.tgt])
+        return Shard(keys, lengths, rest, ids, distances), float(nats.sum(dtype=np.float64))

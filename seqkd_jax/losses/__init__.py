@@ -1,20 +1,17 @@
-"""Losses of one token, and combinators that make losses out of losses.
+"""Losses of one token, and combinators of losses. Floor 2.
 
-A ``TokenLoss`` is a pure function of one token: its logits [V], its target id, and what the
-teacher says of the same position: logits [V], a ``TopK``, or None without a teacher. It returns
-nats. It knows nothing of padding, sentences, batches or devices: one place does
-(``train.stream``).
+A ``TokenLoss`` is a pure function of one token's logits [V], its target id, and the teacher's
+output at the same position: logits [V], a ``TopK``, or None without a teacher. It returns nats.
+Padding, sentences, batches and devices are handled in one place, ``train.stream``.
 
-    mix(nll, word_kd, alpha=0.5)                                     the paper's
+    mix(nll, word_kd, alpha=0.5)                                     the paper's loss
     mix(smoothed_nll(0.1), with_temperature(word_kd, 2.0), 0.7)
     weighted((1.0, nll), (optax.linear_schedule(0, 1, 1000), word_kd), (0.1, l2_logits))
 
-``likelihood`` compares with the data, ``teacher`` with a teacher's distribution, ``hint`` with
-its hidden states, ``alignment`` with word alignments; ``combine`` puts them together.
+Losses in ``likelihood`` compare the model with the data, losses in ``teacher`` with a teacher's
+distribution.
 """
 
-from .alignment import alignment_ce as alignment_ce
-from .alignment import alignment_mse as alignment_mse
 from .combine import Loss as Loss
 from .combine import Scheduled as Scheduled
 from .combine import Weight as Weight
@@ -22,9 +19,6 @@ from .combine import at as at
 from .combine import mix as mix
 from .combine import weighted as weighted
 from .combine import with_temperature as with_temperature
-from .hint import of_hidden as of_hidden
-from .hint import of_logits as of_logits
-from .hint import squared_distance as squared_distance
 from .likelihood import nll as nll
 from .likelihood import smoothed_nll as smoothed_nll
 from .teacher import jensen_shannon as jensen_shannon

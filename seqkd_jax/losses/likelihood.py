@@ -1,4 +1,4 @@
-"""Losses of the data alone: what they are given of a teacher is not read.
+"""Losses of the data alone; they ignore a teacher.
 
 loss = smoothed_nll(0.1)
 step = make_train_step(student, clipped_adam(1e-3), loss)
@@ -15,12 +15,15 @@ from ..errors import UsageError
 
 
 def nll(logits: Array, target: Array, teacher_logits: Array | None = None) -> Array:
-    """Negative log-likelihood, -log p(target), in nats (Kim & Rush 2016, section 2.2).
+    """Returns the negative log-likelihood -log p(target) in nats (Kim & Rush 2016, section 2.2).
 
     Args:
       logits: [V].
       target: id, [].
-      teacher_logits: not read.
+      teacher_logits: ignored.
+
+    >>> print(f"{nll(jnp.log(jnp.array([0.25, 0.75])), 0):.4f}")  # -log 0.25
+    1.3863
     """
     del teacher_logits
     logits = logits.astype(jnp.float32)
@@ -28,7 +31,7 @@ def nll(logits: Array, target: Array, teacher_logits: Array | None = None) -> Ar
 
 
 def smoothed_nll(epsilon: float) -> TokenLoss:
-    """Label smoothing: cross-entropy to (1 - epsilon) one-hot + epsilon uniform over V.
+    """Returns label smoothing: cross-entropy to (1 - epsilon) one-hot + epsilon uniform over V.
 
     Source: Szegedy et al. 2016, section 7. Raises UsageError if epsilon is outside [0, 1].
     """
@@ -45,12 +48,12 @@ def smoothed_nll(epsilon: float) -> TokenLoss:
 
 @jax.custom_jvp
 def _pick(logits: Array, target: Array) -> Array:
-    """logits[target]. Its gradient is a mask, which fuses, where that of an index scatters."""
+    """Returns logits[target]; the gradient is a mask, which fuses, instead of a scatter."""
     return logits[target]
 
 
 @_pick.defjvp
-def _pick_tangent(at, along):
-    (logits, target), (tangent, _) = at, along
-    there = jnp.arange(logits.shape[-1]) == target
-    return _pick(logits, target), jnp.where(there, tangent, 0).sum()
+def _pick_jvp(primals, tangents):
+    (logits, target), (tangent, _) = primals, tangents
+    is_target = jnp.arange(logits.shape[-1]) == target
+    return _pick(logits, target), jnp.where(is_target, tangent, 0).sum()

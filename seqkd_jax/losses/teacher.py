@@ -1,14 +1,14 @@
-"""Losses that compare the student's distribution p with the teacher's, q, at one position.
+"""Losses that compare the student's next-token distribution p with the teacher's, q.
 
-    teacher = ensemble([first, second], join=mean_of_logits)
+    teacher = ensemble([model_a, model_b], join=mean_of_logits)
     loss = mix(nll, with_temperature(jensen_shannon(0.5), 2.0), alpha=0.5)
     step = make_train_step(student, clipped_adam(1e-3), loss, teacher=teacher)
     state = init_state(student, tx, jax.random.key(0))
     state, metrics = step(state, batch, jax.random.key(1), teacher_params)
 
-The teacher is given by its logits [V], or by a ``TopK``. Then student and teacher are compared
-over k + 1 events: each listed token, and "any other". Merging events never enlarges a divergence;
-at k = V nothing is merged and the loss is the dense one. No gradient flows into a teacher.
+The teacher's output is its logits [V] or a ``TopK``. For a ``TopK`` both are compared over k + 1
+events: each listed token, and "any other token". Merging events never increases a divergence; with
+k = V nothing is merged and the loss equals that of logits. No gradient flows into the teacher.
 """
 
 import math
@@ -21,22 +21,28 @@ from jax import lax
 from ..base import Array, TokenLoss, TopK
 from ..errors import UsageError
 
-Taught = Array | TopK | None
+TeacherOutput = Array | TopK | None
 
-# Stands for log 0: its exponential is 0, and 0 times it is 0, where -inf would give nan.
+# Stands for log 0: its exponential is 0, and 0 * LOG_ZERO is 0, where -inf would give nan.
 LOG_ZERO = -1e30
 
 
-def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
-    """Cross-entropy to the teacher, -sum_k q(k) log p(k), in nats (Kim & Rush 2016, section 3.1).
+def word_kd(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
+    """Returns the cross-entropy to the teacher, -sum_k q(k) log p(k), in nats.
 
     Args:
       logits: [V].
-      target: not read.
+      target: ignored.
       teacher_logits: [V], or a ``TopK``; no gradient flows into them.
 
     Raises:
-      UsageError: without a teacher, or with a ``TopK`` of another temperature.
+      UsageError: there is no teacher, or a ``TopK`` has another temperature.
+
+    Source: Kim & Rush 2016, section 3.1.
+
+    >>> p = q = jnp.log(jnp.array([0.5, 0.5]))
+    >>> print(f"{word_kd(p, 0, q):.4f}")  # the entropy of q
+    0.6931
     """
     del target
     if isinstance(teacher_logits, TopK):
@@ -44,24 +50,25 @@ def word_kd(logits: Array, target: Array, teacher_logits: Taught = None) -> Arra
         return -(jnp.exp(log_q) * log_p).sum()
     logits = logits.astype(jnp.float32)
     q = _dense(teacher_logits, "word_kd")
-    # A maximum that is tested is computed by itself. Otherwise XLA for CPUs joins the exponential
-    # to the product that gave the logits, which is slower than both (docs/products.py).
+    # The test of the maximum makes it a separate computation. Otherwise XLA for CPUs fuses the
+    # exponential into the product that computes the logits, which is slower than both one after
+    # the other (docs/products.py).
     largest = q.max()
-    q = jnp.exp(q - jnp.where(jnp.isfinite(largest), largest, 0))  # times its sum
+    q = jnp.exp(q - jnp.where(jnp.isfinite(largest), largest, 0))  # unnormalised
     return jax.nn.logsumexp(logits) - (q * logits).sum() / q.sum()
 
 
-def word_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
-    """KL(q || p): ``word_kd`` less the teacher's entropy, so the best is 0; the same gradient."""
+def word_kl(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
+    """Returns KL(q || p): ``word_kd`` minus the teacher's entropy, so at least 0; same gradient."""
     del target
     log_p, log_q = _events(logits, teacher_logits, "word_kl")
     return _kl(log_q, log_p)
 
 
-def reverse_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
-    """KL(p || q): punishes what the student says and the teacher would not.
+def reverse_kl(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
+    """Returns KL(p || q), which penalises tokens that only the student finds probable.
 
-    Source: Gu et al. 2024 (MiniLLM), section 2; here of one token, on the prefix of the data.
+    Source: Gu et al. 2024 (MiniLLM), section 2; here for one token, after the data's prefix.
     """
     del target
     log_p, log_q = _events(logits, teacher_logits, "reverse_kl")
@@ -71,33 +78,34 @@ def reverse_kl(logits: Array, target: Array, teacher_logits: Taught = None) -> A
 def jensen_shannon(beta: float = 0.5) -> TokenLoss:
     """Returns beta KL(q || m) + (1 - beta) KL(p || m), m = beta q + (1 - beta) p.
 
-    At most log 2. Divided by beta it tends to KL(q || p) as beta falls to 0, divided by 1 - beta
-    to KL(p || q) as beta rises to 1. Source: Agarwal et al. 2024 (GKD), equation 1. Raises
-    ValueError unless 0 < beta < 1.
+    The loss is at most log 2. Divided by beta it tends to KL(q || p) as beta goes to 0, divided by
+    1 - beta to KL(p || q) as beta goes to 1. Raises UsageError unless 0 < beta < 1.
+
+    Source: Agarwal et al. 2024 (GKD), equation 1.
     """
     if not 0 < beta < 1:
         raise UsageError(
-            f"beta is {beta}; it must be greater than 0 and less than 1: at both ends the loss "
-            "is always 0. Its limits are word_kl and reverse_kl."
+            f"beta is {beta}; it must be greater than 0 and less than 1: at 0 and 1 the loss is "
+            "always 0. For the limits use word_kl and reverse_kl."
         )
 
-    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    def loss(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
         del target
         log_p, log_q = _events(logits, teacher_logits, "jensen_shannon")
-        middle = _mixture(log_q, log_p, beta)
-        return beta * _kl(log_q, middle) + (1 - beta) * _kl(log_p, middle)
+        log_m = _mixture(log_q, log_p, beta)
+        return beta * _kl(log_q, log_m) + (1 - beta) * _kl(log_p, log_m)
 
     return loss
 
 
 def skew_kl(alpha: float = 0.1) -> TokenLoss:
-    """KL(q || alpha q + (1 - alpha) p): at most -log alpha; ``word_kl`` for alpha = 0.
+    """Returns KL(q || alpha q + (1 - alpha) p): at most -log alpha; ``word_kl`` for alpha = 0.
 
     Source: Ko et al. 2024 (DistiLLM), equation 4. Raises UsageError unless 0 <= alpha < 1.
     """
     _check_skew(alpha)
 
-    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    def loss(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
         del target
         log_p, log_q = _events(logits, teacher_logits, "skew_kl")
         return _kl(log_q, _mixture(log_q, log_p, alpha))
@@ -106,13 +114,13 @@ def skew_kl(alpha: float = 0.1) -> TokenLoss:
 
 
 def skew_reverse_kl(alpha: float = 0.1) -> TokenLoss:
-    """KL(p || alpha p + (1 - alpha) q): at most -log alpha; ``reverse_kl`` for alpha = 0.
+    """Returns KL(p || alpha p + (1 - alpha) q): at most -log alpha; ``reverse_kl`` for alpha = 0.
 
     Source: Ko et al. 2024 (DistiLLM), section 3.1. Raises UsageError unless 0 <= alpha < 1.
     """
     _check_skew(alpha)
 
-    def loss(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
+    def loss(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
         del target
         log_p, log_q = _events(logits, teacher_logits, "skew_reverse_kl")
         return _kl(log_p, _mixture(log_p, log_q, alpha))
@@ -120,37 +128,39 @@ def skew_reverse_kl(alpha: float = 0.1) -> TokenLoss:
     return loss
 
 
-def total_variation(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
-    """Half of sum_k |q(k) - p(k)|, from 0 to 1 (Wen et al. 2023, section 3.2)."""
+def total_variation(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
+    """Returns half of sum_k |q(k) - p(k)|, in [0, 1] (Wen et al. 2023, section 3.2)."""
     del target
     log_p, log_q = _events(logits, teacher_logits, "total_variation")
     return 0.5 * jnp.abs(jnp.exp(log_q) - jnp.exp(log_p)).sum()
 
 
-def l2_logits(logits: Array, target: Array, teacher_logits: Taught = None) -> Array:
-    """Half the squared distance of centred logits, summed over V (Ba & Caruana 2014, eq. 1).
+def l2_logits(logits: Array, target: Array, teacher_logits: TeacherOutput = None) -> Array:
+    """Returns half the squared distance of centred logits, summed over V.
 
-    Logits are defined up to a constant, so the mean of each is taken out first. Raises UsageError
+    Logits are defined up to a constant, so their mean is subtracted first. Raises UsageError
     without a teacher, or with a ``TopK``: all logits are needed.
+
+    Source: Ba & Caruana 2014, equation 1.
     """
     del target
     difference = logits.astype(jnp.float32) - _dense(teacher_logits, "l2_logits")
     return 0.5 * ((difference - difference.mean()) ** 2).sum()
 
 
-def soften(teacher: Taught, temperature: float) -> Taught:
-    """The teacher's side at a temperature: logits are divided, a ``TopK`` must have been already.
+def soften(teacher: TeacherOutput, temperature: float) -> TeacherOutput:
+    """Returns the teacher's output at a temperature.
 
-    Raises UsageError if a ``TopK`` is of another temperature.
+    Logits are divided by it. A ``TopK`` must have been made at it: raises UsageError otherwise.
     """
     if isinstance(teacher, TopK):
         _check_temperature(teacher, temperature)
-        return replace(teacher, temperature=1.0)  # no division is owed any more
+        return replace(teacher, temperature=1.0)  # its logits were divided already
     return None if teacher is None else teacher.astype(jnp.float32) / temperature
 
 
-def _events(logits: Array, teacher: Taught, name: str) -> tuple[Array, Array]:
-    """Log-probabilities of the same events, student's and teacher's: [V] each, or [k + 1]."""
+def _events(logits: Array, teacher: TeacherOutput, name: str) -> tuple[Array, Array]:
+    """Returns the log-probabilities of events, student's and teacher's: [V] each, or [k + 1]."""
     if not isinstance(teacher, TopK):
         log_q = jax.nn.log_softmax(_dense(teacher, name))
         return jax.nn.log_softmax(logits.astype(jnp.float32)), jnp.maximum(log_q, LOG_ZERO)
@@ -158,18 +168,18 @@ def _events(logits: Array, teacher: Taught, name: str) -> tuple[Array, Array]:
     teacher = lax.stop_gradient(teacher)
     log_q = jnp.append(teacher.log_probs, teacher.rest).astype(jnp.float32)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    # Summed from the others themselves, as in ``top_k``.
+    # Summed over the other tokens, as in ``top_k``.
     rest = jax.nn.logsumexp(log_p.at[teacher.ids].set(LOG_ZERO))
     return jnp.append(log_p[teacher.ids], rest), jnp.maximum(log_q, LOG_ZERO)
 
 
 def _kl(log_a: Array, log_b: Array) -> Array:
-    """KL(a || b)."""
+    """Returns KL(a || b)."""
     return (jnp.exp(log_a) * (log_a - log_b)).sum()
 
 
 def _mixture(log_a: Array, log_b: Array, share: float) -> Array:
-    """log(share a + (1 - share) b)."""
+    """Returns log(share a + (1 - share) b)."""
     if share == 0:
         return log_b
     return jnp.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
@@ -187,12 +197,12 @@ def _check_temperature(teacher: TopK, temperature: float) -> None:
         raise UsageError(
             "The teacher's top-k distributions were made at temperature "
             f"{teacher.temperature:g}, but the loss asks for {temperature:g}: the mass of the "
-            "other tokens is known only at the former. Make them with "
+            f"other tokens is known only at {teacher.temperature:g}. Make the distributions with "
             f"temperature={temperature:g}, or give the loss their temperature."
         )
 
 
-def _dense(teacher: Taught, name: str) -> Array:
+def _dense(teacher: TeacherOutput, name: str) -> Array:
     if teacher is None:
         raise UsageError(
             f"{name} compares with a teacher, but there is none: pass make_train_step(..., "
@@ -200,7 +210,7 @@ def _dense(teacher: Taught, name: str) -> Array:
         )
     if isinstance(teacher, TopK):
         raise UsageError(
-            f"{name} needs all logits of the teacher, but only its {len(teacher.ids)} most "
-            "probable tokens are there: let the teacher itself run beside the student."
+            f"{name} needs all logits of the teacher, but was given only its {len(teacher.ids)} "
+            "most probable tokens: run the teacher itself during training."
         )
     return lax.stop_gradient(teacher.astype(jnp.float32))

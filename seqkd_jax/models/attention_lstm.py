@@ -1,6 +1,6 @@
-"""Builds attention LSTMs: from a configuration, or from attentions, cells and connections.
+"""Builds attention LSTMs from attentions, cells, connections and other blocks.
 
-    model = attention_lstm(config)
+    model = attention_lstm(config)                                    the paper's model
     model = attention_lstm(config, attention=local_p(general(), window=10), cell=peephole())
 
 The model itself is in ``network``.
@@ -13,73 +13,89 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..base import Array, Params, Seq2Seq, offering
+from ..base import Array, Params, Seq2Seq, with_specialize
 from ..errors import UsageError
 from . import inference
-from .attention import above
-from .blocks import Attention, Blocks, Cell, Connections
-from .build import build
+from .attention import above, general
+from .blocks import Attention, Blocks, Bridge, Cell, Columns, Connections
 from .config import Config as Config
-from .config import Inputs as Inputs
-from .config import Spelling as Spelling
+from .connections import mapped_states, plain
 from .draws import uniform
-from .embedding import init_embedding
+from .embedding import word_vectors
+from .layers import from_states, lstm, summed
 from .network import Network, run_columns, seq2seq
 from .params import AttentionLSTMParams as AttentionLSTMParams
 from .params import Decoder, Encoder, Generator, Layer
-from .reading_order import Order, reordered
-from .words import words_of
+from .reading_order import AS_WRITTEN, Order, reordered
+from .words import word_layers
 
 
 def attention_lstm(
     config: Config,
-    spelling: Spelling | None = None,
     *,
     attention: Attention | None = None,
+    order: Order = AS_WRITTEN,
     **blocks: Any,
 ) -> Seq2Seq:
-    """Builds the pure functions of the attention LSTM; equal arguments give the same ones.
+    """Builds an attention LSTM; equal arguments return the same functions.
 
-    Shapes: src [S] and tgt [T] are ids filled with PAD; hidden vectors are h~ [H]; logits [V].
-    With features or characters a source token is a row of ids, src [S, C] (``data.inputs``).
-    Dropout happens exactly when a key is passed (sites of Zaremba et al. 2014, and h~).
+    Shapes: src [S] and tgt [T] are ids padded with PAD; hidden vectors are h~ [H]; logits [V].
+    With ``contrib.factors`` a source token is a row of ids, src [S, C].
+    Dropout is applied exactly when a key is passed (where Zaremba et al. 2014 do, and on h~).
     Parameters are ``AttentionLSTMParams``.
 
     Args:
-      config: sizes, and in ``parts`` the settings of what is not given here.
-      spelling: the characters of target words, where those stand in for word vectors.
-      attention: stands above the decoder's stack (``attention.above``).
-      **blocks: any of ``Blocks``: ``cell``, ``connections``, ``reader``, ``columns``, ``bridge``.
+      config: sizes and rates.
+      attention: the attention above the decoder's stack, with input feeding (``attention.above``).
+      order: the order in which the encoder reads the source.
+      **blocks: any fields of ``Blocks``: ``cell``, ``connections``, ``reader``, ``columns``,
+        ``bridge``, ``src_embedding``, ``tgt_embedding``; the defaults are the paper's.
 
     Raises:
-      UsageError: the parts do not fit together.
+      UsageError: the blocks do not fit together.
 
     Source: Luong et al. 2015, section 3; Kim & Rush 2016, section 4.
     """
-    order = Order(config.parts.reverse_source, config.parts.start_symbols)
-    return reordered(_model(network(config, spelling, attention=attention, **blocks)), order)
+    return model_of(network(config, attention=attention, order=order, **blocks))
 
 
 def network(
     config: Config,
-    spelling: Spelling | None = None,
     *,
     attention: Attention | None = None,
+    order: Order = AS_WRITTEN,
     **blocks: Any,
 ) -> Network:
-    """Returns the network of ``attention_lstm``, whose arguments these are."""
-    if (spelling is not None) != bool(config.inputs.tgt_characters):
-        raise UsageError(
-            "Give tgt_characters and a spelling of the target words, or neither of them."
-        )
-    if attention is not None:
-        blocks = {"reader": above(attention, config.parts.input_feeding)} | blocks
-    return _network(config, spelling, build(config)._replace(**blocks))
+    """Returns the definition of the model that ``attention_lstm`` builds from these arguments."""
+    if attention is not None and "reader" in blocks:
+        raise UsageError("Give either an attention or a reader: a reader has its own attention.")
+    columns = blocks.setdefault("columns", summed())
+    blocks.setdefault("cell", lstm())
+    blocks.setdefault("connections", plain())
+    blocks.setdefault("reader", above(attention or general()))
+    blocks.setdefault("bridge", _bridge_between(config, columns))
+    blocks.setdefault("src_embedding", word_vectors(config.src_vocab, config.embed))
+    blocks.setdefault("tgt_embedding", word_vectors(config.tgt_vocab, config.embed))
+    return _network(config, Blocks(**blocks), order)
+
+
+def _bridge_between(config: Config, columns: Columns) -> Bridge:
+    """Returns the bridge from encoder to decoder states, with matrices if their widths differ."""
+    state = jnp.zeros(config.encoder_width)
+    states = [(state, state)] * (2 if config.bidirectional else 1)
+    _, h = jax.eval_shape(lambda: columns.state(states))
+    return from_states() if h.shape == (config.hidden,) else mapped_states()
 
 
 @functools.lru_cache(maxsize=64)
-def _network(config: Config, spelling: Spelling | None, blocks: Blocks) -> Network:
-    return Network(config, blocks, words_of(config, spelling))
+def _network(config: Config, blocks: Blocks, order: Order) -> Network:
+    words = word_layers(config, blocks.src_embedding, blocks.tgt_embedding)
+    return Network(config, blocks, words, order)
+
+
+def model_of(net: Network) -> Seq2Seq:
+    """Returns the network as a ``Seq2Seq``; equal networks return the same one."""
+    return reordered(_model(net._replace(order=AS_WRITTEN)), net.order)
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,43 +103,42 @@ def _model(net: Network) -> Seq2Seq:
     def init(key: Array) -> AttentionLSTMParams:
         return init_params(net, key)
 
-    def specialize(params: Params, words: int | None, multiple: int) -> tuple[Seq2Seq, Params]:
-        return inference.specialize(net, model, params, words, multiple)
+    def specialize(params: Params, num_words: int | None, multiple: int) -> tuple[Seq2Seq, Params]:
+        return inference.specialize(net, model, params, num_words, multiple)
 
-    jax.eval_shape(lambda: init(jax.random.key(0)))  # what does not fit together says so now
-    model = offering(seq2seq(net, init), specialize)
+    jax.eval_shape(lambda: init(jax.random.key(0)))  # raises now if blocks do not fit together
+    model = with_specialize(seq2seq(net, init), specialize)
     return model
 
 
 def init_params(net: Network, key: Array) -> AttentionLSTMParams:
-    """Draws parameters from U(-init_scale, init_scale); see the ``init`` of each block."""
-    config, (cell, connections, reader, _, bridge) = net.config, net.blocks
-    hidden, scale, inputs = config.hidden, config.init_scale, config.inputs
-    depth, breadth = config.encoder_layers, config.encoder_hidden
+    """Draws parameters from U(-init_scale, init_scale), unless a block's ``init`` differs."""
+    config, (cell, connections, reader, _, bridge, sources, words) = net.config, net.blocks
+    hidden, scale = config.hidden, config.init_scale
+    embed_scale = scale if config.embed_scale is None else config.embed_scale
+    depth, encoder_width = config.encoder_depth, config.encoder_width
     keys = iter(jax.random.split(key, 2 * depth + config.layers + 6))
 
     def stack(layers: int, width: int, hidden: int) -> tuple:
-        own = [next(keys) for _ in range(layers)]
-        return init_stack(cell, connections, own, width, hidden, scale)
+        layer_keys = [next(keys) for _ in range(layers)]
+        return init_stack(cell, connections, layer_keys, width, hidden, scale)
 
     encoder = Encoder(
-        embedding=init_embedding(
-            config, next(keys), config.src_vocab, inputs.src_characters, inputs.features
-        ),
-        forward=stack(depth, config.src_width, breadth),
-        backward=stack(depth, config.src_width, breadth) if config.bidirectional else (),
+        embedding=sources.init(next(keys), embed_scale),
+        forward=stack(depth, sources.width, encoder_width),
+        backward=stack(depth, sources.width, encoder_width) if config.bidirectional else (),
     )
     products = tuple(jnp.zeros((1, column[0].inputs.shape[1])) for column in encoder.columns)
     context, finals = jax.eval_shape(
         lambda: run_columns(net, encoder.columns, products, jnp.ones(1, bool), (None, None))
     )
     width = context.shape[-1]
-    embedding = init_embedding(config, next(keys), config.tgt_vocab, inputs.tgt_characters, ())
-    read = [(next(keys), n) for n in reader.widths(hidden, width)]
-    layers = stack(config.layers, config.tgt_width, hidden)
+    embedding = words.init(next(keys), embed_scale)
+    feeds = [(next(keys), n) for n in reader.widths(hidden, width)]
+    layers = stack(config.layers, words.width, hidden)
     decoder = Decoder(
         embedding=embedding,
-        feed=tuple(uniform(k, (n, len(layers[0].bias)), scale) for k, n in read),
+        feed=tuple(uniform(k, (n, len(layers[0].bias)), scale) for k, n in feeds),
         layers=layers,
         attention=reader.init(next(keys), hidden, width, scale),
         bridge=bridge.init(jax.random.fold_in(key, 1), finals, config.layers, hidden, scale),
@@ -143,7 +158,7 @@ def init_stack(
     hidden: int,
     scale: float,
 ) -> tuple[Layer, ...]:
-    """Draws a layer for each key; the lowest reads ``width`` numbers."""
+    """Draws one layer per key; the lowest has inputs of width ``width``."""
     widths = [width] + [connections.width(hidden)] * (len(keys) - 1)
     layers = [cell.init(k, w, hidden, scale) for k, w in zip(keys, widths, strict=True)]
     return tuple(connections.init(layers))

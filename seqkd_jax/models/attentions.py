@@ -1,16 +1,19 @@
-"""Other attentions than the paper's (Luong et al. 2015, section 3).
+"""Alternatives to the paper's attention (Luong et al. 2015, section 3).
 
-score      dot       h . context_s
-concat    v . tanh(W_e context_s + W_h h)        (additive: Bahdanau et al. 2015)
-location  (W_a h)_s
-alignment  global_   a = softmax(score)
-local_m   of the words around p = t
-local_p   of those around p = S sigmoid(v_p . tanh(W_p h)), times a bell
+Scores:
+    dot        h . context_s
+    concat     v . tanh(W_e context_s + W_h h)        (additive: Bahdanau et al. 2015)
+    location   (W_a h)_s
 
-attention_lstm(config, attention=local_p(general(), window=10))
+Weights:
+    global_    a = softmax(score) over all words
+    local_m    over a window around p = t
+    local_p    over a window around p = S sigmoid(v_p . tanh(W_p h)), times a Gaussian
+
+Example:
+    attention_lstm(config, attention=local_p(general(), window=10))
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -21,36 +24,36 @@ from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
 from ..ops.recurrence import Sum
-from .attention import of_keys, zeros_of
-from .blocks import FAR_BELOW, Attention, softmax
+from .attention import key_scores, product
+from .blocks import NEG_INF, Attention, cached, softmax
 from .draws import uniform
 
 
-@functools.cache
+@cached
 def dot() -> Attention:
     """score_s = h . context_s"""
 
     def init(key: Array, hidden: int, width: int, scale: float) -> tuple[()]:
         if hidden != width:
             raise UsageError(
-                f'attention="dot" multiplies decoder outputs of width {hidden} with encoder '
-                f'outputs of width {width}: make them equal, or use attention="general".'
+                f'attention="dot" multiplies decoder outputs of width {hidden} by encoder '
+                f'outputs of width {width}: make the widths equal, or use attention="general".'
             )
         return ()
 
-    return Attention(init, lambda params, context: context, of_keys, lambda keys, h: keys(h))
+    return Attention(init, lambda params, context: context, key_scores, lambda keys, h: keys(h))
 
 
 @struct.dataclass
 class ConcatParams:
-    """Weights of ``concat``."""
+    """Parameters of ``concat``."""
 
     of_context: Array  # W_e [M, H]
     of_h: Array  # W_h [H, H]
     v: Array  # [H]
 
 
-@functools.cache
+@cached
 def concat() -> Attention:
     """score_s = v . tanh(W_e context_s + W_h h)"""
 
@@ -60,7 +63,7 @@ def concat() -> Attention:
         return ConcatParams(*(uniform(k, s, scale) for k, s in zip(keys, shapes, strict=True)))
 
     def sums(params: ConcatParams, keys: Array) -> tuple[Array, Sum, Array]:
-        return keys, Sum(zeros_of(params.of_h), (params.of_h,)), params.v
+        return keys, product(params.of_h), params.v
 
     def scores(sums: tuple[Array, Sum, Array], h: Array) -> Array:
         keys, query, v = sums
@@ -69,16 +72,16 @@ def concat() -> Attention:
     return Attention(init, lambda p, context: dense(context, p.of_context), sums, scores)
 
 
-@functools.cache
+@cached
 def location(max_source: int = 100) -> Attention:
-    """score_s = (W_a h)_s, of sources of at most ``max_source`` positions."""
+    """score_s = (W_a h)_s, for sources of at most ``max_source`` positions."""
 
     def memory(w_a: Array, context: Array) -> Array:
         if len(context) > max_source:
             raise UsageError(
-                f"A source has {len(context)} positions, but attention by location has weights "
-                f"for {max_source} only: train with a larger max_source (--parts.max-source), "
-                "or cut sources."
+                f"A source has {len(context)} positions, but location attention has weights for "
+                f"only {max_source}: train with a larger max_source (--parts.max-source), or "
+                "shorten the sources."
             )
         return jnp.zeros(len(context), context.dtype)
 
@@ -96,18 +99,18 @@ def global_(attention: Attention) -> Attention:
 
 
 def _window(scores: Array, mask: Array, centre: Array, window: int) -> tuple[Array, Array]:
-    """The softmax of the scores around ``centre``, and the distance of each word to it, [S]."""
+    """Returns the softmax over the words around ``centre``, and all distances to it, [S] each."""
     distance = jnp.arange(1, len(mask) + 1) - centre.astype(jnp.float32)
     inside = mask & (jnp.abs(distance) <= window)
-    return jax.nn.softmax(jnp.where(inside, scores, FAR_BELOW)), distance
+    return jax.nn.softmax(jnp.where(inside, scores, NEG_INF)), distance
 
 
-@functools.cache
+@cached
 def local_m(attention: Attention, window: int = 10) -> Attention:
-    """Returns the attention with weights over the words around p = t, ``window`` to either side."""
+    """Returns the attention with weights over the words at most ``window`` away from p = t."""
 
     def weights(sums: Any, scores: Array, mask: Array, h: Array, position: Array) -> Array:
-        # Beyond the source's end the window stays where it still holds the last word.
+        # Beyond the end of the source the window stops where it still contains the last word.
         centre = jnp.minimum(position + 1, mask.sum().astype(jnp.float32) + window)
         return _window(scores, mask, centre, window)[0]
 
@@ -116,31 +119,31 @@ def local_m(attention: Attention, window: int = 10) -> Attention:
 
 @struct.dataclass
 class LocalParams:
-    """Weights of ``local_p``, beside those of its scores."""
+    """Parameters of ``local_p``."""
 
-    scores: Any
+    scores: Any  # of the attention
     of_h: Array  # W_p [H, H]
     v: Array  # v_p [H, 1]
 
 
-@functools.cache
+@cached
 def local_p(attention: Attention, window: int = 10) -> Attention:
     """Returns the attention with weights over the words around p = S sigmoid(v_p . tanh(W_p h)).
 
-    They are those of the softmax there, times a bell: a_s exp(-(s - p)^2 / 2 (window / 2)^2).
+    The weight of word s is a_s exp(-(s - p)^2 / 2 (window / 2)^2), with a the softmax over the
+    words at most ``window`` away from p.
     """
 
     def init(key: Array, hidden: int, width: int, scale: float) -> LocalParams:
-        of_scores, of_h, of_v = jax.random.split(key, 3)
+        scores_key, h_key, v_key = jax.random.split(key, 3)
         return LocalParams(
-            scores=attention.init(of_scores, hidden, width, scale),
-            of_h=uniform(of_h, (hidden, hidden), scale),
-            v=uniform(of_v, (hidden, 1), scale),
+            scores=attention.init(scores_key, hidden, width, scale),
+            of_h=uniform(h_key, (hidden, hidden), scale),
+            v=uniform(v_key, (hidden, 1), scale),
         )
 
     def sums(params: LocalParams, memory: Any) -> tuple[Any, Sum, Sum]:
-        w, v = (Sum(zeros_of(x), (x,)) for x in (params.of_h, params.v))
-        return attention.sums(params.scores, memory), w, v
+        return attention.sums(params.scores, memory), product(params.of_h), product(params.v)
 
     def weights(sums: Any, scores: Array, mask: Array, h: Array, position: Array) -> Array:
         _, w, v = sums

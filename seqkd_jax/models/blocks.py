@@ -1,12 +1,14 @@
-"""What an attention LSTM is made of: each kind of block as a tuple of pure functions.
+"""The building blocks of an attention LSTM: each type is a tuple of pure functions.
 
-``layers`` and ``attention`` hold those of the paper, ``attentions``, ``connections``, ``deep_att``
-and ``lower_attention`` others; a user's own are given to ``attention_lstm`` in the same way. G is
-the width of a layer's gates, 4H for an LSTM; M that of the encoder's outputs.
+``layers`` and ``attention`` hold the paper's blocks; ``attentions``, ``connections``,
+``lower_attention`` and ``contrib.deep_att`` hold others; ``attention_lstm`` accepts a user's own in
+the same way. G is the width of a layer's gates, 4H for an LSTM; M that of the encoder's outputs.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +19,52 @@ from ..ops.lstm import Carry as Carry
 from ..ops.recurrence import Sum
 from .params import Layer, Recurrent
 
-FAR_BELOW = -1e30  # all scores of words
+NEG_INF = -1e30  # the score of masked positions, below that of every word
+
+
+P = ParamSpec("P")
+Block = TypeVar("Block")
+
+
+def cached(build: Callable[P, Block]) -> Callable[P, Block]:
+    """Makes a function return the same block for the same arguments, however they are passed.
+
+    Models built from equal blocks are then equal, and share compiled programs.
+    """
+    signature, remember = inspect.signature(build), functools.cache(build)
+
+    @functools.wraps(build)
+    def block(*args: P.args, **kwargs: P.kwargs) -> Block:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return remember(*bound.args, **bound.kwargs)
+
+    return block
+
+
+class Embedding(NamedTuple):
+    """The vectors of tokens. A target token is an id; a source token may be a row of ids."""
+
+    # (key, scale) -> params; an array has a row for each id
+    init: Callable[[Array, float], Any]
+    # (params, tokens [...]) -> vectors [..., E]
+    vectors: Callable[[Any, Array], Array]
+    width: int  # E
+    # (params) -> the vectors [V, E] of all ids; None if a token is a row of ids
+    table: Callable[[Any], Array] | None = None
 
 
 class Cell(NamedTuple):
-    """A kind of recurrent cell, with the state (c [H], h [H])."""
+    """A recurrent cell with state (c [H], h [H])."""
 
     init: Callable[[Array, int, int, float], Layer]  # (key, E, H, scale) -> layer
     step: Callable[[Any, Carry, Array], Carry]  # (layer.cell, carry, gates [G]) -> carry
 
 
 class LayerOutput(NamedTuple):
-    """What a layer offers those above it."""
+    """The outputs of a layer that the layers above it can read."""
 
-    products: Array  # [..., G], of its input
+    products: Array  # [..., G], x @ inputs
     h: Array  # [..., H]
 
 
@@ -45,66 +79,66 @@ def _gates(gates: Sum, xs: tuple[Array, ...], h: Array) -> tuple[Array, Array]:
 
 
 class Connections(NamedTuple):
-    """How layers of a stack are connected; by default each reads the h of the one below it."""
+    """The connections within a stack; by default each layer reads h of the layer below."""
 
     # (outputs of the layers below) -> x
     read: Callable[[Sequence[LayerOutput]], Array] = lambda below: below[-1].h
-    # (x, dropout mask of an h) -> x
+    # (x, dropout mask [..., H]) -> x
     drop: Callable[[Array, Array], Array] = lambda x, mask: x * mask
-    # (outputs of the layers below, products, h) -> what this layer offers
+    # (outputs of the layers below, products, h) -> output of this layer
     output: Callable[..., LayerOutput] = lambda below, products, h: LayerOutput(products, h)
-    # (a column's top) -> the vectors that an encoder may hand on, h first
+    # (output of a column's top layer) -> vectors for the encoder's outputs, h first
     context: Callable[[LayerOutput], tuple[Array, ...]] = lambda top: (top.h,)
     # (H) -> width of x
     width: Callable[[int], int] = lambda hidden: hidden
-    # (layers as drawn) -> layers to start from
+    # (layers as drawn) -> initial layers
     init: Callable[[Sequence[Layer]], Sequence[Layer]] = lambda layers: layers
-    # (layer, products that are given [..., G], matrices of the others) -> a pytree of Sum
+    # (layer, precomputed products [..., G], matrices of the other inputs) -> a pytree of Sum
     sums: Callable[..., Any] = _sum_of_gates
-    # (those sums, a vector for each of the matrices, h [H]) -> (products, gates), [G] each
+    # (sums, a vector for each of these matrices, h [H]) -> (products, gates), [G] each
     gates: Callable[[Any, tuple[Array, ...], Array], tuple[Array, Array]] = _gates
 
 
 class Columns(NamedTuple):
-    """How an encoder of one column of layers, or two, reads a sentence."""
+    """The directions of the encoder's one or two columns of layers, and how they are joined."""
 
-    # (column, layer) -> whether the layer reads from right to left
+    # (column, layer) -> whether the layer reads right to left
     reverse: Callable[[int, int], bool]
-    # (vectors [S, ...] of each column's top, its h first) -> the encoder's outputs [S, M]
+    # (vectors [S, ...] of each column's top layer, h first) -> the encoder's outputs [S, M]
     context: Callable[[Sequence[tuple[Array, ...]]], Array]
-    # (final states of a layer in each column) -> the state of that layer
+    # (final states of one layer in each column) -> the final state of that layer
     state: Callable[[Sequence[Carry]], Carry]
 
 
 class Bridge(NamedTuple):
-    """What the decoder's layers start from."""
+    """The initial states of the decoder's layers."""
 
     # (key, the encoder's final states, layers, H, scale) -> params
     init: Callable[[Array, Sequence[Carry], int, int, float], Any]
-    # (params, the encoder's final states, zero state, layers) -> the decoder's states
+    # (params, the encoder's final states, zero state, layers) -> the decoder's initial states
     start: Callable[[Any, Sequence[Carry], Carry, int], tuple[Carry, ...]]
 
 
 def softmax(sums: Any, scores: Array, mask: Array, h: Array, position: Array) -> Array:
-    """Global attention: the softmax of the scores of all words."""
+    """Returns the weights of global attention: the softmax of the scores of all words."""
     del sums, h, position
-    return jax.nn.softmax(jnp.where(mask, scores, FAR_BELOW))
+    return jax.nn.softmax(jnp.where(mask, scores, NEG_INF))
 
 
 class Attention(NamedTuple):
-    """A kind of attention: how words of the source are scored and weighted.
+    """An attention: how source words are scored and weighted.
 
-    Products with matrices go through ``sums``, a pytree of ``Sum`` and of arrays that the scores
-    read besides. Of one step ``scores`` and ``weights`` together call each ``Sum`` exactly once.
+    Matrix products go through ``sums``, a pytree of ``Sum`` and of further arrays that the scores
+    need. In one step ``scores`` and ``weights`` together call each ``Sum`` exactly once.
     """
 
     # (key, H, M, scale) -> params, a pytree
     init: Callable[[Array, int, int, float], Any]
-    # (params, encoder outputs [S, M]) -> memory, a pytree: made once per sentence
+    # (params, encoder outputs [S, M]) -> memory, a pytree computed once per sentence
     memory: Callable[[Any, Array], Any]
     # (params, memory) -> sums
     sums: Callable[[Any, Any], Any]
-    # (sums, h [H]) -> scores [S], of padding too
+    # (sums, h [H]) -> scores [S], including padding
     scores: Callable[[Any, Array], Array]
     # (sums, scores [S] float32, mask [S], h [H], position []) -> weights a [S], 0 at padding
     weights: Callable[[Any, Array, Array, Array, Array], Array] = softmax
@@ -112,74 +146,76 @@ class Attention(NamedTuple):
 
 @struct.dataclass
 class Memory:
-    """A source sentence, ready to be read by the decoder."""
+    """An encoded source sentence."""
 
-    mask: Array  # [S], true at words
-    read: Any  # of the ``Reader``
+    mask: Array  # [S], True at words
+    reader: Any  # the memory of the ``Reader``
 
 
 @struct.dataclass
 class DecoderState:
-    """What one hypothesis carries from step to step."""
+    """The state that one hypothesis carries from step to step."""
 
-    layers: tuple[Carry, ...]  # (c [H], h [H]) of each
-    feed: tuple[Array, ...]  # h~ [H] of the step before, if the next one reads it
-    position: Array  # [] float32, words read; local attention asks for it
+    layers: tuple[Carry, ...]  # (c [H], h [H]) of each layer
+    feed: tuple[Array, ...]  # h~ [H] of the previous step; empty without input feeding
+    position: Array  # [] float32, number of words read; local attention needs it
 
 
 class DecoderSums(NamedTuple):
-    """The products of a decoder step (``ops.recurrence``)."""
+    """The matrix products of a decoder step (``ops.recurrence``)."""
 
-    layers: tuple[tuple[Any, Any], ...]  # of each layer, and what its cell has besides
+    layers: tuple[tuple[Any, Any], ...]  # (sums, cell parameters) of each layer
     entry: Any  # of the reader, before and between layers
-    vector: Any  # of the reader, above them
+    vector: Any  # of the reader, above the top layer
 
 
 class Reader(NamedTuple):
     """How the decoder reads the source: in the paper's model, ``above`` with an attention.
 
-    ``entry`` is about what layers read before they are computed, ``vector`` about what becomes of
-    the top's h: each has its own sums, because ``vector`` need not be in the decoder's loop unless
-    its result is read by the next step. The defaults read nothing of the source.
+    ``entry`` gives the vectors that layer 1 reads, ``vector`` the hidden vector from the top
+    layer's h. They have separate sums because ``vector`` belongs to the decoder's loop only if the
+    next step reads its result. The defaults do not read the source.
     """
 
     # (key, H, M, scale) -> params
     init: Callable[[Array, int, int, float], Any] = lambda key, hidden, width, scale: ()
-    # (H, M) -> widths of the vectors that layer 1 reads besides a word
+    # (H, M) -> widths of the vectors that layer 1 reads besides the word
     widths: Callable[[int, int], tuple[int, ...]] = lambda hidden, width: ()
     # (params, encoder outputs [S, M], mask [S]) -> memory
     memory: Callable[[Any, Array, Array], Any] = lambda params, context, mask: ()
-    # (params, memory) -> (sums of entry and between, sums of vector)
+    # (params, memory) -> (sums for entry and between, sums for vector)
     sums: Callable[[Any, Any], tuple[Any, Any]] = lambda params, memory: ((), ())
-    # (memory, start [..., G]) -> what layer 1 starts from in every step
+    # (memory, start [..., G]) -> the start of layer 1's sum in every step
     start: Callable[[Any, Array], Array] = lambda memory, start: start
-    # (sums, mask, state) -> (vectors that layer 1 reads besides a word, weights [S] or None)
+    # (sums, mask, state) -> (vectors that layer 1 reads besides the word, weights [S] or None)
     entry: Callable[..., tuple[tuple[Array, ...], Any]] = lambda sums, mask, state: (
         state.feed,
         None,
     )
-    # (sums, mask, number, x) -> what the layer of this number reads in place of x
-    between: Callable[..., Array] = lambda sums, mask, number, x: x
+    # (sums, mask, index of a layer, its input x) -> the input that replaces x
+    between: Callable[..., Array] = lambda sums, mask, layer, x: x
     # (sums, mask, h [H], position) -> (the hidden vector [H], weights [S] or None)
     vector: Callable[..., tuple[Array, Any]] = lambda sums, mask, h, position: (h, None)
-    # whether layer 1 reads the hidden vector of the step before (input feeding)
+    # whether layer 1 reads the hidden vector of the previous step (input feeding)
     feeding: bool = False
-    # whether there are weights to look at
+    # whether the reader returns attention weights
     attends: bool = False
 
 
 class Blocks(NamedTuple):
-    """What an attention LSTM is made of."""
+    """The blocks of an attention LSTM."""
 
     cell: Cell
     connections: Connections
     reader: Reader
     columns: Columns
     bridge: Bridge
+    src_embedding: Embedding
+    tgt_embedding: Embedding
 
 
-class Words(NamedTuple):
-    """Where a network meets its vocabularies; a faster model has others (``inference``)."""
+class WordLayers(NamedTuple):
+    """The layers of a network that depend on its vocabularies; ``inference`` replaces them."""
 
     source: Callable[..., tuple[Array, ...]]  # (encoder, src [S], key) -> [S, G] of each column
     target: Callable[..., Array]  # (decoder, tokens [T], key) -> products [T, G] of layer 1

@@ -1,13 +1,12 @@
-"""Other connections between layers than the paper's, and other joins of encoder and decoder.
+"""Alternative connections between layers, columns of the encoder, and bridges to the decoder.
 
-skip          a layer reads h of the one below plus h of the one below that (seq2seq-attn's
-              ``res_net``; does not add up)
-residual      a layer's output is its h plus what it read: the sum adds up to the top
+skip        a layer reads h of the layer below plus h of the layer below that (seq2seq-attn's
+            ``res_net``); the sum does not accumulate
+residual    a layer's output is its h plus its input: the sum accumulates to the top
 
-``deep_att.fast_forward`` is another.
+See also ``contrib.deep_att.fast_forward``.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -15,20 +14,20 @@ import jax.numpy as jnp
 
 from ..base import Array
 from ..ops.dense import dense
-from .blocks import Bridge, Carry, Columns, Connections, LayerOutput
+from .blocks import Bridge, Carry, Columns, Connections, LayerOutput, cached
 from .draws import uniform
 from .layers import from_states, summed
 
 
-@functools.cache
+@cached
 def plain() -> Connections:
-    """A layer reads the one below it."""
+    """Returns connections where each layer reads h of the layer below."""
     return Connections()
 
 
-@functools.cache
+@cached
 def skip() -> Connections:
-    """A layer reads the sum of the two below it."""
+    """Returns connections where each layer reads the sum of h of the two layers below."""
 
     def read(below: Sequence[LayerOutput]) -> Array:
         return below[-1].h + below[-2].h if len(below) > 1 else below[-1].h
@@ -36,9 +35,9 @@ def skip() -> Connections:
     return Connections(read=read)
 
 
-@functools.cache
+@cached
 def residual() -> Connections:
-    """A layer offers its h plus what it read, from the second layer on."""
+    """Returns connections where, from layer 2 on, a layer's output is its h plus its input."""
 
     def output(below: Sequence[LayerOutput], products: Array, h: Array) -> LayerOutput:
         return LayerOutput(products, h + below[-1].h if below else h)
@@ -46,19 +45,19 @@ def residual() -> Connections:
     return Connections(output=output)
 
 
-@functools.cache
+@cached
 def concatenated() -> Columns:
-    """The second column reads right to left; outputs and states stand side by side."""
+    """Returns columns whose outputs and states are concatenated; the second reads right to left."""
     return Columns(
         summed().reverse,
-        lambda tops: jnp.concatenate([v for kind in zip(*tops, strict=True) for v in kind], -1),
-        lambda sides: jax.tree.map(lambda *x: jnp.concatenate(x), *sides),
+        lambda tops: jnp.concatenate([v for pair in zip(*tops, strict=True) for v in pair], -1),
+        lambda states: jax.tree.map(lambda *x: jnp.concatenate(x), *states),
     )
 
 
-@functools.cache
+@cached
 def mapped_states() -> Bridge:
-    """``from_states`` where widths differ: a matrix between each two layers."""
+    """Returns ``from_states`` for differing widths: a matrix maps each encoder state."""
 
     def init(
         key: Array, finals: Sequence[Carry], layers: int, hidden: int, scale: float
@@ -72,8 +71,8 @@ def mapped_states() -> Bridge:
     def start(
         params: tuple[dict[str, Array], ...], finals: Sequence[Carry], zero: Carry, layers: int
     ) -> tuple[Carry, ...]:
-        beside = zip(finals[-layers:], params, strict=True)
-        mapped = [(dense(c, w["c"]), dense(h, w["h"])) for (c, h), w in beside]
+        paired = zip(finals[-layers:], params, strict=True)
+        mapped = [(dense(c, w["c"]), dense(h, w["h"])) for (c, h), w in paired]
         return from_states().start((), mapped, zero, layers)
 
     return Bridge(init, start)

@@ -1,9 +1,9 @@
-"""Several models of one target vocabulary as one.
+"""Ensembles: several models with one target vocabulary as one model.
 
-both = ensemble([first, second])                                 the mean of probabilities
-both = ensemble([first, second], join=mean_of_logits)            their geometric mean
-step = make_train_step(student, tx, mix(nll, word_kd, 0.5), teacher=both)
-state, metrics = step(state, batch, key, (first_params, second_params))
+teacher = ensemble([model_a, model_b])                           the mean of probabilities
+teacher = ensemble([model_a, model_b], join=mean_of_logits)      their geometric mean
+step = make_train_step(student, tx, mix(nll, word_kd, 0.5), teacher=teacher)
+state, metrics = step(state, batch, key, (params_a, params_b))
 """
 
 import functools
@@ -13,20 +13,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..base import Array, Seq2Seq, offering, specialized
+from ..base import Array, Seq2Seq, specialized, with_specialize
 from ..errors import UsageError
 
 
 def mean_of_probabilities(logits: Array) -> Array:
-    """log(mean_m p_m) [V] of logits [M, V] (Sutskever et al. 2014, section 3.6)."""
+    """Returns log(mean_m p_m) [V] for logits [M, V] (Sutskever et al. 2014, section 3.6)."""
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
 
 
 def mean_of_logits(logits: Array) -> Array:
-    """The mean [V] of logits [M, V] (Ba & Caruana 2014, section 3): M models vote as one.
+    """Returns the mean [V] of logits [M, V] (Ba & Caruana 2014, section 3).
 
-    Its softmax is the normalised geometric mean of the members' probabilities: where one member
-    is sure that a token is wrong, the ensemble is.
+    Its softmax is the normalised geometric mean of the members' probabilities: if one member gives
+    a token almost no probability, so does the ensemble.
     """
     return logits.mean(axis=0)
 
@@ -36,9 +36,9 @@ def ensemble(
 ) -> Seq2Seq:
     """Returns a model whose parameters, states and hidden vectors are tuples, one per member.
 
-    ``project`` gives ``join`` of the members' logits: with either mean a valid teacher's logits.
-    The members may differ in everything but their vocabularies. Raises UsageError without a
-    member.
+    ``project`` returns ``join`` of the members' logits; with either mean a teacher may return them.
+    The members may differ in everything but their vocabularies. Raises UsageError if there are no
+    members.
     """
     if not models:
         raise UsageError("An ensemble needs at least one model.")
@@ -70,14 +70,14 @@ def _ensemble(models: tuple[Seq2Seq, ...], join: Callable[[Array], Array]) -> Se
         members = zip(models, params, hidden, strict=True)
         return join(jnp.stack([m.project(p, h) for m, p, h in members]))
 
-    def specialize(params: tuple, words: int | None, multiple: int) -> tuple[Seq2Seq, tuple]:
-        del multiple  # ``join`` sees the logits of the vocabulary
-        made = [specialized(m, p, words) for m, p in zip(models, params, strict=True)]
-        faster, params = zip(*made, strict=True)
-        return (together if faster == tuple(models) else _ensemble(faster, join)), params
+    def specialize(params: tuple, num_words: int | None, multiple: int) -> tuple[Seq2Seq, tuple]:
+        del multiple  # ``join`` expects logits without padding
+        members = [specialized(m, p, num_words) for m, p in zip(models, params, strict=True)]
+        faster, params = zip(*members, strict=True)
+        return (model if faster == tuple(models) else _ensemble(faster, join)), params
 
     def _split(key: Array | None) -> Sequence[Any]:
         return [None] * len(models) if key is None else list(jax.random.split(key, len(models)))
 
-    together = offering(Seq2Seq(init, encode, step, hidden, project), specialize)
-    return together
+    model = with_specialize(Seq2Seq(init, encode, step, hidden, project), specialize)
+    return model

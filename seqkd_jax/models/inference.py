@@ -1,11 +1,11 @@
-"""An attention LSTM whose parameters will not change, as a faster model: for searches and teachers.
+"""Faster attention LSTMs for parameters that do not change: for searches and teachers.
 
-    for_search(model, params)        of ``search``: logits may be filled up with -inf
-    for_teaching(model, params)      of ``base``: the same logits
+    for_search(model, params)        in ``search``: logits may be padded with -inf
+    for_teaching(model, params)      in ``base``: the same logits
 
-The first layer's share of its gates, x @ inputs, is made once for every word: word vectors [V, E]
-become a table [V, 4H], and a step takes a row where it had a product. The bias of the projection
-becomes one more row of its matrix, for hidden vectors with a 1 at their end.
+The first layer's products x @ inputs are computed once for every word: word vectors [V, E]
+become a table [V, 4H], and a step looks up a row instead of computing a product. The bias of the
+projection becomes another row of its matrix, for hidden vectors with a 1 appended.
 """
 
 import dataclasses
@@ -15,160 +15,179 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from ..base import Array, Params, Seq2Seq
+from ..base import Array, Params, Seq2Seq, platform
 from ..errors import UsageError
 from ..ops.dense import dense
-from .blocks import Words
-from .embedding import CompositeEmbedding
+from .blocks import Embedding, WordLayers
 from .network import Network, seq2seq
 from .params import AttentionLSTMParams, Decoder, Encoder, Generator, Recurrent
 
-# Of the largest array that is made beside the parameters; a table's share of a step is then small.
+# The largest array that may be built; beyond it a table would save only a small share of a step.
 TABLE_BYTES = 128 << 20
 
 
 @struct.dataclass
 class TableEncoder:
-    """An encoder of one column that reads the products of words."""
+    """An encoder of one column that looks up the input products of words."""
 
     table: Array  # [source vocabulary, 4H]
-    forward: tuple[Recurrent, ...]  # the first has no matrix for its input
+    forward: tuple[Recurrent, ...]  # the lowest has no input matrix
 
     @property
     def columns(self) -> tuple[tuple[Recurrent, ...], ...]:
-        """The one column."""
+        """The only column."""
         return (self.forward,)
 
 
 @struct.dataclass
 class TableDecoder:
-    """A decoder that reads the products of words; all else is that of ``Decoder``."""
+    """A decoder that looks up the input products of words; other fields as in ``Decoder``."""
 
     table: Array  # [V, 4H]
     feed: tuple[Array, ...]
-    layers: tuple[Recurrent, ...]  # the first has no matrix for its input
+    layers: tuple[Recurrent, ...]  # the lowest has no input matrix
     attention: Any
     bridge: Any
 
 
 @struct.dataclass
-class OneMatrix:
+class FusedGenerator:
     """A projection whose bias is the last row of its matrix."""
 
-    matrix: Array  # [H + 1, V], or wider: then filled up with columns whose logits are -inf
+    matrix: Array  # [H + 1, V], or wider: then padded with columns whose logits are -inf
 
 
 @struct.dataclass
 class InferenceParams:
-    """Parameters that will not change: of each part the faster kind, if it has one."""
+    """Parameters for inference: each part in its faster form, if it has one."""
 
     encoder: Encoder | TableEncoder
     decoder: Decoder | TableDecoder
-    generator: Generator | OneMatrix
+    generator: Generator | FusedGenerator
 
 
 def specialize(
     net: Network,
     model: Seq2Seq,
     params: Params,
-    words: int | None,
+    num_words: int | None,
     multiple: int,
     table_bytes: int = TABLE_BYTES,
 ) -> tuple[Seq2Seq, Params]:
-    """Returns a model that does the same and is read faster, and its parameters.
+    """Returns a faster, equivalent model and its parameters.
 
     Args:
-      net: what the model is made of.
+      net: the definition of the model.
       model: an attention LSTM.
-      params: of it.
-      words: about how many will be read. None for many.
-      multiple: V may be filled up to a multiple of it, with words of probability 0.
-      table_bytes: the most that is made for one array.
+      params: its parameters.
+      num_words: about how many words the model will process; None for many.
+      multiple: V may be padded to a multiple of it, with words of probability 0.
+      table_bytes: the largest size of a new array.
 
     Returns:
-      Both as they are if fewer words will be read than a vocabulary has. Otherwise encoders of two
-      columns, features and characters stay; so does the projection on other backends than CPUs and
-      in other types than float32, and what would need more than ``table_bytes``.
+      The arguments if ``num_words`` is smaller than a vocabulary. Otherwise everything is replaced
+      by its faster form except encoders of two columns, those whose tokens are rows of ids, the
+      projection on backends other than CPU or in types other than float32, and arrays that would
+      need more than ``table_bytes``. What is not replaced is cast to the type of computation.
     """
     if not isinstance(params, AttentionLSTMParams):
-        return model, params  # for the functions of the model to refuse
-    encoder, decoder = params.encoder, params.decoder
-    sides = [
-        x for x in (encoder.embedding, decoder.embedding) if not isinstance(x, CompositeEmbedding)
-    ]
-    if words is not None and words < max(map(len, sides), default=0):
+        return model, params  # the model's functions will raise
+    encoder, decoder, config, blocks = params.encoder, params.decoder, net.config, net.blocks
+    if num_words is not None and num_words < max(config.src_vocab, config.tgt_vocab):
         return model, params
-    dtype = jnp.dtype(net.config.dtype)
-    of_source = None if encoder.backward else _table(encoder, encoder.forward, dtype, table_bytes)
-    of_target = _table(decoder, decoder.layers, dtype, table_bytes)
-    matrix = _one_matrix(params.generator, multiple, dtype, table_bytes)
-    made = InferenceParams(
+    dtype = jnp.dtype(config.dtype)
+    src_table = tgt_table = None
+    if not encoder.backward and _num_bytes(encoder.forward, config.src_vocab, dtype) <= table_bytes:
+        src_table = _table(blocks.src_embedding, encoder, encoder.forward, dtype)
+    if _num_bytes(decoder.layers, config.tgt_vocab, dtype) <= table_bytes:
+        tgt_table = _table(blocks.tgt_embedding, decoder, decoder.layers, dtype)
+    matrix = _fused_matrix(params.generator, multiple, dtype, table_bytes)
+    if dtype != jnp.float32:  # cast once here, and not in every call
+        encoder, decoder = jax.tree.map(lambda p: jnp.asarray(p, dtype), (encoder, decoder))
+    inference_params = InferenceParams(
         encoder=encoder
-        if of_source is None
-        else TableEncoder(of_source, _without_inputs(encoder.forward)),
+        if src_table is None
+        else TableEncoder(src_table, _without_inputs(encoder.forward)),
         decoder=decoder
-        if of_target is None
+        if tgt_table is None
         else TableDecoder(
-            of_target,
+            tgt_table,
             decoder.feed,
             _without_inputs(decoder.layers),
             decoder.attention,
             decoder.bridge,
         ),
-        generator=params.generator if matrix is None else OneMatrix(matrix),
+        generator=_padded(params.generator, multiple, dtype)
+        if matrix is None
+        else FusedGenerator(matrix),
     )
-    which = tuple(x is not None for x in (of_source, of_target, matrix))
-    return _faster(net, which, model.init, multiple), made
+    replaced = tuple(x is not None for x in (src_table, tgt_table, matrix))
+    return _faster(net, replaced, model.init, multiple), inference_params
+
+
+def _num_bytes(layers: tuple, words: int, dtype: jnp.dtype) -> int:
+    return words * layers[0].inputs.shape[1] * dtype.itemsize
 
 
 def _table(
-    side: Encoder | Decoder, layers: tuple, dtype: jnp.dtype, table_bytes: int
+    embedding: Embedding, side: Encoder | Decoder, layers: tuple, dtype: jnp.dtype
 ) -> Array | None:
-    """The products [V, 4H] of all words with the first layer's matrix; None if too many."""
-    embedding, inputs = side.embedding, layers[0].inputs
-    if isinstance(embedding, CompositeEmbedding):
+    """Returns the first layer's products [V, 4H] for all words; None if tokens are no ids."""
+    if embedding.table is None:
         return None
-    if len(embedding) * inputs.shape[1] * dtype.itemsize > table_bytes:
-        return None
-    return jnp.asarray(embedding, dtype) @ jnp.asarray(inputs, dtype)
+    cast = jax.tree.map(lambda p: jnp.asarray(p, dtype), (side.embedding, layers[0].inputs))
+    return embedding.table(cast[0]) @ cast[1]
 
 
 def _without_inputs(layers: tuple) -> tuple[Recurrent, ...]:
-    first, *rest = layers
-    return (Recurrent(first.recurrent, first.bias, first.cell), *rest)
+    lowest, *upper = layers
+    return (Recurrent(lowest.recurrent, lowest.bias, lowest.cell), *upper)
 
 
-def _one_matrix(
+def _fused_matrix(
     generator: Generator, multiple: int, dtype: jnp.dtype, table_bytes: int
 ) -> Array | None:
-    """Writes the bias as one more row of the kernel.
+    """Returns the kernel with the bias as its last row, or None where that does not pay.
 
-    XLA for CPUs adds a bias in a pass of its own over all logits, and a search that reads them in
-    blocks copies them unless V is a multiple of a block; columns of -inf make it one. Done on CPUs
-    and in float32 alone: others round what they multiply, the bias with it.
+    XLA for CPUs adds a bias in a separate pass over all logits, and a search that reads them in
+    blocks copies them unless V is a multiple of the block size; columns of -inf make it one. Only
+    on CPUs and in float32: otherwise the product would round its operands, and so the bias.
     """
-    rows, words = generator.kernel.shape
-    more = -words % multiple
-    large = 4 * (rows + 1) * (words + more) > table_bytes
-    if jax.default_backend() != "cpu" or dtype != jnp.float32 or large:
+    hidden, words = generator.kernel.shape
+    padding = -words % multiple
+    too_large = 4 * (hidden + 1) * (words + padding) > table_bytes
+    if platform() != "cpu" or dtype != jnp.float32 or too_large:
         return None
     kernel, bias = jnp.asarray(generator.kernel), jnp.asarray(generator.bias)
-    unlikely = jnp.zeros((rows + 1, more), kernel.dtype).at[-1].set(-jnp.inf)
-    return jnp.concatenate([jnp.concatenate([kernel, bias[None]]), unlikely], axis=1)
+    padding_columns = jnp.zeros((hidden + 1, padding), kernel.dtype).at[-1].set(-jnp.inf)
+    return jnp.concatenate([jnp.concatenate([kernel, bias[None]]), padding_columns], axis=1)
+
+
+def _padded(generator: Generator, multiple: int, dtype: jnp.dtype) -> Generator:
+    """Returns the projection in the type of computation.
+
+    On TPUs it is padded with words whose logits are -inf: a search reads the logits in blocks.
+    """
+    padding = -generator.kernel.shape[1] % multiple if platform() == "tpu" else 0
+    if not padding and dtype == generator.kernel.dtype:
+        return generator
+    kernel = jnp.pad(jnp.asarray(generator.kernel, dtype), ((0, 0), (0, padding)))
+    return Generator(kernel, jnp.pad(generator.bias, (0, padding), constant_values=-jnp.inf))
 
 
 @functools.lru_cache(maxsize=64)
 def _faster(
-    net: Network, which: tuple[bool, ...], init: Callable[[Array], Params], multiple: int
+    net: Network, replaced: tuple[bool, ...], init: Callable[[Array], Params], multiple: int
 ) -> Seq2Seq:
-    """The model whose encoder, decoder and generator are of the faster kinds, or not."""
-    of_source, of_target, one_matrix = which
+    """Returns the model for parameters whose encoder, decoder and generator are replaced or not."""
+    encoder_replaced, decoder_replaced, generator_replaced = replaced
 
     def refuse_dropout(key: Array | None) -> None:
         if key is not None:
-            raise UsageError("A model made for searching or teaching cannot be trained.")
+            raise UsageError("A model for searching or teaching cannot be trained.")
 
     def source(encoder: TableEncoder, src: Array, key: Array | None) -> tuple[Array, ...]:
         refuse_dropout(key)
@@ -178,14 +197,14 @@ def _faster(
         refuse_dropout(key)
         return decoder.table[tokens]
 
-    def logits(generator: OneMatrix, hidden: Array) -> Array:
-        one = jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)
-        return dense(jnp.concatenate([hidden, one], axis=-1), generator.matrix, jnp.float32)
+    def logits(generator: FusedGenerator, hidden: Array) -> Array:
+        ones = jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)
+        return dense(jnp.concatenate([hidden, ones], axis=-1), generator.matrix, jnp.float32)
 
-    words = Words(
-        source if of_source else net.words.source,
-        target if of_target else net.words.target,
-        logits if one_matrix else net.words.logits,
+    words = WordLayers(
+        source if encoder_replaced else net.words.source,
+        target if decoder_replaced else net.words.target,
+        logits if generator_replaced else net.words.logits,
     )
 
     def init_faster(key: Array) -> Params:
@@ -198,12 +217,14 @@ def _faster(
 def restrict(
     params: AttentionLSTMParams | InferenceParams, ids: Array
 ) -> AttentionLSTMParams | InferenceParams:
-    """Returns parameters for only the target words ``ids`` [C], which become words 0 to C - 1."""
+    """Returns parameters for the target words ``ids`` [C] only, which become words 0 to C - 1."""
     decoder = params.decoder
     if isinstance(decoder, TableDecoder):
         decoder = dataclasses.replace(decoder, table=decoder.table[ids])
-    elif isinstance(decoder.embedding, CompositeEmbedding):
-        raise UsageError("A shortlist needs word vectors, but this decoder reads characters.")
+    elif not isinstance(decoder.embedding, jax.Array | np.ndarray):
+        raise UsageError(
+            "A shortlist needs target word vectors, but the embedding of this decoder has none."
+        )
     else:
         decoder = dataclasses.replace(decoder, embedding=decoder.embedding[ids])
     generator = jax.tree.map(lambda x: x[..., ids], params.generator)

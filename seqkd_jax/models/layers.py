@@ -1,7 +1,7 @@
-"""Recurrent layers, stacks of them, and what a decoder starts from.
+"""Recurrent layers, stacks of layers, and the initial state of the decoder.
 
-A layer's gates are one sum, a = x @ inputs + h @ recurrent + bias; its cell says what becomes of
-them. Gate order is input, forget, output, candidate (as flax.linen and Kim & Rush's code have it).
+The gates of a layer are one sum, a = x @ inputs + h @ recurrent + bias, from which its cell
+computes the new state. Their order is input, forget, output, candidate, as in Kim & Rush's code.
 """
 
 import functools
@@ -16,22 +16,22 @@ from ..errors import UsageError
 from ..ops.dense import dense
 from ..ops.lstm import Carry, lstm_cell
 from ..ops.recurrence import Sum, recurrence
-from .blocks import Bridge, Cell, Columns, Connections, LayerOutput
+from .blocks import Bridge, Cell, Columns, Connections, LayerOutput, cached
 from .draws import dropout_mask
 from .params import Recurrent, init_layer
 
 
 def lstm_equations(carry: Carry, gates: Array) -> Carry:
-    """Advances an LSTM by one step: (c, h) before and gates a [4H], in which h is already."""
+    """Computes one step of an LSTM from the previous (c, h) and the gates [4H], which contain h."""
     i, f, o, g = jnp.split(gates, 4)
     c = jax.nn.sigmoid(f) * carry[0] + jax.nn.sigmoid(i) * jnp.tanh(g)
     return c, jax.nn.sigmoid(o) * jnp.tanh(c)
 
 
-@functools.cache
+@cached
 def lstm() -> Cell:
-    """The LSTM: ``lstm_equations``, by ``ops.lstm.lstm_cell``, which equals them."""
-    return Cell(init_layer, lambda own, carry, gates: lstm_cell(carry, gates))
+    """Returns the LSTM cell: ``lstm_equations``, computed by the equal ``ops.lstm.lstm_cell``."""
+    return Cell(init_layer, lambda params, carry, gates: lstm_cell(carry, gates))
 
 
 def run_layer(
@@ -39,15 +39,15 @@ def run_layer(
 ) -> tuple[Array, Carry]:
     """Runs one layer over a padded sentence: outputs h [S, H] and the final (c [H], h [H]).
 
-    ``products`` [S, G] are those of all inputs, x @ inputs; ``mask`` [S] is true at words. Padding
-    leaves the state as it is, so the last state is that of the last word, and a layer that reads in
-    ``reverse`` starts at the last word. Outputs keep their positions.
+    ``products`` [S, G] are x @ inputs at all positions; ``mask`` [S] is True at words. Padding
+    does not change the state, so the final state is that of the last word read, and a layer that
+    reads in ``reverse`` starts at the sentence's last word. Outputs keep their positions.
     """
 
-    def step(sums: tuple[Sum, Any], carry: Carry, real: Array) -> tuple[Carry, Array]:
-        gates, own = sums
-        new = cell.step(own, carry, gates(carry[1]))
-        carry = jax.tree.map(lambda n, o: jnp.where(real, n, o), new, carry)
+    def step(sums: tuple[Sum, Any], carry: Carry, is_word: Array) -> tuple[Carry, Array]:
+        gates, cell_params = sums
+        new = cell.step(cell_params, carry, gates(carry[1]))
+        carry = jax.tree.map(lambda n, o: jnp.where(is_word, n, o), new, carry)
         return carry, carry[1]
 
     gates = Sum(products + layer.bias[None], (layer.recurrent,))
@@ -57,11 +57,11 @@ def run_layer(
 
 
 class Stack(NamedTuple):
-    """How a stack of layers is run."""
+    """The cell, connections and dropout of a stack of layers."""
 
     cell: Cell
     connections: Connections
-    dropout: float  # of what each layer above the lowest reads
+    dropout: float  # rate on the input of every layer above the lowest
 
 
 def run_stack(
@@ -72,52 +72,53 @@ def run_stack(
     key: Array | None,
     reverse: Sequence[bool],
 ) -> tuple[LayerOutput, list[Carry]]:
-    """Runs an encoder's column: the top's output [S, ...] and the final state of each layer.
+    """Runs a column of the encoder: the top's output [S, ...] and the final state of each layer.
 
-    The arguments are those of ``run_layer``, of the lowest layer or of each; dropout has a ``key``.
+    ``products`` [S, G] are x @ inputs of the lowest layer; ``reverse`` says of each layer whether
+    it reads right to left.
     """
     cell, connections, rate = stack
-    outputs: list[LayerOutput] = []
-    finals = []
-    for number, layer in enumerate(layers):
-        if number:
+    outputs, finals = [], []
+    for n, layer in enumerate(layers):
+        if n:
             x = connections.read(outputs)
             if key is not None and rate:
-                h = outputs[-1].h
-                drawn = dropout_mask(jax.random.fold_in(key, number), rate, h.shape, h.dtype)
-                x = connections.drop(x, drawn)
+                shape, dtype = outputs[-1].h.shape, outputs[-1].h.dtype
+                x = connections.drop(
+                    x, dropout_mask(jax.random.fold_in(key, n), rate, shape, dtype)
+                )
             products = dense(x, layer.inputs)
-        h, final = run_layer(cell, layer, products, mask, reverse=reverse[number])
+        h, final = run_layer(cell, layer, products, mask, reverse=reverse[n])
         outputs.append(connections.output(outputs, products, h))
         finals.append(final)
     return outputs[-1], finals
 
 
-@functools.cache
+@cached
 def summed() -> Columns:
-    """The second column reads right to left; outputs and states are sums (seq2seq-attn)."""
+    """Returns columns that are added, as in seq2seq-attn; the second reads right to left."""
     return Columns(
         lambda column, layer: column == 1,
         lambda tops: functools.reduce(jnp.add, [top[0] for top in tops]),
-        lambda sides: jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *sides),
+        lambda states: jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *states),
     )
 
 
-@functools.cache
+@cached
 def from_states() -> Bridge:
-    """Each layer of the decoder starts from the final state of the encoder's layer beside it.
+    """Returns the bridge by which each decoder layer starts from the state of an encoder layer.
 
-    Layers are paired from the top down; one without a partner starts from zero.
+    Layers are paired from the top down; decoder layers without a partner start from zero.
     """
 
     def start(params: Any, finals: Sequence[Carry], zero: Carry, layers: int) -> tuple[Carry, ...]:
-        beside = tuple(finals[-layers:])
-        return (zero,) * (layers - len(beside)) + beside
+        paired = tuple(finals[-layers:])
+        return (zero,) * (layers - len(paired)) + paired
 
     def init(key: Array, finals: Sequence[Carry], layers: int, hidden: int, scale: float) -> tuple:
         if (width := len(finals[0][1])) != hidden:
             raise UsageError(
-                f"Encoder states are {width} wide, decoder states {hidden}: use mapped_states()."
+                f"Encoder states have width {width}, decoder states {hidden}: use mapped_states()."
             )
         return ()
 

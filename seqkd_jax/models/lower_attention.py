@@ -1,6 +1,5 @@
 """A second attention below a layer of the decoder (seq2seq-attn's ``multi_attn``)."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,55 +10,55 @@ from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
 from ..ops.recurrence import Sum
-from .attention import zeros_of
-from .blocks import FAR_BELOW, Reader
+from .attention import product
+from .blocks import NEG_INF, Reader, cached
 from .draws import uniform
 
 
 @struct.dataclass
 class LowerParams:
-    """Weights of a reader with a lower attention."""
+    """Parameters of a reader with a lower attention."""
 
-    reader: Any
+    reader: Any  # of the reader itself
     keys: Array  # W [M, H]
 
 
-@functools.cache
+@cached
 def lower_attention(reader: Reader, number: int) -> Reader:
-    """Returns the reader with x + sum_s softmax_s(context_s . (W x)) context_s in place of x.
+    """Returns the reader with a second attention, on the input x of decoder layer ``number``.
 
-    x is what layer ``number`` reads, counted from 1: 2 or more.
+    The layer reads x + sum_s softmax_s(context_s . (W x)) context_s. Layers are counted from 1;
+    ``number`` is at least 2.
     """
 
     def init(key: Array, hidden: int, width: int, scale: float) -> LowerParams:
         if hidden != width:
             raise UsageError(
-                "lower_attention adds encoder outputs to a decoder layer's: both must be equally "
-                "wide, and not joined by fast-forward connections."
+                "lower_attention adds encoder outputs to the output of a decoder layer: both must "
+                "have the same width, and fast-forward connections are not supported."
             )
-        of_reader, of_keys = jax.random.split(key)
+        reader_key, keys_key = jax.random.split(key)
         return LowerParams(
-            reader.init(of_reader, hidden, width, scale), uniform(of_keys, (width, hidden), scale)
+            reader.init(reader_key, hidden, width, scale), uniform(keys_key, (width, hidden), scale)
         )
 
     def memory(params: LowerParams, context: Array, mask: Array) -> tuple:
         inner = reader.memory(params.reader, context, mask)
-        scores = jnp.where(mask, 0, FAR_BELOW).astype(context.dtype)
-        return inner, scores, dense(context, params.keys), context
+        mask_scores = jnp.where(mask, 0, NEG_INF).astype(context.dtype)
+        return inner, mask_scores, dense(context, params.keys), context
 
     def sums(params: LowerParams, memory: tuple) -> tuple[Any, Any]:
-        inner, scores, keys, context = memory
+        inner, mask_scores, keys, context = memory
         entry, vector = reader.sums(params.reader, inner)
-        own = Sum(scores, (keys.T,)), Sum(zeros_of(context), (context,))
-        return (entry, *own), vector
+        return (entry, Sum(mask_scores, (keys.T,)), product(context)), vector
 
     def between(sums: tuple, mask: Array, layer: int, x: Array) -> Array:
-        entry, scores, context = sums
+        entry, scores, weighted_context = sums
         x = reader.between(entry, mask, layer, x)
         if layer + 1 != number:
             return x
         weights = jax.nn.softmax(scores(x).astype(jnp.float32)).astype(x.dtype)
-        return x + context(weights)
+        return x + weighted_context(weights)
 
     return reader._replace(
         init=init,

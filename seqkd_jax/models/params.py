@@ -1,4 +1,4 @@
-"""The parameters of an attention LSTM: what there is, how it starts, and what may be done to it."""
+"""The parameters of an attention LSTM: containers, initialisation, pretrained and frozen parts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,27 +12,26 @@ from flax import struct
 from ..base import Array
 from ..errors import UsageError
 from .draws import uniform
-from .embedding import CharacterCNN, CompositeEmbedding
 
 
 @struct.dataclass
 class Recurrent:
-    """A layer but for what multiplies its input. G, the width of the gates, is 4H for an LSTM."""
+    """A layer without its input matrix. G, the width of the gates, is 4H for an LSTM."""
 
     recurrent: Array  # [H, G]
     bias: Array  # [G]
-    cell: Any  # what the cell has besides, a pytree
+    cell: Any  # further parameters of the cell, a pytree
 
 
 @struct.dataclass
 class Layer(Recurrent):
-    """A layer with the matrix of its input x [E]."""
+    """A layer with the matrix for its input x [E]."""
 
     inputs: Array  # [E, G]
 
 
 def init_layer(key: Array, width: int, hidden: int, scale: float, cell: Any = ()) -> Layer:
-    """Draws a layer of four gates, ``width`` wide at its input, from U(-scale, scale)."""
+    """Draws a layer with four gates and inputs of width ``width`` from U(-scale, scale)."""
     keys = jax.random.split(key, 3)
     return Layer(
         inputs=uniform(keys[0], (width, 4 * hidden), scale),
@@ -44,32 +43,32 @@ def init_layer(key: Array, width: int, hidden: int, scale: float, cell: Any = ()
 
 @struct.dataclass
 class Encoder:
-    """Word embeddings and one stack per column."""
+    """The encoder: embeddings and one stack of layers per column."""
 
-    embedding: Array | CompositeEmbedding  # [source vocabulary, E]
+    embedding: Any  # parameters of the ``Embedding``: [source vocabulary, E] for word vectors
     forward: tuple[Layer, ...]
-    backward: tuple[Layer, ...]  # empty for one direction
+    backward: tuple[Layer, ...]  # empty if unidirectional
 
     @property
     def columns(self) -> tuple[tuple[Layer, ...], ...]:
-        """Those that there are."""
+        """The non-empty columns."""
         return tuple(column for column in (self.forward, self.backward) if column)
 
 
 @struct.dataclass
 class Decoder:
-    """Word embeddings, the stack, and how it reads the source."""
+    """The decoder: embeddings, a stack of layers, and how it reads the source."""
 
-    embedding: Array | CompositeEmbedding  # [V, E]
-    feed: tuple[Array, ...]  # [R, 4H] for each vector that layer 1 reads besides a word
+    embedding: Any  # [V, E] for word vectors
+    feed: tuple[Array, ...]  # [R, 4H] for each vector that layer 1 reads besides the word
     layers: tuple[Layer, ...]
-    attention: Any  # of the ``Reader``
-    bridge: Any  # of the ``Bridge``
+    attention: Any  # parameters of the ``Reader``
+    bridge: Any  # parameters of the ``Bridge``
 
 
 @struct.dataclass
 class Generator:
-    """The projection to the vocabulary."""
+    """The projection of hidden vectors to logits."""
 
     kernel: Array  # [H, V]
     bias: Array  # [V]
@@ -84,29 +83,46 @@ class AttentionLSTMParams:
     generator: Generator
 
 
+def cast_params(params: Any, dtype: Any) -> Any:
+    """Returns parameters in the type of computation, except for tables of words.
+
+    Their rows are cast when they have been looked up (``words``): no step casts a whole table, and
+    its gradient, a sum over all occurrences of a word, is float32.
+    """
+    cast = jax.tree.map(lambda p: p.astype(dtype), params)
+
+    def keep(side: Any, original: Any) -> Any:
+        table = getattr(original, "embedding", None)
+        is_table = isinstance(table, jax.Array | np.ndarray)
+        return dataclasses.replace(side, embedding=table) if is_table else side
+
+    sides = {n: keep(getattr(cast, n), getattr(params, n)) for n in ("encoder", "decoder")}
+    return dataclasses.replace(cast, **sides)
+
+
 def with_vectors(
     params: AttentionLSTMParams, side: str, ids: Array | np.ndarray, vectors: Array | np.ndarray
 ) -> AttentionLSTMParams:
-    """Returns parameters with other word vectors [N, E] for the words ``ids`` [N] of one side.
+    """Replaces the word vectors of the words ``ids`` [N] of one side by ``vectors`` [N, E].
 
         params = with_vectors(model.init(key), "encoder", *read_vectors("vectors.txt", src_vocab))
         parts = {"trained": clipped_adam(1e-3), "frozen": optax.set_to_zero()}
-        tx = optax.partition(parts, freeze_labels(params, ["encoder"]))     # kept as they are
+        tx = optax.partition(parts, freeze_labels(params, ["encoder"]))     # not trained
 
     Args:
-      params: of an attention LSTM.
+      params: parameters of an attention LSTM.
       side: "encoder" or "decoder".
-      ids: of the words.
-      vectors: as wide as the model's own.
+      ids: the words to replace.
+      vectors: their new vectors, of the same width as the model's.
 
     Raises:
-      UsageError: the width differs, or the side has no word vectors.
+      UsageError: the widths differ, or the side has no word vectors.
     """
     part = getattr(params, side)
-    composite = isinstance(part.embedding, CompositeEmbedding)
+    composite = hasattr(part.embedding, "words")  # beside vectors of features, say
     words = part.embedding.words if composite else part.embedding
-    if isinstance(words, CharacterCNN):
-        raise UsageError(f"The {side} reads characters; it has no word vectors to replace.")
+    if not isinstance(words, jax.Array | np.ndarray):
+        raise UsageError(f"The {side} reads characters and has no word vectors to replace.")
     if vectors.shape[1] != words.shape[1]:
         raise UsageError(
             f"The vectors have width {vectors.shape[1]}, but the embeddings have "
@@ -118,10 +134,10 @@ def with_vectors(
 
 
 def freeze_labels(params: AttentionLSTMParams, frozen: Sequence[str]) -> AttentionLSTMParams:
-    """Returns "trained" or "frozen" for each array: frozen are the embeddings of the sides named.
+    """Returns labels for ``optax.partition``: "frozen" for the embeddings of the sides named.
 
-    A pytree of labels for ``optax.partition``. The two columns of an encoder share its embedding,
-    so that no part of it moves.
+    All other arrays are labelled "trained". ``frozen`` lists "encoder", "decoder" or both. The
+    columns of an encoder share one embedding, so freezing it affects them all.
     """
 
     def label(path: tuple, _: Array) -> str:

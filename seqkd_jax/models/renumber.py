@@ -1,22 +1,22 @@
-"""A model under other ids: the same words, in another order."""
+"""Models with renumbered vocabularies: the same words under other ids."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
-from ..base import Array, Params, Seq2Seq, offering, specialized
+from ..base import Array, Params, Seq2Seq, specialized, with_specialize
 
 
 def renumbered(model: Seq2Seq, src_ids: Array, tgt_ids: Array) -> Seq2Seq:
-    """Returns the model as one of another vocabulary that numbers the same pieces differently.
+    """Returns the model with new ids for the same words; its parameters stay the same.
 
-    It reads and predicts the other vocabulary's ids; parameters are unchanged. So a teacher can
-    teach, translate and be cached for a student whose vocabularies are permutations of its own.
+    The result reads and predicts the new ids. With it a teacher can teach, translate and be cached
+    for a student whose vocabularies are permutations of the teacher's.
 
     Args:
-      model: with ids of its own.
-      src_ids: its id of each other source id, [source vocabulary] (``data.renumbering``).
-      tgt_ids: its id of each other target id, [V].
+      model: any model, with ids of its own.
+      src_ids: the model's id for each new source id, [source vocabulary] (``data.renumbering``).
+      tgt_ids: the model's id for each new target id, [V].
     """
     src_ids, tgt_ids = jnp.asarray(src_ids, jnp.int32), jnp.asarray(tgt_ids, jnp.int32)
 
@@ -32,13 +32,13 @@ def renumbered(model: Seq2Seq, src_ids: Array, tgt_ids: Array) -> Seq2Seq:
     def project(params: Params, hidden: Any) -> Array:
         return model.project(params, hidden)[tgt_ids]
 
-    def specialize(params: Params, words: int | None, multiple: int) -> tuple[Seq2Seq, Params]:
-        del multiple  # the other vocabulary's logits are picked from those of this one
-        faster, params = specialized(model, params, words)
-        if faster not in known:
-            known[faster] = renumbered(faster, src_ids, tgt_ids)
-        return known[faster], params
+    def specialize(params: Params, num_words: int | None, multiple: int) -> tuple[Seq2Seq, Params]:
+        del multiple  # ``project`` picks V logits, so padding would be lost
+        faster, params = specialized(model, params, num_words)
+        if faster not in cache:
+            cache[faster] = renumbered(faster, src_ids, tgt_ids)
+        return cache[faster], params
 
-    other = offering(Seq2Seq(model.init, encode, step, hidden, project), specialize)
-    known = {model: other}  # so that a search of the same faster model is compiled once
-    return other
+    result = with_specialize(Seq2Seq(model.init, encode, step, hidden, project), specialize)
+    cache = {model: result}  # so that a search with the same faster model is compiled once
+    return result

@@ -1,27 +1,26 @@
-"""Where an attention LSTM meets its vocabularies: from words to gates, from h~ to logits."""
+"""The layers of an attention LSTM at its vocabularies: words to gates, h~ to logits."""
 
 import jax.numpy as jnp
 
 from ..base import Array
 from ..ops.dense import biased, dense
-from .blocks import Words
-from .config import Config, Spelling
+from .blocks import Embedding, WordLayers
+from .config import Config
 from .draws import drop
-from .embedding import embed
 from .params import Decoder, Encoder, Generator
 
 
-def words_of(config: Config, spelling: Spelling | None) -> Words:
-    """Embeddings and their products with the first layers' matrices, and the projection."""
-    table, dtype = None if spelling is None else spelling.table, jnp.dtype(config.dtype)
+def word_layers(config: Config, src_embedding: Embedding, tgt_embedding: Embedding) -> WordLayers:
+    """Returns the embeddings with the first layers' input products, and the projection."""
+    dtype = jnp.dtype(config.dtype)
 
     def source(encoder: Encoder, src: Array, key: Array | None) -> tuple[Array, ...]:
-        xs = embed(encoder.embedding, src)
+        xs = src_embedding.vectors(encoder.embedding, src).astype(dtype)
         xs = xs if key is None else drop(key, config.embed_dropout, xs)
         return tuple(dense(xs, column[0].inputs) for column in encoder.columns)
 
     def target(decoder: Decoder, tokens: Array, key: Array | None) -> Array:
-        words = embed(decoder.embedding, tokens, table)
+        words = tgt_embedding.vectors(decoder.embedding, tokens).astype(dtype)
         words = words if key is None else drop(key, config.embed_dropout, words)
         return dense(words, decoder.layers[0].inputs)
 
@@ -29,4 +28,4 @@ def words_of(config: Config, spelling: Spelling | None) -> Words:
         kernel = generator.kernel.astype(dtype)
         return biased(dense(hidden.astype(dtype), kernel, jnp.float32), generator.bias)
 
-    return Words(source, target, logits)
+    return WordLayers(source, target, logits)

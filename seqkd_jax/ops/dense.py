@@ -1,10 +1,9 @@
-"""The product of vectors with a matrix, and a bias, made so that gradients run at full speed.
+"""Matrix products and biases whose gradients are fast on CPUs.
 
-Differentiated by JAX, the gradient of a matrix is a product over two axes, steps and sentences.
-XLA for CPUs transposes one side of it in memory, takes a slow product and leaves the result
-transposed, so that the optimiser reads it against its layout. The gradient of a bias is a sum over
-rows, for which it takes some 60 times as long as for a product with ones where there are 50,000
-columns (docs/products.py).
+JAX's own gradient of the matrix contracts two axes, steps and sentences. XLA for CPUs transposes
+one operand in memory, uses a slow product and leaves the result transposed, so the optimiser
+reads it against its layout. JAX's own gradient of the bias is a sum over rows; with 50,000 columns
+it takes about 60 times as long as a product with a vector of ones (docs/products.py).
 """
 
 from typing import Any
@@ -21,15 +20,15 @@ from ..base import Array
 def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
     """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M]."""
     dtype = jnp.dtype(dtype or jnp.result_type(x, w))
-    # Where ``shard_map`` tracks what differs between devices, only JAX's own product follows.
-    product = _dense.bind if _differs(x) == _differs(w) else _product
+    # Where ``shard_map`` tracks which values vary over devices, only JAX's own product supports it.
+    product = _dense.bind if _varying_axes(x) == _varying_axes(w) else _product
     return product(x, w, dtype=dtype)
 
 
-def _differs(x: Array) -> Any:
-    """Between which devices; the attribute's name depends on the version of jax."""
-    kind = jax.typeof(x)
-    return getattr(kind, "vma", None) or getattr(kind, "manual_axis_type", None)
+def _varying_axes(x: Array) -> Any:
+    """Returns the mesh axes over which x varies; the attribute's name depends on jax's version."""
+    aval = jax.typeof(x)
+    return getattr(aval, "vma", None) or getattr(aval, "manual_axis_type", None)
 
 
 def _product(x: Array, w: Array, *, dtype: jnp.dtype) -> Array:
@@ -40,27 +39,27 @@ def _product(x: Array, w: Array, *, dtype: jnp.dtype) -> Array:
 def _gradient_of_x(gradient: Array, x: ad.UndefinedPrimal, w: Array, *, dtype) -> Array:
     del dtype
     contracted = ((gradient.ndim - 1,), (1,))
-    out = x.aval.dtype
-    return lax.dot_general(gradient, w, (contracted, ((), ())), preferred_element_type=out)
+    x_dtype = x.aval.dtype
+    return lax.dot_general(gradient, w, (contracted, ((), ())), preferred_element_type=x_dtype)
 
 
 def _gradient_of_w(gradient: Array, x: Array, w: ad.UndefinedPrimal, *, dtype) -> Array:
     del dtype
-    # The barrier keeps XLA from joining the transposition to the product.
+    # The barrier keeps XLA from fusing the transposition into the product.
     columns = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
     rows = gradient.reshape(-1, gradient.shape[-1])
     return jnp.matmul(columns, rows, preferred_element_type=w.aval.dtype)
 
 
-def _batched(sides: tuple[Array, Array], axes: tuple, *, dtype) -> tuple[Array, int]:
-    (x, w), (axis, of_w) = sides, axes
-    if of_w is None:  # more vectors for the same matrix
-        x, axis = (jnp.moveaxis(x, axis, 0), 0) if axis == x.ndim - 1 else (x, axis)
-        return _dense.bind(x, w, dtype=dtype), axis
-    w = jnp.moveaxis(w, of_w, 0)
-    x = jnp.broadcast_to(x, (len(w), *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-    sums = (((x.ndim - 1,), (1,)), ((0,), (0,)))
-    return lax.dot_general(x, w, sums, preferred_element_type=dtype), 0
+def _batched(args: tuple[Array, Array], axes: tuple, *, dtype) -> tuple[Array, int]:
+    (x, w), (x_axis, w_axis) = args, axes
+    if w_axis is None:  # one matrix for all vectors
+        x, x_axis = (jnp.moveaxis(x, x_axis, 0), 0) if x_axis == x.ndim - 1 else (x, x_axis)
+        return _dense.bind(x, w, dtype=dtype), x_axis
+    w = jnp.moveaxis(w, w_axis, 0)
+    x = jnp.broadcast_to(x, (len(w), *x.shape)) if x_axis is None else jnp.moveaxis(x, x_axis, 0)
+    dimension_numbers = (((x.ndim - 1,), (1,)), ((0,), (0,)))
+    return lax.dot_general(x, w, dimension_numbers, preferred_element_type=dtype), 0
 
 
 _dense = Primitive("dense")
@@ -77,7 +76,7 @@ def biased(x: Array, b: Array) -> Array:
     """Returns ``x + b``, [..., M] and [M] -> [..., M]."""
     dtype = jnp.result_type(x, b)
     x, b = x.astype(dtype), b.astype(dtype)
-    add = _biased.bind if _differs(x) == _differs(b) else _sum
+    add = _biased.bind if _varying_axes(x) == _varying_axes(b) else _sum
     return add(x, b)
 
 
@@ -88,20 +87,20 @@ def _sum(x: Array, b: Array) -> Array:
 def _gradients_of_sum(gradient: Array, x: Any, b: Any) -> tuple[Array | None, ...]:
     rows = gradient.reshape(-1, gradient.shape[-1])
     ones = jnp.ones(len(rows), rows.dtype)
-    of_b = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
+    b_gradient = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST)
     return tuple(
-        g if ad.is_undefined_primal(side) else None
-        for side, g in zip((x, b), (gradient, of_b), strict=True)
+        g if ad.is_undefined_primal(arg) else None
+        for arg, g in zip((x, b), (gradient, b_gradient), strict=True)
     )
 
 
-def _batched_sum(sides: tuple[Array, Array], axes: tuple) -> tuple[Array, int]:
-    (x, b), (axis, of_b) = sides, axes
-    if of_b is None:
-        x, axis = (jnp.moveaxis(x, axis, 0), 0) if axis == x.ndim - 1 else (x, axis)
-        return _biased.bind(x, b), axis
-    b = jnp.moveaxis(b, of_b, 0)
-    x = x[None] if axis is None else jnp.moveaxis(x, axis, 0)
+def _batched_sum(args: tuple[Array, Array], axes: tuple) -> tuple[Array, int]:
+    (x, b), (x_axis, b_axis) = args, axes
+    if b_axis is None:
+        x, x_axis = (jnp.moveaxis(x, x_axis, 0), 0) if x_axis == x.ndim - 1 else (x, x_axis)
+        return _biased.bind(x, b), x_axis
+    b = jnp.moveaxis(b, b_axis, 0)
+    x = x[None] if x_axis is None else jnp.moveaxis(x, x_axis, 0)
     return x + b.reshape(len(b), *(1,) * (x.ndim - 2), -1), 0
 
 

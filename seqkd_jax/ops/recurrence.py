@@ -1,4 +1,4 @@
-"""Sums of products, and loops over them whose matrices learn outside the loop."""
+"""Sums of matrix products, and loops that compute the gradients of their matrices afterwards."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from .dense import dense
 
 
 class Sum(NamedTuple):
-    """y = start + v_1 @ W_1 + v_2 @ W_2 + ..., a function of the vectors."""
+    """The function y = start + v_1 @ W_1 + v_2 @ W_2 + ... of vectors v_1, v_2, ..."""
 
-    start: Array  # [M]; in a recurrence [T, M] where it differs from step to step
+    start: Array  # [M]; in a recurrence also [T, M], one row per step
     weights: tuple[Array, ...] = ()  # [N_1, M], [N_2, M], ...
 
     def __call__(self, *vectors: Array) -> Array:
-        """Returns y [..., M] of the vectors [..., N_1], [..., N_2], ..., one for each matrix."""
+        """Returns y [..., M] for vectors [..., N_1], [..., N_2], ..., one for each matrix."""
         products = (dense(v, w) for v, w in zip(vectors, self.weights, strict=True))
         return sum(products, start=self.start)
 
@@ -33,100 +33,108 @@ def recurrence(
 ) -> tuple[Any, Any]:
     """Returns ``lax.scan(lambda carry, x: step(sums, carry, x), carry, xs)``.
 
-    There every ``Sum`` starts from its row of the step, where it has one. All products with
-    matrices are those of ``sums``, so the gradient of each sum is that of what it starts from, and
-    a matrix's gradient is one product over all steps (and, under ``vmap``, sentences) instead of
-    one addition to a whole matrix in every step.
+    In step t each ``Sum`` with a ``start`` [T, M] starts from row t. All matrix products belong to
+    ``sums``, so the gradient of a sum equals that of its ``start``, and the gradient of a matrix is
+    one product over all steps (and, under ``vmap``, sentences) instead of an addition to the whole
+    matrix in every step.
 
     Args:
-      step: (sums, carry, x) -> (carry, out). It calls each ``Sum`` of ``sums`` exactly once. What
-        it closes over gets no gradient.
-      sums: a pytree of ``Sum``, of which at least one starts from [T, M], and of arrays: constants
-        of any shape, whose gradients are summed in the loop.
-      carry: before the first step.
-      xs: more of each step, [T, ...]; no gradient flows into it.
-      reverse: from the last step to the first; outputs keep their positions.
+      step: (sums, carry, x) -> (carry, out). It must call each ``Sum`` of ``sums`` exactly once.
+        Values that it closes over get no gradient.
+      sums: a pytree of ``Sum``, at least one with a ``start`` [T, M], and of arrays: constants of
+        any shape, whose gradients are summed in the loop.
+      carry: the carry before the first step.
+      xs: further inputs of the steps, [T, ...]; no gradient flows into them.
+      reverse: whether to run from the last step to the first; outputs keep their positions.
 
     Returns:
       The last carry and the outputs [T, ...]. Differentiable once: differentiating the gradient
       raises NotImplementedError.
     """
     leaves, tree = jax.tree.flatten(sums, is_leaf=_is_sum)
-    totals: list[Sum] = [leaf for leaf in leaves if _is_sum(leaf)]
+    flat_sums: list[Sum] = [leaf for leaf in leaves if _is_sum(leaf)]
     constants = [leaf for leaf in leaves if not _is_sum(leaf)]
-    steps = max(len(total.start) for total in totals if total.start.ndim > 1)
-    starts = [jnp.broadcast_to(total.start, (steps, total.start.shape[-1])) for total in totals]
-    weights: list[tuple[Array, ...]] = [total.weights for total in totals]
+    steps = max(len(y.start) for y in flat_sums if y.start.ndim > 1)
+    starts = [jnp.broadcast_to(y.start, (steps, y.start.shape[-1])) for y in flat_sums]
+    weights: list[tuple[Array, ...]] = [y.weights for y in flat_sums]
 
     def run(carry: Any, starts: list[Array], constants: list[Array]) -> tuple[Any, Any]:
-        def advance(carry: Any, now: tuple) -> tuple[Any, Any]:
-            starts, x = now
-            called = [_Called(Sum(*pair)) for pair in zip(starts, _once(weights), strict=True)]
-            in_order, others = iter(called), iter(constants)
-            here = [next(in_order) if _is_sum(leaf) else next(others) for leaf in leaves]
-            carry, out = step(jax.tree.unflatten(tree, here), carry, x)
-            return carry, (out, [total.vectors for total in called])
+        def body(carry: Any, inputs: tuple) -> tuple[Any, Any]:
+            rows, x = inputs
+            fixed = _stop_gradient(weights)
+            recorded = [_RecordingSum(Sum(*pair)) for pair in zip(rows, fixed, strict=True)]
+            next_sum, next_constant = iter(recorded), iter(constants)
+            merged = [next(next_sum) if _is_sum(leaf) else next(next_constant) for leaf in leaves]
+            carry, out = step(jax.tree.unflatten(tree, merged), carry, x)
+            return carry, (out, [y.vectors for y in recorded])
 
-        carry, (outputs, read) = lax.scan(advance, carry, (starts, xs), reverse=reverse)
-        return (carry, outputs), read
+        carry, (outputs, vectors) = lax.scan(body, carry, (starts, xs), reverse=reverse)
+        return (carry, outputs), vectors
 
-    result, pull, read = jax.vjp(run, *_once((carry, starts, constants)), has_aux=True)
-    # The sums as they came out in the loop: not for their values, but to lead the gradient to
-    # matrices and starts.
-    read = lax.stop_gradient(read)
-    again = [Sum(s, w)(*v) for s, w, v in zip(starts, weights, read, strict=True)]
-    return _pulled_back(result, pull, carry, again, constants)
+    args = _stop_gradient((carry, starts, constants))
+    result, pullback, vectors = jax.vjp(run, *args, has_aux=True)
+    # The values of the sums are not needed: recomputing them routes the gradient to the matrices
+    # and starts.
+    vectors = lax.stop_gradient(vectors)
+    recomputed = [Sum(s, w)(*v) for s, w, v in zip(starts, weights, vectors, strict=True)]
+    return _attach_gradient(result, pullback, carry, recomputed, constants)
 
 
 def _is_sum(leaf: Any) -> bool:
     return isinstance(leaf, Sum)
 
 
-class _Called:
-    """A sum that keeps the vectors that it is given."""
+class _RecordingSum:
+    """A sum that stores the vectors that it is called with."""
 
-    def __init__(self, total: Sum):
-        self.total = total
+    def __init__(self, inner: Sum):
+        self.inner = inner
 
     def __call__(self, *vectors: Array) -> Array:
         self.vectors = vectors
-        return self.total(*vectors)
+        return self.inner(*vectors)
 
 
 @jax.custom_vjp
-def _pulled_back(result: Any, pull: Callable, carry: Any, sums: Any, constants: Any) -> Any:
-    """Returns ``result``, the gradient of which ``pull`` takes to what the loop started from."""
-    del pull, carry, sums, constants
+def _attach_gradient(result: Any, pullback: Callable, carry: Any, sums: Any, constants: Any) -> Any:
+    """Returns ``result``; its gradient reaches carry, sums and constants through ``pullback``."""
+    del pullback, carry, sums, constants
     return result
 
 
-_pulled_back.defvjp(
-    lambda result, pull, *start: (result, pull),
-    lambda pull, gradient: (None, None, *pull(gradient)),
+_attach_gradient.defvjp(
+    lambda result, pullback, *inputs: (result, pullback),
+    lambda pullback, gradient: (None, None, *pullback(gradient)),
 )
 
 
-def _once(tree: Any) -> Any:
-    """Stops the gradient, and refuses that of the gradient: it would silently lack terms."""
-    return jax.tree.map(lambda x: _stopped(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree)
+def _stop_gradient(tree: Any) -> Any:
+    """Stops the gradient and refuses second derivatives, which would silently lack terms."""
+
+    def stop(x: Array) -> Array:
+        return _constant(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+    return jax.tree.map(stop, tree)
 
 
 @jax.custom_jvp
-def _stopped(x: Array) -> Array:
+def _constant(x: Array) -> Array:
     return x
 
 
 @jax.custom_jvp
-def _refused(x: Array) -> Array:
+def _not_differentiable(x: Array) -> Array:
     return x
 
 
-@_stopped.defjvp
-def _stopped_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+@_constant.defjvp
+def _constant_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     del tangents
-    return _refused(*primals), jnp.zeros_like(*primals)
+    return _not_differentiable(*primals), jnp.zeros_like(*primals)
 
 
-@_refused.defjvp
-def _refused_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    raise NotImplementedError("recurrence can be differentiated once; unroll it for a Hessian.")
+@_not_differentiable.defjvp
+def _not_differentiable_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    raise NotImplementedError(
+        "recurrence can be differentiated once only; unroll the loop to compute a Hessian."
+    )

@@ -1,15 +1,23 @@
-"""Recipes: whole experiments, each a few calls to copy into a notebook.
+"""Recipes: whole experiments, each a few calls to copy into a notebook. Floor 8.
 
-    lab = recipes.lab("grammar", "runs/grammar")
-    student = recipes.seq_kd(lab)                       # a trained model
-    results = recipes.run(lab, ["baseline", "seq-kd"])  # evaluated rows, and a table
+    exp = recipes.experiment("grammar", "runs/grammar")
+    student = recipes.seq_kd(exp)                       # a trained model
+    results = recipes.run(exp, ["baseline", "seq-kd"])  # evaluated rows, and a table
 
-A row asks for the stages that it needs; each is done once (see ``stages``).
+A row calls the stages that it needs; each stage is run once and then read from its folder (see
+``experiment`` and ``stages``).
 """
 
 from .compression import compress as compress
 from .compression import prune as prune
 from .compression import share_values as share_values
+from .experiment import Experiment as Experiment
+from .experiment import experiment as experiment
+from .objectives import LIKELIHOOD as LIKELIHOOD
+from .objectives import Objective as Objective
+from .objectives import Trainable as Trainable
+from .objectives import on_policy_from as on_policy_from
+from .objectives import word_kd_from as word_kd_from
 from .on_policy import on_policy as on_policy
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
@@ -17,9 +25,8 @@ from .rows import grammar_truth as grammar_truth
 from .rows import ready as ready
 from .rows import run as run
 from .rows import with_baselines as with_baselines
-from .stages import Lab as Lab
-from .stages import lab as lab
 from .stages import nbest as nbest
+from .stages import new as new
 from .stages import train as train
 from .table1 import TABLE1 as TABLE1
 from .table1 import baseline as baseline
@@ -36,3 +43,8 @@ from .table1 import teacher_seq_inter as teacher_seq_inter
 from .table1 import word_kd_row as word_kd_row
 from .table1 import word_kd_seq_inter as word_kd_seq_inter
 from .table3 import table3 as table3
+from .tune import tune as tune
+from .variants import seq_kd_all as seq_kd_all
+from .variants import seq_kd_filtered as seq_kd_filtered
+from .variants import seq_kd_weighted as seq_kd_weighted
+from .weak import weakness as weakness

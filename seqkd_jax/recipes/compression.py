@@ -1,4 +1,4 @@
-"""Trained models made smaller: pruned and trained again, and as a compressed file."""
+"""Trained models made smaller: pruned and trained further, and written as a compressed file."""
 
 import dataclasses
 import itertools
@@ -9,28 +9,31 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from ..addresses import PathLike, as_path
 from ..base import Params
+from ..coded import Sizes, write_compressed
 from ..compress import prune as schemes
 from ..compress.deep import share_weights
-from ..compress.format import Sizes, write_compressed
-from ..compress.obd import fisher_diagonal, saliencies
-from ..data import batches, encode_pairs, plan_buckets
-from ..distill.translate import lines_digest
+from ..contrib.obd import fisher_diagonal, saliencies
+from ..data import batches, encode_pairs, pairs_digest, plan_buckets
 from ..errors import UsageError
-from ..files import claim
-from ..plan import Training
-from ..train.model_folder import COMPRESSED, Trained, describe_model, require_settings
-from .stages import Lab, Pairs, train
+from ..files import lock_folder
+from ..model_folder import COMPRESSED, describe_model, require_settings
+from ..settings import Training
+from ..trained import TrainedModel
+from . import objectives
+from .experiment import Experiment, Pairs
+from .stages import prepared, train
 
-OBD_BATCHES = 100  # of which the curvature of the loss is the mean
+OBD_BATCHES = 100  # number of batches over which the curvature of the loss is averaged
 
 Scheme = Literal["blind", "uniform", "distribution"]
 
 
 def prune(
-    lab: Lab,
+    exp: Experiment,
     name: str,
-    start: Trained,
+    start: TrainedModel,
     pairs: Pairs,
     training: Training,
     *,
@@ -38,41 +41,45 @@ def prune(
     scheme: Scheme = "blind",
     obd: bool = False,
     prunable: schemes.Predicate = schemes.every_array,
-) -> Trained:
-    """Prunes a trained model and trains what is left; the folder ``name`` is an ordinary model's.
+) -> TrainedModel:
+    """Prunes a trained model and trains the weights that are left.
 
-    What is 0 in the model, because it has been pruned before, counts as gone and stays 0.
+    Weights that are 0 in the model, because an earlier pruning removed them, count as pruned and
+    stay 0. The stage's folder is that of an ordinary model.
 
     Args:
-      lab: the lab.
-      name: of the stage; rounds before the last are folders within it.
-      start: the model.
-      pairs: to train on.
+      exp: the experiment.
+      name: name of the stage; rounds before the last are folders within the stage's folder.
+      start: the model to prune.
+      pairs: sentence pairs to train on.
       training: settings of each round.
-      ratios: share of the weights that is gone after each round, rising.
+      ratios: share of the weights that is pruned after each round; the shares must rise.
       scheme: which classes of weights share a threshold.
-      obd: choose by Optimal Brain Damage, not by magnitude.
-      prunable: says by its name whether an array is pruned.
+      obd: choose weights by Optimal Brain Damage instead of by magnitude.
+      prunable: tells from an array's name whether the array may be pruned.
 
     Raises:
-      UsageError: the folder was begun with other settings, another model or other text.
+      UsageError: the ratios do not rise, or the folder was begun with other settings, another model
+        or other text.
     """
     if obd and scheme == "distribution":
         raise UsageError(
-            "The scheme distribution is for magnitudes only: with obd give another scheme."
+            "The scheme distribution is for magnitudes only: give another scheme with obd."
         )
+    ratios = schemes.rising(ratios)
+    prepared(exp, start, pairs, training)  # refuses what cannot be trained, before a folder is made
     settings = {
-        "ratios": list(ratios),
+        "ratios": ratios,
         "scheme": scheme,
         "saliency": "obd" if obd else "magnitude",
         "prunable": getattr(prunable, "__name__", type(prunable).__name__),
         "training": dataclasses.asdict(training),
-        "seed": lab.plan.seed,
+        "seed": exp.plan.seed,
         "start": start.digest,
-        "pairs": lines_digest([side for pair in pairs for side in pair]),
+        "pairs": pairs_digest(pairs),
     }
-    # Here and not only round by round: the rounds of other ratios would be trained in vain.
-    require_settings(lab.folder / name / "pruning.json", settings)
+    # Checked here as well as in each round: rounds with other ratios would be trained in vain.
+    require_settings(exp.folder / name / "pruning.json", settings)
     choose_by: Any = {
         "blind": schemes.class_blind,
         "uniform": schemes.class_uniform,
@@ -80,55 +87,61 @@ def prune(
     }[scheme]
 
     def choose(params: Params, ratio: float, mask: Params) -> Params:
-        by = {"saliency": _obd(lab, start, params, pairs, training.max_tokens)} if obd else {}
+        by = {"saliency": _obd(exp, start, params, pairs, training.max_tokens)} if obd else {}
         return choose_by(params, ratio, mask=mask, prunable=prunable, **by)
 
     def retrain(params: Params, mask: Params, ratio: float) -> Params:
-        last = ratio == ratios[-1]
-        return train(
-            lab,
-            name if last else str(Path(name) / f"round-{100 * ratio:g}"),
-            dataclasses.replace(start, params=params),
-            pairs,
-            training,
-            mask=mask,
-        ).params
+        stage = name if ratio == ratios[-1] else str(Path(name) / f"round-{100 * ratio:g}")
+        pruned = start.with_params(params)
+        trainable = objectives.kept_weights(pruned, mask)
+        return train(exp, stage, pruned, pairs, training, trainable=trainable).params
 
     left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
     params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain, left)
-    return dataclasses.replace(start, params=params)
+    return start.with_params(params)
 
 
 def share_values(
-    lab: Lab, name: str, start: Trained, pairs: Pairs, training: Training, bits: int
-) -> Trained:
-    """Lets the weights of each array share 2^bits values, and trains these."""
+    exp: Experiment,
+    name: str,
+    start: TrainedModel,
+    pairs: Pairs,
+    training: Training,
+    bits: int,
+) -> TrainedModel:
+    """Lets the weights of each array share at most 2^bits values, and trains these values."""
     return train(
-        lab,
+        exp,
         name,
         start,
         pairs,
         training,
-        shared=share_weights(start.params, bits),
+        trainable=objectives.shared_values(start, share_weights(start.params, bits)),
         made_of={"bits": bits},
     )
 
 
-def compress(folder: str | Path, trained: Trained, bits: int) -> Sizes:
+def compress(folder: PathLike, trained: TrainedModel, bits: int) -> Sizes:
     """Writes a model with a compressed file in place of checkpoints; ``load_model`` reads it.
 
-    A model whose weights share no more than 2^bits values in each array loses nothing.
+    The file is exact if the weights of each array share no more than 2^bits values, as they do
+    after ``share_values``.
     """
     made_by = {"compressed": trained.digest, "bits": bits}
-    describe_model(folder, trained.config, trained.src_vocab, trained.tgt_vocab, made_by)
-    with claim(Path(folder)):
-        return write_compressed(Path(folder) / COMPRESSED, share_weights(trained.params, bits))
+    describe_model(folder, trained, made_by)
+    with lock_folder(folder):
+        return write_compressed(as_path(folder) / COMPRESSED, share_weights(trained.params, bits))
 
 
-def _obd(lab: Lab, start: Trained, params: Params, pairs: Pairs, max_tokens: int | None) -> Params:
+def _obd(
+    exp: Experiment,
+    start: TrainedModel,
+    params: Params,
+    pairs: Pairs,
+    max_tokens: int | None,
+) -> Params:
     encoded = encode_pairs(pairs, start.src_vocab, start.tgt_vocab, max_len=max_tokens)
-    lengths = [[len(ids) for ids in side] for side in (encoded.src, encoded.tgt)]
-    buckets = plan_buckets(*lengths, tokens_per_batch=512, buckets=3)
-    some = itertools.islice(batches(encoded, buckets, seed=lab.plan.seed, epoch=0), OBD_BATCHES)
-    second = fisher_diagonal(start.model, params, some, key=jax.random.key(lab.plan.seed))
+    buckets = plan_buckets(encoded, tokens_per_batch=512, buckets=3)
+    some = itertools.islice(batches(encoded, buckets, seed=exp.plan.seed, epoch=0), OBD_BATCHES)
+    second = fisher_diagonal(start.model, params, some, key=jax.random.key(exp.plan.seed))
     return saliencies(params, second)

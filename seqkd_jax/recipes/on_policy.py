@@ -1,23 +1,18 @@
-"""On-policy distillation as a row: the baseline goes on with its own translations as targets."""
+"""On-policy distillation as a row: the baseline trains further on its own translations."""
 
-from ..train.model_folder import Trained
-from .stages import Lab, train
+from ..trained import TrainedModel
+from .experiment import Experiment
+from .objectives import on_policy_from
+from .stages import train
 from .table1 import baseline, teacher
 
 
-def on_policy(lab: Lab) -> Trained:
-    """The baseline, then its own translations with the teacher's distribution of each next word.
+def on_policy(exp: Experiment) -> TrainedModel:
+    """Trains the baseline further, on its own translations and the teacher's distributions.
 
-    As in Agarwal et al. 2024 (GKD), section 3, a student that can translate already is the start.
-    The loss is ``word_kd`` alone: the words that a student chose itself are no evidence.
+    As in Agarwal et al. 2024 (GKD), section 3, training starts from a student that can already
+    translate.
     """
-    return train(
-        lab,
-        "on-policy",
-        baseline(lab),
-        lab.corpus.train,
-        lab.plan.fine_tuning,
-        alpha=1.0,
-        teacher=teacher(lab),
-        on_policy=lab.plan.on_policy,
-    )
+    plan, start, pairs = exp.plan, baseline(exp), exp.corpus.train
+    objective = on_policy_from(teacher(exp), plan.on_policy)
+    return train(exp, "on-policy", start, pairs, plan.fine_tuning, objective=objective)

@@ -1,63 +1,102 @@
-"""Rows trained, evaluated and put in a table."""
+"""Rows of a table: trained, evaluated and compared. Floor 8."""
 
 import math
-import os
-from collections.abc import Callable, Iterable
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import jax
-
-from ..data import grammar
-from ..distill.translate import lines_digest
+from ..data import grammar, pairs_digest
 from ..errors import UsageError
-from ..evaluate import Evaluation, evaluate
+from ..evaluation import Evaluation, evaluate
 from ..files import atomic_write, make_folder
-from ..plan import GREEDY
-from ..report.records import evaluation_record, read_evaluation, unreadable
+from ..model_folder import training_seconds
+from ..processes import is_first
+from ..provenance import library, machine
+from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
 from ..scoring import Scorer, scorer_of
-from ..sealed import read_record, write_record
-from ..train.model_folder import Trained, training_seconds
+from ..sealed import digest_of, read_record, write_record
+from ..settings import GREEDY
+from ..trained import TrainedModel
+from .experiment import Experiment, Pairs
 from .on_policy import on_policy
-from .stages import Lab, Pairs
-from .systems import SYSTEMS
-from .table1 import TABLE1, chosen_otherwise
+from .stages import require_fitting
+from .systems import SHAPES, SYSTEMS
+from .table1 import TABLE1, chosen_otherwise, teacher, teachers_of
+from .variants import VARIANTS
+from .weak import require_able
 
-FORMAT = "seqkd-evaluation-1"
-ROWS: dict[str, Callable[[Lab], Trained]] = {**TABLE1, "on-policy": on_policy, **SYSTEMS}
+# rows that need the teacher
+TAUGHT = {name for name in (*TABLE1, "on-policy", *VARIANTS) if name not in ("teacher", "baseline")}
+ROWS: dict[str, Callable[[Experiment], TrainedModel]] = {
+    **TABLE1,
+    "on-policy": on_policy,
+    **VARIANTS,
+    **SYSTEMS,
+}
 
 
-def run(lab: Lab, rows: Iterable[str] = tuple(TABLE1), truth: Truth | None = None) -> list[Row]:
+def run(
+    exp: Experiment,
+    rows: Iterable[str] = tuple(TABLE1),
+    truth: Truth | None = None,
+    *,
+    seeds: Sequence[int] = (),
+    new_teachers: bool = False,
+    anyway: bool = False,
+) -> list[Row]:
     """Trains and evaluates rows, and writes ``results.json`` and ``table.txt``.
 
-    The differences of students are to ``baseline``, that of ``teacher+seq-inter`` to
-    ``teacher``; both are evaluated with them. Done stages are not done again.
+    Students are compared with ``baseline``, and ``teacher+seq-inter`` with ``teacher``; the rows
+    that others are compared with are evaluated too. Stages that are done are not run again.
+
+    Args:
+      exp: the experiment.
+      rows: names of rows, of ``ROWS``.
+      truth: what the corpus itself scores, if that is known; a line of the table.
+      seeds: train each row once with each of these seeds; by default, with that of the plan.
+      new_teachers: each seed has a teacher of its own, instead of the same for all students.
+      anyway: let a teacher teach that is too weak for it.
 
     Raises:
-      UsageError: a row's name is not one of ``ROWS``; there is nothing to test on, or its text
-        cannot be scored.
+      UsageError: a row's name is not one of ``ROWS``, there are no pairs to test on, the text of
+        the test set cannot be scored, or the teacher is too weak.
     """
     wanted = with_baselines(rows)
-    scorer = ready(lab)
-    done = []
-    for name in wanted:
-        trained = ROWS[name](lab)
-        done.append(
-            Row(name, evaluated(lab, name, trained), {}, training_seconds(lab.folder / name))
-        )
-    result = compared(done, [target for _, target in lab.corpus.test], scorer, by_name=True)
-    about = about_lab(lab)
+    scorer = ready(exp, wanted)
+    each = [exp.with_seed(seed, new_teachers) for seed in seeds or (exp.plan.seed,)]
+    if not anyway and any(name in TAUGHT for name in wanted):
+        for one in {e.teaching.folder: e.teaching for e in each}.values():
+            teacher(one)
+            for name in teachers_of(one):
+                require_able(one.folder / name)
+    done = [_row(name, each) for name in wanted]
+    result = compared(done, [target for _, target in exp.corpus.test], scorer, by_name=True)
+    about = about_experiment(exp) | {"seeds": [one.plan.seed for one in each]}
     if any("seq-inter" in name for name in wanted):
-        about["seq_inter"] = chosen_otherwise(lab)
-    write_results(lab.folder / "results.json", about, result, truth)
-    atomic_write(lab.folder / "table.txt", (table(result, truth) + "\n").encode())
+        about["seq_inter"] = chosen_otherwise(each[0])
+    if is_first():
+        write_results(exp.folder / "results.json", about, result, truth)
+        atomic_write(exp.folder / "table.txt", (table(result, truth) + "\n").encode())
     return result
 
 
+def _row(name: str, each: Sequence[Experiment]) -> Row:
+    """Trains and evaluates a row with each seed."""
+    evaluations, seconds = [], []
+    for exp in each:
+        # The teacher that students share has a row with one evaluation for all seeds.
+        exp = exp.teaching if name == "teacher" else exp
+        evaluations.append(evaluated(exp, name, ROWS[name](exp)))
+        seconds.append(training_seconds(exp.folder / name))
+    return Row(name, tuple(evaluations), {}, statistics.fmean(seconds))
+
+
 def with_baselines(rows: Iterable[str]) -> list[str]:
-    """The rows, each once, and before them those that they are compared with.
+    """Returns the rows, each once, preceded by the rows that they are compared with.
 
     Raises UsageError for a name that is not one of ``ROWS``.
     """
@@ -71,73 +110,79 @@ def with_baselines(rows: Iterable[str]) -> list[str]:
     return wanted
 
 
-def ready(lab: Lab) -> Scorer:
-    """The scorer of a lab's rows, made before any of them is trained.
+def ready(exp: Experiment, rows: Iterable[str] = ()) -> Scorer:
+    """Returns the scorer of an experiment's rows; call it before any of them is trained.
+
+    Args:
+      exp: the experiment, of which the shapes of teacher and student are checked.
+      rows: their names; the shapes of other systems are checked, too.
 
     Raises:
-      UsageError: the test set has no pair of sentences, or its text cannot be scored.
-      OSError: the lab's folder cannot be written to.
+      UsageError: no test pair has words on both sides, all training pairs are too long, the text
+        cannot be scored, or parts of a model do not fit together.
+      OSError: the experiment's folder cannot be written to.
     """
-    if not any(source.strip() and target.strip() for source, target in lab.corpus.test):
-        raise UsageError(f"{lab.corpus}: none of the test pairs has words on both sides.")
-    scorer = scorer_of(lab.corpus, lab.plan.tokenize)
-    make_folder(lab.folder)
-    return replace(scorer, lowercase=lab.vocabularies[1].lower)
+    if not any(source.strip() and target.strip() for source, target in exp.corpus.test):
+        raise UsageError(f"{exp.corpus}: none of the test pairs has words on both sides.")
+    scorer = scorer_of(exp.corpus, exp.plan.tokenize)
+    for training in (exp.plan.teacher_training, exp.plan.student_training):
+        exp.corpus.require_shorter(training.max_tokens)
+    systems = [SHAPES[name].size(exp.plan) for name in rows if name in SHAPES]
+    for size in (exp.plan.teacher, exp.plan.student, *systems):
+        require_fitting(exp, size)
+    make_folder(exp.folder)
+    return replace(scorer, lowercase=exp.vocabularies[1].lower)
 
 
-def about_lab(lab: Lab) -> dict[str, Any]:
-    """What rows were made with: corpus, plan, JAX and machine."""
-    return {
-        "corpus": str(lab.corpus),
-        "plan": asdict(lab.plan),
-        "jax": jax.__version__,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "cores": os.cpu_count(),
-    }
+def about_experiment(exp: Experiment) -> dict[str, Any]:
+    """Returns what rows were made with: corpus, plan, versions and machine."""
+    plan = asdict(exp.plan)
+    made_with = {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
+    return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)} | made_with
 
 
-def evaluated(lab: Lab, name: str, trained: Trained) -> Evaluation:
-    """Evaluates a stage on the test set, once; outputs are kept as text files beside it.
+def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
+    """Evaluates a stage on the test set once; a later call reads the evaluation from its folder.
+
+    The outputs are kept there as text files.
 
     Raises:
-      UsageError: the evaluation that was kept is damaged or was edited.
+      UsageError: the file of the evaluation is damaged or was edited.
     """
-    plan, path = lab.plan, lab.folder / name / "evaluation.json"
-    scorer = scorer_of(lab.corpus, plan.tokenize, trained.tgt_vocab.lower)
+    plan, path = exp.plan, exp.folder / name / "evaluation.json"
+    scorer = scorer_of(exp.corpus, plan.tokenize, trained.tgt_vocab.lower)
     stamp = {
         "model": trained.digest,
-        "test": lines_digest([side for pair in lab.corpus.test for side in pair]),
+        "test": pairs_digest(exp.corpus.test),
         "beams": list(plan.beams),
         "bleu": scorer.bleu_signature,
         "max_source": plan.max_source,
     }
     if path.exists():
-        kept = read_record(path, FORMAT)
+        kept = read_record(path, EVALUATION)
         try:
             if kept["of"] == stamp:
                 return read_evaluation(kept["evaluation"])
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise unreadable(path, error) from None
     evaluation = evaluate(
-        trained.model,
-        trained.params,
-        trained.src_vocab,
-        trained.tgt_vocab,
-        lab.corpus.test,
+        trained,
+        exp.corpus.test,
         beams=plan.beams,
         search=replace(GREEDY, max_source=plan.max_source),
         scorer=scorer,
     )
-    for beam, decoding in evaluation.decodings.items():
-        lines = "".join(line + "\n" for line in decoding.outputs or ())
-        atomic_write(lab.folder / name / f"test.beam{beam}.txt", lines.encode())
-    record = {"of": stamp, "evaluation": evaluation_record(evaluation, outputs=True)}
-    write_record(path, FORMAT, record)
+    if is_first():
+        for beam, decoding in evaluation.decodings.items():
+            lines = "".join(line + "\n" for line in decoding.outputs or ())
+            atomic_write(exp.folder / name / f"test.beam{beam}.txt", lines.encode())
+        record = {"of": stamp, "evaluation": evaluation_record(evaluation, outputs=True)}
+        write_record(path, EVALUATION, record)
     return evaluation
 
 
 def grammar_truth(pairs: Pairs) -> Truth:
-    """Computes the grammar's own values on sentence pairs that it generated."""
+    """Computes what the grammar itself scores on sentence pairs that it generated."""
     modes, nats, tokens, mass = [], 0.0, 0, 0.0
     for source, target in pairs:
         targets = grammar.targets(source)

@@ -1,4 +1,4 @@
-"""Tables and pictures of what was measured. Floor 4."""
+"""Tables and pictures of measurements. Floor 7."""
 
 from .results import Results as Results
 from .results import read_results as read_results

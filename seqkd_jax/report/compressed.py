@@ -6,8 +6,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..evaluate import Evaluation
-from ..files import PathLike
+from ..addresses import PathLike
+from ..evaluation import Evaluation
 from ..sealed import read_record, write_record
 from .records import evaluation_record, read_evaluation, unreadable
 from .table import left_out
@@ -17,18 +17,18 @@ FORMAT = "seqkd-table3-1"
 
 @dataclass(frozen=True)
 class CompressedRow:
-    """One model: as it was trained, and as it is read back from its compressed file."""
+    """One model as it was trained, and as its compressed file gives it back."""
 
     name: str
-    pruned: float  # share of its parameters
-    left: int  # parameters that are not 0
+    pruned: float  # share of the parameters that are pruned
+    left: int  # number of parameters that are not 0
     evaluation: Evaluation
-    bytes: int | None = None  # of the compressed file of its parameters, if there is one
-    compressed: Evaluation | None = None  # of what is in it
+    bytes: int | None = None  # size of the compressed file of the parameters, if there is one
+    compressed: Evaluation | None = None  # evaluation of the model in that file
 
 
 def compressed_table(rows: Sequence[CompressedRow]) -> str:
-    """Renders rows; ratios are to the first one, the teacher."""
+    """Renders rows; ratios are relative to the first row, the teacher."""
     beams = list(rows[0].evaluation.decodings)
     first = rows[0]
     head = ["", "pruned", "params left", "ratio", *(f"BLEU K={beam}" for beam in beams)]
@@ -55,16 +55,16 @@ def compressed_table(rows: Sequence[CompressedRow]) -> str:
 def write_compressed_rows(
     path: PathLike, about: dict[str, Any], rows: Sequence[CompressedRow]
 ) -> None:
-    """Writes rows as a record, without the outputs of the systems."""
+    """Writes rows as a record, without the systems' outputs."""
     write_record(path, FORMAT, {"about": about, "rows": list(map(_record, rows))})
 
 
 def read_compressed_rows(path: PathLike) -> list[CompressedRow]:
-    """Reads what ``write_compressed_rows`` wrote.
+    """Reads a file of ``write_compressed_rows``.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is damaged, was edited, or is another file.
+      UsageError: the file is damaged, was edited, or is of another kind.
     """
     record = read_record(path, FORMAT)
     try:

@@ -1,17 +1,19 @@
-"""Evaluations as JSON, for the records that they are kept in."""
+"""Evaluations as JSON, for the records that keep them."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..addresses import PathLike
 from ..errors import UsageError
-from ..evaluate import Decoding, Evaluation, LeftOut
-from ..files import PathLike
+from ..evaluation import Decoding, Evaluation, LeftOut
 from ..sealed import RESTORE
+
+EVALUATION = "seqkd-evaluation-1"  # format of a stage's evaluation.json
 
 
 def evaluation_record(evaluation: Evaluation, outputs: bool = False) -> dict[str, Any]:
-    """An evaluation as JSON, with or without the systems' outputs."""
+    """Returns an evaluation as JSON, with or without the systems' outputs."""
     record = asdict(evaluation)
     for decoding in record["decodings"].values():
         if not outputs:
@@ -20,7 +22,7 @@ def evaluation_record(evaluation: Evaluation, outputs: bool = False) -> dict[str
 
 
 def read_evaluation(record: dict[str, Any]) -> Evaluation:
-    """An evaluation from its JSON."""
+    """Returns an evaluation from its JSON."""
     decodings = {int(beam): Decoding(**d) for beam, d in record["decodings"].items()}
     left_out = {
         name: LeftOut(record[name]["count"], tuple(record[name]["lines"]))
@@ -30,7 +32,7 @@ def read_evaluation(record: dict[str, Any]) -> Evaluation:
 
 
 def unreadable(path: PathLike, error: Exception) -> UsageError:
-    """What to say of a record whose seal is whole and that holds something else, all the same."""
+    """Returns the error for a record whose seal is intact but whose content is not as expected."""
     return UsageError(
         f"{Path(path)}: written by another version of seqkd_jax ({error!r}). {RESTORE}"
     )

@@ -1,24 +1,21 @@
-"""Measured speed: its file, its tables, and the machine that it was measured on."""
+"""Measured speed: the file of measurements, its tables, and the machine."""
 
-import os
-import platform
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from tabulate import tabulate
 
+from ..addresses import PathLike
 from ..errors import UsageError
-from ..files import PathLike
+from ..provenance import library, machine
 from ..sealed import RESTORE, read_record, write_record
 
 FORMAT = "seqkd-speed-1"
-TEXT = ("row", "peer", "unit")  # columns of words
+TEXT = ("row", "peer", "unit")  # columns of text, aligned to the left
 RATIOS = ("ratio", "lower_quartile", "upper_quartile")
-COMPARED = {  # columns of a README, for each kind of measurement; all for others
+COMPARED = {  # columns to show for each kind of measurement; kinds not listed show all
     "against": ("row", "peer", *RATIOS, "median", "peer_median", "unit", "gemm_share"),
     "table2": ("row", *RATIOS, "paper_ratio", "median", "unit", "gemm_share"),
     "real": ("row", "median", "min", "max", "unit", "padding", "input", "compile_s", "programs"),
@@ -26,36 +23,25 @@ COMPARED = {  # columns of a README, for each kind of measurement; all for other
 Records = Sequence[dict[str, Any]]
 
 
-def machine() -> dict[str, Any]:
-    """What is measured on, with what, and when."""
-    info = Path("/proc/cpuinfo")
-    named = (
-        re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8"))
-        if info.exists()
-        else None
-    )
-    return {
-        "cpu": named[1] if named else platform.processor(),
-        "cores": os.cpu_count(),
-        "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-        "jax": jax.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
+def measured_on() -> dict[str, Any]:
+    """Returns what a measurement is made on, with which versions, and when."""
+    return machine() | library() | {"date": time.strftime("%Y-%m-%d")}
 
 
 def kept_speed(path: Path) -> dict[str, Any]:
-    """Reads a file of measurements that more can be added to; there need not be one yet.
+    """Reads a file of measurements to add more to it; the file need not exist yet.
 
     Raises:
-      UsageError: it was measured on another machine, is damaged, was edited, or is another file.
+      UsageError: the file was measured on another machine, is damaged, was edited, or is of another
+        kind.
     """
-    here: dict[str, Any] = {"machine": machine()}
+    here: dict[str, Any] = {"machine": measured_on()}
     if path.exists():
         before = read_speed(path)
         different = [k for k, v in before["machine"].items() if v != here["machine"].get(k)]
         if set(different) - {"date"}:
             raise UsageError(
-                f"{path}: measured with another {', '.join(different)}; only measurements from "
+                f"{path}: made on or with another {', '.join(different)}; only measurements from "
                 "one machine belong in one table. Give another --out, or move this file away."
             )
         here = before | here
@@ -67,7 +53,7 @@ def read_speed(path: PathLike) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UsageError: it is damaged, was edited, or is another file.
+      UsageError: the file is damaged, was edited, or is of another kind.
     """
     kept = read_record(path, FORMAT)
     kinds = [records for kind, records in kept.items() if kind != "machine"]
@@ -82,7 +68,7 @@ def read_speed(path: PathLike) -> dict[str, Any]:
 
 
 def keep_speed(path: Path, kind: str, records: Records) -> None:
-    """Adds records to a file of measurements, in place of those of the same rows and peers.
+    """Adds records to a file of measurements; they replace those of the same rows and peers.
 
     Raises UsageError as ``kept_speed`` does.
     """
@@ -94,9 +80,9 @@ def keep_speed(path: Path, kind: str, records: Records) -> None:
 
 
 def speed_tables(path: PathLike) -> str:
-    """Renders a file of measurements: what a reader compares, and what it was measured on.
+    """Renders a file of measurements: the columns that readers compare, and the machine.
 
-    Raises UsageError if it is damaged, was edited, or is another file.
+    Raises UsageError if the file is damaged, was edited, or is of another kind.
     """
     kept = read_speed(path)
     about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
@@ -104,9 +90,9 @@ def speed_tables(path: PathLike) -> str:
 
 
 def speed_table(records: Records, columns: Sequence[str] = ()) -> str:
-    """Renders records, a column for each name or for each of ``columns`` that they have.
+    """Renders records, with a column for each name in them, or for those of ``columns`` only.
 
-    Lists and objects are left out.
+    Values that are lists or objects are left out.
     """
     cells = [{k: v for k, v in r.items() if not isinstance(v, list | dict)} for r in records]
     names = list(dict.fromkeys(name for record in cells for name in record))

@@ -1,13 +1,16 @@
-"""The table that compares systems: what people read first, with its significance."""
+"""The table that compares systems, with the significance of their differences."""
 
-from collections.abc import Sequence
+import functools
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import tabulate
 
 from ..errors import UsageError
-from ..evaluate import Evaluation
+from ..evaluation import Evaluation
 from ..scoring import Difference, Scorer
 
 
@@ -16,15 +19,30 @@ class Row:
     """One evaluated row."""
 
     name: str
-    evaluation: Evaluation
-    differences: dict[int, Difference]  # by beam size; empty for a row that others refer to
-    seconds: float | None = None  # of its training steps, without the stages before it
-    compared_to: str | None = None  # name of the row that the differences are to
+    evaluations: tuple[Evaluation, ...]  # one for each seed
+    differences: dict[int, Difference]  # by beam size; empty for a baseline
+    # spent in training steps, without the stages before it; the mean over seeds
+    seconds: float | None = None
+    compared_to: str | None = None  # name of the row that this one is compared with
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The evaluation of the first seed."""
+        return self.evaluations[0]
+
+    def mean(self, measure: Callable[[Evaluation], float]) -> float:
+        """Returns the mean of a measure over seeds."""
+        return statistics.fmean(map(measure, self.evaluations))
+
+    def spread(self, measure: Callable[[Evaluation], float]) -> float | None:
+        """Returns the standard deviation of a measure over seeds; None if all are the same."""
+        values = [measure(e) for e in self.evaluations]
+        return statistics.stdev(values) if len(set(values)) > 1 else None
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the grammar itself scores on a test set: no model can do better on average."""
+    """What the grammar itself scores on a test set; no model can do better on average."""
 
     bleu: float  # of the most probable target against the sampled references
     perplexity: float  # of the true distribution, per token with EOS
@@ -32,21 +50,21 @@ class Truth:
 
 
 def baseline_of(name: str) -> str:
-    """The row that a row of Table 1 is compared to: students to ``baseline``."""
+    """Returns the row that a row of Table 1 is compared with: ``teacher`` or ``baseline``."""
     return "teacher" if name.startswith("teacher") else "baseline"
 
 
 def compared(
     rows: Sequence[Row], references: Sequence[str], scorer: Scorer, by_name: bool = False
 ) -> list[Row]:
-    """Adds to each row its difference from another, with paired bootstrap significance.
+    """Adds to each row its difference from another row, with paired bootstrap significance.
 
     Args:
-      rows: with the outputs of their systems.
-      references: of the test set.
-      scorer: the one that the rows were evaluated with.
-      by_name: compare each with the row that ``baseline_of`` names, where there is one; if not,
-        and where there is none, with the first.
+      rows: rows with the systems' outputs.
+      references: references of the test set.
+      scorer: the scorer that the rows were evaluated with.
+      by_name: compare each row with the row that ``baseline_of`` names, if it is there. All other
+        rows are compared with the first one.
     """
     named = {row.name: row for row in rows} if by_name else {}
 
@@ -55,7 +73,7 @@ def compared(
         if other is row:
             return replace(row, differences={}, compared_to=None)
         differences = {
-            beam: scorer.compare(_outputs(other, beam), _outputs(row, beam), references)
+            beam: scorer.compare_seeds(_outputs(other, beam), _outputs(row, beam), references)
             for beam in row.evaluation.decodings
         }
         return replace(row, differences=differences, compared_to=other.name)
@@ -63,11 +81,13 @@ def compared(
     return [with_differences(row) for row in rows]
 
 
-def _outputs(row: Row, beam: int) -> Sequence[str]:
-    outputs = row.evaluation.decodings[beam].outputs
-    if outputs is None:
+def _outputs(row: Row, beam: int) -> list[Sequence[str]]:
+    """Returns the outputs of each seed."""
+    kept = [e.decodings[beam].outputs for e in row.evaluations]
+    outputs = [each for each in kept if each is not None]
+    if len(outputs) < len(kept):
         raise UsageError(
-            f"{row.name}: its outputs were not kept, so it cannot be compared with others."
+            f"{row.name}: its outputs were not kept, so this row cannot be compared with others."
         )
     return outputs
 
@@ -75,39 +95,49 @@ def _outputs(row: Row, beam: int) -> Sequence[str]:
 def table(rows: Sequence[Row], truth: Truth | None = None) -> str:
     """Renders rows as Table 1 is laid out, with size, speed and significance.
 
-    A difference is marked * where the paired bootstrap gives p < 0.05, ** where p < 0.01. Below
-    stand the signatures, what the differences are to, and what could not be measured.
+    A difference is marked * where the paired bootstrap gives p < 0.05, and ** where p < 0.01. Of
+    several seeds, values are means, BLEU with its standard deviation, and each difference has the
+    signs that it has with each seed. Below the table are the signatures, what the rows are compared
+    with, and what could not be measured.
     """
     beams = list(rows[0].evaluation.decodings)
     head = ["", "params"]
     for beam in beams:
-        head += [f"BLEU K={beam}", "diff", "chrF"]
+        more = rows[0].evaluation.decodings[beam].metrics
+        head += [f"BLEU K={beam}", "diff", "chrF", *more]
     head += ["PPL", "p(t=y^)", *(f"sent/s K={beam}" for beam in beams)]
     lines = []
     for row in rows:
-        e = row.evaluation
-        line: list[Any] = [row.name, _millions(e.parameters)]
+        line: list[Any] = [row.name, _millions(row.evaluation.parameters)]
         for beam in beams:
-            decoding = e.decodings[beam]
-            line += [f"{decoding.bleu:.2f}", _difference(row.differences.get(beam))]
-            line += [f"{decoding.chrf:.1f}"]
-        line += [f"{e.perplexity:.2f}", f"{100 * e.mode_mass:.1f}%"]
-        line += [f"{e.decodings[beam].sentences_per_second:,.0f}" for beam in beams]
+            line += [_with_spread(row, functools.partial(_bleu, beam))]
+            line += [_difference(row.differences.get(beam))]
+            line += [f"{row.mean(lambda e, beam=beam: e.decodings[beam].chrf):.1f}"]
+            for name in rows[0].evaluation.decodings[beam].metrics:
+                line.append(f"{row.mean(functools.partial(_metric, beam, name)):.4g}")
+        line += [f"{row.mean(lambda e: e.perplexity):.2f}"]
+        line += [f"{100 * row.mean(lambda e: e.mode_mass):.1f}%"]
+        for beam in beams:
+            speed = row.mean(lambda e, beam=beam: e.decodings[beam].sentences_per_second)
+            line.append(f"{speed:,.0f}")
         lines.append(line)
     if truth is not None:
-        blank = [""] * (3 * len(beams) - 1)
+        blank = [""] * (len(head) - 5 - len(beams))
         line = ["the truth's mode", "", f"{truth.bleu:.2f}", *blank]
         lines.append([*line, f"{truth.perplexity:.2f}", f"{100 * truth.mode_mass:.1f}%"])
     align = ("left", *["right"] * (len(head) - 1))
     text = tabulate(lines, head, disable_numparse=True, colalign=align)
-    evaluations = [row.evaluation for row in rows]
+    evaluations = [evaluation for row in rows for evaluation in row.evaluations]
     notes = [f"BLEU {e.bleu_signature}; chrF {e.chrf_signature}" for e in evaluations]
     notes += _compared_to(rows)
+    seeds = len(rows[0].evaluations)
+    if seeds > 1:
+        notes.append(f"means of {seeds} seeds, ± standard deviation")
     return "\n".join(dict.fromkeys([text, *notes, *left_out(evaluations)]))
 
 
 def left_out(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Lines that say what was not measured for want of words; none where nothing was left out."""
+    """Returns lines that say what had no words and was therefore left out, if there is any."""
     notes = []
     for e in evaluations:
         if e.not_decoded.count:
@@ -124,7 +154,7 @@ def left_out(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _compared_to(rows: Sequence[Row]) -> list[str]:
-    """The line that names what differences are to, if there are any."""
+    """Returns the line that names what rows are compared with, if any are compared."""
     others = list(dict.fromkeys(row.compared_to for row in rows if row.compared_to))
     if not others:
         return []
@@ -134,7 +164,8 @@ def _compared_to(rows: Sequence[Row]) -> list[str]:
         if other != most:
             of = ", ".join(row.name for row in rows if row.compared_to == other)
             named.append(f"that of {of} to {_called(other)}")
-    return [f"diff: of BLEU, {'; '.join(named)}; paired bootstrap, * p<.05, ** p<.01"]
+    of_seeds = " over sentences and seeds" if len(rows[0].evaluations) > 1 else ""
+    return [f"diff: of BLEU, {'; '.join(named)}; paired bootstrap{of_seeds}, * p<.05, ** p<.01"]
 
 
 def _called(name: str) -> str:
@@ -145,8 +176,23 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.2f}m"
 
 
+def _bleu(beam: int, evaluation: Evaluation) -> float:
+    return evaluation.decodings[beam].bleu
+
+
+def _metric(beam: int, name: str, evaluation: Evaluation) -> float:
+    return evaluation.decodings[beam].metrics.get(name, math.nan)
+
+
+def _with_spread(row: Row, measure: Callable[[Evaluation], float]) -> str:
+    spread = row.spread(measure)
+    return f"{row.mean(measure):.2f}" + ("" if spread is None else f" ±{spread:.2f}")
+
+
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return ""
     p = difference.p_value
-    return f"{difference.bleu:+.2f}" + ("**" if p < 0.01 else "*" if p < 0.05 else "")
+    marks = "**" if p < 0.01 else "*" if p < 0.05 else ""
+    signs = "".join("+" if bleu > 0 else "-" if bleu < 0 else "0" for bleu, _ in difference.by_seed)
+    return f"{difference.bleu:+.2f}{marks}" + (f" {signs}" if signs else "")

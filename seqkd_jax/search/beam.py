@@ -1,4 +1,4 @@
-"""Beam search, of one sentence or of many in a few places, and the rules of length."""
+"""Beam search for one sentence, or for many in a few slots, and length penalties."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,25 +9,25 @@ from jax import lax
 
 from ..base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
 from ..errors import UsageError
-from .candidates import allowed_after, own_limit, top_candidates, write
+from .candidates import clip_limit, token_mask, top_candidates, write_column
 
-LengthRule = Callable[[Array], Array]  # (tokens with EOS []) -> divisor of the log-probability []
+LengthRule = Callable[[Array], Array]  # (length with EOS []) -> divisor of the log-probability []
 
 
 def no_penalty(length: Array) -> Array:
-    """Ranks by the log-probability itself, as Sutskever et al. 2014 and Kim & Rush 2016 do."""
+    """Returns 1: ranks by log-probability, as Sutskever et al. 2014 and Kim & Rush 2016 do."""
     return jnp.ones_like(length, jnp.float32)
 
 
 def mean_per_token(length: Array) -> Array:
-    """Ranks by the mean log-probability of a token, EOS among them."""
+    """Returns the length: ranks by mean log-probability per token, EOS included."""
     return jnp.asarray(length, jnp.float32)
 
 
 def gnmt(alpha: float) -> LengthRule:
-    """Divides by ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14, without coverage).
+    """Returns the length rule ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14, no coverage).
 
-    Raises UsageError if alpha is negative: shorter would then always be better.
+    Raises UsageError if alpha is negative: shorter sentences would always be better.
     """
     if not alpha >= 0:
         raise UsageError(f"alpha is {alpha}; the gnmt length rule needs a number of at least 0.")
@@ -35,20 +35,20 @@ def gnmt(alpha: float) -> LengthRule:
 
 
 class _Beam(NamedTuple):
-    length: Array  # tokens chosen so far, []
+    length: Array  # number of tokens chosen so far, []
     state: State  # of the live hypotheses, [K, ...]
-    tokens: Array  # [K, T], filled with PAD
-    last: Array  # what each reads next, [K]
+    tokens: Array  # [K, T], padded with PAD
+    last: Array  # last token of each live hypothesis, [K]
     log_probs: Array  # [K], best first; -inf where there is no hypothesis
     finished: Hypotheses  # [N, T]
 
 
-class BeamSteps(NamedTuple):
-    """A beam search of one sentence as a loop that somebody else turns; see ``search_all``."""
+class BeamLoop(NamedTuple):
+    """The parts of the ``while_loop`` of a beam search for one sentence; see ``search_many``."""
 
     start: _Beam
-    goes_on: Callable[[_Beam], Array]
-    advance: Callable[[_Beam], _Beam]
+    cond: Callable[[_Beam], Array]
+    body: Callable[[_Beam], _Beam]
 
 
 def beam_search(
@@ -64,46 +64,59 @@ def beam_search(
     banned: Sequence[int] = (PAD, BOS),
     stop_at_first: bool = False,
 ) -> Hypotheses:
-    """Finds the N best sentences that a beam of K live hypotheses reaches.
+    """Finds the N best sentences with a beam of K live hypotheses.
 
-    At each step every live hypothesis offers all its continuations. Of all these candidates
-    together, those that end in EOS and are among the K best are set aside as finished and are
-    never expanded; the K best of the others live on. At the last position only EOS is allowed,
-    so each hypothesis is a whole sentence and ``log_probs`` the model's own log-probability of
+    At each step all continuations of all live hypotheses are candidates. Candidates that end in
+    EOS and are among the K best become finished hypotheses and are never expanded; the K best of
+    the other candidates are the next live hypotheses. At the last position only EOS is allowed, so
+    each hypothesis is a complete sentence and ``log_probs`` is the model's own log-probability of
     it, EOS included. Finished hypotheses are ranked by
 
-        score = log_prob / length_penalty(tokens with EOS)
+        score = log_prob / length_penalty(length with EOS)
 
-    and the search stops as soon as no live one can still come to a better score than the worst
-    of the N, which changes no result. Of equal candidates the one of the better hypothesis and
-    then of the lowest id goes first; of equal scores the one found first. With K = 1 it is greedy
-    search: it ends with the first EOS that is the best token, whatever the length rule.
+    and the search stops as soon as no live hypothesis can reach a better score than the worst of
+    the N, which changes no result. Ties between candidates are broken in favour of the better
+    hypothesis and then of the lower id; ties between scores in favour of the one found first. K = 1
+    is greedy search: it ends with the first EOS that is the best token, whatever the length rule.
 
     Sources: Kim & Rush 2016, section 3.2 (the teacher's mode, by beam search); Sutskever et al.
     2014, section 3.2 (finished hypotheses leave the beam); Wu et al. 2016, eq. 14 (``gnmt``).
 
     Args:
-      step: (state, token []) -> (logits [V], state), of one hypothesis.
-      state: before BOS is read.
+      step: (state, token []) -> (logits [V], state), for one hypothesis.
+      state: the state before BOS is read.
       beam_size: K.
-      max_len: T, the most tokens with EOS; a shape.
-      n_best: N, hypotheses to return; None for K.
-      limit: this sentence's own most tokens with EOS; may be traced. Cut to [1, max_len].
-      min_len: words that come before EOS is allowed, as far as ``limit`` permits.
-      length_penalty: a positive function of the length that never decreases.
-      banned: ids that no hypothesis holds. The probabilities of the others do not change.
-      stop_at_first: the ``simple`` search of seq2seq-attn: the first hypothesis that ends while
-        it is the best of all candidates is the result, N = 1. Those that end below it leave the
-        beam all the same, but are forgotten; a later one may be worse than they were.
+      max_len: T, the maximum length with EOS; a shape.
+      n_best: N, the number of hypotheses to return; None for K.
+      limit: this sentence's maximum length with EOS; may be traced. Clipped to [1, max_len].
+      min_len: number of words before EOS is allowed, as far as ``limit`` permits.
+      length_penalty: a positive, non-decreasing function of the length.
+      banned: ids that no hypothesis contains. The probabilities of the others do not change.
+      stop_at_first: the ``simple`` search of seq2seq-attn: the result is the first hypothesis that
+        ends while it is the best of all candidates, N = 1. Hypotheses that end below the best leave
+        the beam too, but are discarded; the result may be worse than they were.
 
     Returns:
-      tokens [N, T], best first. Where there are fewer than N sentences, rows of PAD with scores
-      and log-probabilities -inf. A hypothesis dies when its logits are not numbers.
+      Hypotheses with tokens [N, T], best first. If fewer than N sentences are found, the remaining
+      rows are PAD with scores and log-probabilities -inf. Hypotheses with nan logits are dropped.
 
     Raises:
       UsageError: beam_size, max_len, n_best or min_len are out of range.
+
+    A model of one word more, 4 or 5, and then the end; the best two of its sentences:
+
+    >>> def step(state, token):
+    ...     first = jnp.array([0.0, 0.0, 0.0, 0.1, 0.6, 0.3])  # of PAD, UNK, BOS, EOS, 4 and 5
+    ...     then = jnp.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    ...     return jnp.log(jnp.where(token == BOS, first, then)), state
+    >>> found = beam_search(step, (), beam_size=2, max_len=3)
+    >>> print(found.tokens)
+    [[4 3 0]
+     [5 3 0]]
+    >>> [f"{p:.1f}" for p in jnp.exp(found.log_probs)]
+    ['0.6', '0.3']
     """
-    start, goes_on, advance = beam_steps(
+    start, cond, body = beam_loop(
         step,
         state,
         beam_size=beam_size,
@@ -115,10 +128,10 @@ def beam_search(
         banned=banned,
         stop_at_first=stop_at_first,
     )
-    return lax.while_loop(goes_on, advance, start).finished
+    return lax.while_loop(cond, body, start).finished
 
 
-def beam_steps(
+def beam_loop(
     step: StepFn,
     state: State,
     *,
@@ -130,8 +143,8 @@ def beam_steps(
     length_penalty: LengthRule = no_penalty,
     banned: Sequence[int] = (PAD, BOS),
     stop_at_first: bool = False,
-) -> BeamSteps:
-    """The loop of ``beam_search``, whose arguments these are, before it is turned."""
+) -> BeamLoop:
+    """Returns the loop of ``beam_search``, which has the same arguments, without running it."""
     if stop_at_first and n_best not in (None, 1):
         raise UsageError(
             f"n_best is {n_best}, but a search with stop_at_first (--stop-at-first) finds only 1."
@@ -141,37 +154,37 @@ def beam_steps(
         raise UsageError(f"beam_size is {beam_size}; a search needs at least 1 hypothesis.")
     if not 1 <= n_best <= beam_size:
         raise UsageError(f"n_best is {n_best}; it must be from 1 to beam_size, {beam_size}.")
-    limit = own_limit(limit, max_len)
+    limit = clip_limit(limit, max_len)
     if not 0 <= min_len < max_len:
         raise UsageError(
             f"min_len is {min_len}; it must be from 0 to max_len - 1, {max_len - 1}: "
             "EOS takes one of the max_len tokens."
         )
 
-    # How many of the best candidates can be set aside when they end.
-    rivals = 1 if stop_at_first else beam_size
+    # Number of best candidates that become finished hypotheses if they end in EOS.
+    can_finish = 1 if stop_at_first else beam_size
 
-    def goes_on(beam: _Beam) -> Array:
+    def cond(beam: _Beam) -> Array:
         if stop_at_first:
             found = jnp.isfinite(beam.finished.scores[0])
             return (beam.length < limit) & ~found & jnp.isfinite(beam.log_probs[0])
-        # Log-probabilities only fall and divisors only grow, so this bounds every live score.
-        reachable = beam.log_probs[0] / length_penalty(limit)
-        return (beam.length < limit) & (reachable > beam.finished.scores[-1])
+        # Log-probabilities never rise and divisors never fall, so this bounds every live score.
+        bound = beam.log_probs[0] / length_penalty(limit)
+        return (beam.length < limit) & (bound > beam.finished.scores[-1])
 
-    def advance(beam: _Beam) -> _Beam:
+    def body(beam: _Beam) -> _Beam:
         logits, state = jax.vmap(step)(beam.state, beam.last)
         vocabulary = logits.shape[-1]
-        allowed = allowed_after(banned, min_len, beam.length, limit)
-        # At most K of the 2K best end, one for each hypothesis, so K continuations are among them.
+        allowed = token_mask(banned, min_len, beam.length, limit)
+        # At most K of the 2K best end, one per hypothesis, so at least K of them go on.
         count = min(2 * beam_size, beam_size * vocabulary) if beam_size > 1 else 1
         best, parent, last = top_candidates(beam.log_probs, logits, allowed, count)
-        tokens = write(beam.tokens[parent], beam.length, last)
+        tokens = write_column(beam.tokens[parent], beam.length, last)
         length = beam.length + 1
         ended = last == EOS
-        # A mask, not the slice [:K], which XLA would turn with the top-k into a sort of everything.
-        set_aside = ended & (jnp.arange(count) < rivals)
-        scores = jnp.where(set_aside, best / length_penalty(length), -jnp.inf)
+        # A mask, as XLA would compile the slice [:K] of a top-k to a sort of all candidates.
+        finished = ended & (jnp.arange(count) < can_finish)
+        scores = jnp.where(finished, best / length_penalty(length), -jnp.inf)
 
         log_probs, chosen = lax.top_k(jnp.where(ended, -jnp.inf, best), beam_size)
         if beam_size > 1:
@@ -182,80 +195,89 @@ def beam_steps(
             tokens=tokens[chosen],
             last=last[chosen],
             log_probs=log_probs,
-            finished=_best(beam.finished, Hypotheses(tokens, scores, best)),
+            finished=_merge(beam.finished, Hypotheses(tokens, scores, best)),
         )
 
-    nothing = jnp.full((n_best,), -jnp.inf)
+    empty = jnp.full((n_best,), -jnp.inf)
     start = _Beam(
         length=jnp.int32(0),
         state=jax.tree.map(lambda x: jnp.broadcast_to(x, (beam_size, *jnp.shape(x))), state),
         tokens=jnp.full((beam_size, max_len), PAD, jnp.int32),
         last=jnp.full((beam_size,), BOS, jnp.int32),
         log_probs=jnp.where(jnp.arange(beam_size) == 0, 0.0, -jnp.inf),
-        finished=Hypotheses(jnp.full((n_best, max_len), PAD, jnp.int32), nothing, nothing),
+        finished=Hypotheses(jnp.full((n_best, max_len), PAD, jnp.int32), empty, empty),
     )
-    return BeamSteps(start, goes_on, advance)
+    return BeamLoop(start, cond, body)
 
 
-def search_all(steps: Callable[[Any], BeamSteps], sentences: Any, places: int) -> Hypotheses:
-    """Searches N sentences, R of them at a time: who has finished gives its place to the next.
+def search_many(loop: Callable[[Any], BeamLoop], sentences: Any, slots: int) -> Hypotheses:
+    """Searches N sentences in R slots; a slot whose search has ended takes the next sentence.
 
-    So no sentence waits for the slowest, but for some more to finish: an eighth of the places is
-    filled at once. What is found for a sentence depends on nothing but itself.
+    Also known as continuous batching: a finished sentence does not wait for the slowest of a batch,
+    only until an eighth of the slots have ended; these are refilled together. The result for a
+    sentence does not depend on the others.
 
     Args:
-      steps: of one sentence.
-      sentences: a pytree of arrays [N, ...], all that ``steps`` reads of each.
-      places: R.
+      loop: makes the search loop of one sentence.
+      sentences: the inputs of ``loop`` for all sentences, a pytree of arrays [N, ...].
+      slots: R.
 
     Returns:
       Hypotheses [N, ...], in the order of the sentences.
     """
-    number = len(jax.tree.leaves(sentences)[0])
-    places = min(places, number)
-    starts = jax.vmap(lambda one: steps(one).start)
-    goes_on = jax.vmap(lambda one, beam: steps(one).goes_on(beam))
-    advance = jax.vmap(lambda one, beam: steps(one).advance(beam))
+    num_sentences = len(jax.tree.leaves(sentences)[0])
+    slots = min(slots, num_sentences)
+    start = jax.vmap(lambda sentence: loop(sentence).start)
+    cond = jax.vmap(lambda sentence, beam: loop(sentence).cond(beam))
+    body = jax.vmap(lambda sentence, beam: loop(sentence).body(beam))
 
-    def those(who: Array) -> Any:
-        return jax.tree.map(lambda x: jnp.take(x, who, 0, mode="clip"), sentences)
+    def take(index: Array) -> Any:
+        return jax.tree.map(lambda x: jnp.take(x, index, 0, mode="clip"), sentences)
 
-    def turn(carry: tuple) -> tuple:
-        """Searches until an eighth has finished, puts it aside and lets others begin."""
-        who, begun, beams, found = carry  # who [R]: a sentence, or N in a place that is empty
-        here = those(who)
-        enough = jnp.where(begun < number, places - max(1, places // 8), 0)
+    def search_and_refill(carry: tuple) -> tuple:
+        """Searches until an eighth of the slots have ended, stores their results, refills them."""
+        # slot_sentence [R]: the index of the sentence in each slot; N for an empty slot
+        slot_sentence, next_sentence, beams, results = carry
+        inputs = take(slot_sentence)
+        min_active = jnp.where(next_sentence < num_sentences, slots - max(1, slots // 8), 0)
 
-        def alive(beams: _Beam) -> Array:
-            return (who < number) & goes_on(here, beams)
+        def active(beams: _Beam) -> Array:
+            return (slot_sentence < num_sentences) & cond(inputs, beams)
 
-        def forward(beams: _Beam) -> _Beam:
-            return _where(alive(beams), advance(here, beams), beams)
+        def step(beams: _Beam) -> _Beam:
+            return _select_slots(active(beams), body(inputs, beams), beams)
 
-        beams = lax.while_loop(lambda b: alive(b).sum() > enough, forward, beams)
-        free = ~alive(beams)
-        ended = jnp.where(free, who, number)
-        found = jax.tree.map(
-            lambda all_, new: all_.at[ended].set(new, mode="drop"), found, beams.finished
+        beams = lax.while_loop(lambda beams: active(beams).sum() > min_active, step, beams)
+        ended = ~active(beams)
+        index = jnp.where(ended, slot_sentence, num_sentences)
+        results = jax.tree.map(
+            lambda old, new: old.at[index].set(new, mode="drop"), results, beams.finished
         )
-        who = jnp.where(free, jnp.minimum(begun + jnp.cumsum(free) - 1, number), who)
-        beams = _where(free, starts(those(who)), beams)
-        return who, jnp.minimum(begun + free.sum(), number), beams, found
+        refill = jnp.minimum(next_sentence + jnp.cumsum(ended) - 1, num_sentences)
+        slot_sentence = jnp.where(ended, refill, slot_sentence)
+        beams = _select_slots(ended, start(take(slot_sentence)), beams)
+        next_sentence = jnp.minimum(next_sentence + ended.sum(), num_sentences)
+        return slot_sentence, next_sentence, beams, results
 
-    who = jnp.arange(places)
-    beams = starts(those(who))
-    found = jax.tree.map(lambda x: jnp.zeros((number, *x.shape[1:]), x.dtype), beams.finished)
-    carry = (who, jnp.int32(places), beams, found)
-    return lax.while_loop(lambda carry: (carry[0] < number).any(), turn, carry)[-1]
+    slot_sentence = jnp.arange(slots)
+    beams = start(take(slot_sentence))
+    results = jax.tree.map(
+        lambda x: jnp.zeros((num_sentences, *x.shape[1:]), x.dtype), beams.finished
+    )
+    carry = (slot_sentence, jnp.int32(slots), beams, results)
+    return lax.while_loop(lambda c: (c[0] < num_sentences).any(), search_and_refill, carry)[-1]
 
 
-def _where(rows: Array, a: Any, b: Any) -> Any:
-    """Takes ``a`` in the rows [R] that are True and ``b`` in the others, of trees [R, ...]."""
-    return jax.tree.map(lambda x, y: jax.vmap(jnp.where)(rows, x, y), a, b)
+def _select_slots(mask: Array, a: Any, b: Any) -> Any:
+    """Selects ``a`` in the slots where the mask [R] is True, else ``b``; both trees [R, ...]."""
+    return jax.tree.map(lambda x, y: jax.vmap(jnp.where)(mask, x, y), a, b)
 
 
-def _best(old: Hypotheses, new: Hypotheses) -> Hypotheses:
-    """As many of both as ``old`` has. Rows that do not exist stay: ``old`` goes first in ties."""
+def _merge(old: Hypotheses, new: Hypotheses) -> Hypotheses:
+    """Returns the best of both, as many as ``old`` has.
+
+    ``old`` wins ties, so rows without a hypothesis stay as they are.
+    """
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new)
     _, rows = lax.top_k(both.scores, old.scores.shape[0])
     return jax.tree.map(lambda x: x[rows], both)

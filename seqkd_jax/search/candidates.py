@@ -1,4 +1,4 @@
-"""The tokens that may come next, and the best of them."""
+"""Masks over next tokens, and the best candidates of a beam."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,125 +7,135 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..base import EOS, Array, Params, Seq2Seq, specialized
+from ..base import EOS, Array, Params, Seq2Seq, platform, specialized
 from ..errors import UsageError
 
-BLOCK = 64  # logits that are looked at together
-WORTH = 500  # V from which on that first look pays
+BLOCK_SIZE = 64  # logits per block; of most blocks only the maximum is needed
+TPU_BLOCK_SIZE = 128  # a row of a vector register, so that blocks need no rearrangement
+MIN_VOCAB_FOR_BLOCKS = 500  # smallest V for which blocks are faster
 
 
-def for_search(model: Seq2Seq, params: Params, words: int | None = None) -> tuple[Seq2Seq, Params]:
-    """Returns a model that is searched sooner and does the same, and its parameters.
+def for_search(
+    model: Seq2Seq, params: Params, num_words: int | None = None
+) -> tuple[Seq2Seq, Params]:
+    """Returns an equivalent model that is faster to search, and its parameters.
 
-    Its logits may be filled up to whole blocks with -inf, which no search chooses: that is what
-    ``top_candidates`` reads without copying. Parameters that it returns are not for training.
+    Its logits may be padded with -inf to a multiple of the block size, which ``top_candidates``
+    reads without copying; no search chooses the padding. The parameters returned cannot be trained.
 
     Args:
-      model: any; one that has nothing faster to offer is returned as it is.
-      params: of it, which will not change.
-      words: about how many words will be read and written; None for many.
+      model: any model; returned unchanged if it has no faster equivalent.
+      params: its parameters, which must not change.
+      num_words: about how many words will be read and written; None for many.
     """
-    return specialized(model, params, words, BLOCK)
+    return specialized(model, params, num_words, block_size())
 
 
-class Allowed(NamedTuple):
-    """Which tokens may be next: all words or none, and of some others each for itself."""
+def block_size() -> int:
+    """Returns the number of logits in a block, on the platform that programs are traced for."""
+    return TPU_BLOCK_SIZE if platform() == "tpu" else BLOCK_SIZE
 
-    words: Array  # [] bool
-    others: dict[int, Array]  # id -> [] bool
 
-    def among(self, ids: Array) -> Array:
-        """Tells it of each of ``ids``."""
-        mask = jnp.broadcast_to(self.words, ids.shape)
-        for other, allowed in self.others.items():
-            mask = jnp.where(ids == other, allowed, mask)
+class TokenMask(NamedTuple):
+    """A mask over next tokens: one value for all ids, with overrides for a few."""
+
+    default: Array  # [] bool
+    overrides: dict[int, Array]  # id -> [] bool
+
+    def of(self, ids: Array) -> Array:
+        """Returns the mask of ``ids``."""
+        mask = jnp.broadcast_to(self.default, ids.shape)
+        for token, allowed in self.overrides.items():
+            mask = jnp.where(ids == token, allowed, mask)
         return mask
 
 
 def top_candidates(
-    log_probs: Array, logits: Array, allowed: Allowed, count: int
+    log_probs: Array, logits: Array, allowed: TokenMask, count: int
 ) -> tuple[Array, Array, Array]:
-    """Finds the best continuations of K hypotheses: exactly what one flat top-k would, sooner.
+    """Finds the best continuations of K hypotheses: the same as one flat top-k, but faster.
 
-    The n best numbers lie in the n blocks with the largest maxima, since each block that goes
-    before another holds a number that goes before all of the other's. So only block maxima and
+    The n largest numbers are in the n blocks with the largest maxima, since each of these blocks
+    contains a number that ranks before all those of any other block. So only block maxima and
     the candidates in the best blocks are masked, normalised and sorted, never all of [K, V].
 
     Args:
       log_probs: of the hypotheses, [K].
       logits: of their next tokens, [K, V].
-      allowed: the tokens that may be next. The others have log-probability -inf, as has
-        everything of a hypothesis whose logits are not numbers.
+      allowed: the tokens that may come next. Other tokens have log-probability -inf, as have all
+        tokens of a hypothesis whose logits are nan.
       count: n, at most K * V.
 
     Returns:
-      log-probability of hypothesis and token [n], best first, hypothesis [n] and token [n]; of
-      equal ones the lowest hypothesis first, then the lowest token.
+      Log-probabilities of the continued hypotheses [n], best first, their parents [n] and their
+      last tokens [n]. Ties are broken by the lower hypothesis, then by the lower token.
     """
     hypotheses, vocabulary = logits.shape
+    size = block_size()
     logits = logits.astype(jnp.float32)
-    if vocabulary < max(WORTH, count) or count * BLOCK > logits.size:
-        masked = jnp.where(allowed.among(jnp.arange(vocabulary))[None], logits, -jnp.inf)
+    if vocabulary < max(MIN_VOCAB_FOR_BLOCKS, count) or count * size > logits.size:
+        masked = jnp.where(allowed.of(jnp.arange(vocabulary))[None], logits, -jnp.inf)
         norms = jax.nn.logsumexp(logits, axis=-1)
         total = _total(log_probs, masked, norms).reshape(-1)
-        best, place = lax.top_k(total, count)
-        return best, place // vocabulary, place % vocabulary
+        best, index = lax.top_k(total, count)
+        return best, index // vocabulary, index % vocabulary
 
-    # The last block may be a short one: filling all rows up would copy the logits once more.
-    number = vocabulary // BLOCK
-    whole = logits[:, : number * BLOCK].reshape(hypotheses, number, BLOCK)
-    rest = logits[:, number * BLOCK :]
-    maxima = jnp.concatenate([whole.max(-1), rest.max(-1, keepdims=True, initial=-jnp.inf)], 1)
-    # Each block's sum beside its maximum: both read the same copy of the logits.
+    # The last, shorter block is separate: padding all rows would copy the logits once more.
+    num_full = vocabulary // size
+    full = logits[:, : num_full * size].reshape(hypotheses, num_full, size)
+    rest = logits[:, num_full * size :]
+    maxima = jnp.concatenate([full.max(-1), rest.max(-1, keepdims=True, initial=-jnp.inf)], 1)
+    # Sums of blocks are computed with their maxima, so that both read the same copy of the logits.
     safe = jnp.where(jnp.isfinite(maxima), maxima, 0)
-    sums = jnp.exp(whole - safe[:, :-1, None]).sum(-1), jnp.exp(rest - safe[:, -1:]).sum(-1)
+    sums = jnp.exp(full - safe[:, :-1, None]).sum(-1), jnp.exp(rest - safe[:, -1:]).sum(-1)
     norms = jax.nn.logsumexp(safe, axis=-1, b=jnp.concatenate([sums[0], sums[1][:, None]], 1))
-    filling = jnp.full((hypotheses, BLOCK - rest.shape[1]), -jnp.inf)
-    rest = jnp.concatenate([rest, filling], axis=1)
+    padding = jnp.full((hypotheses, size - rest.shape[1]), -jnp.inf)
+    rest = jnp.concatenate([rest, padding], axis=1)
 
     def block(parents: Array, blocks: Array) -> tuple[Array, Array]:
-        """Tokens [n, BLOCK] of blocks [n], and the logits of hypotheses [n] there, masked."""
-        tokens = blocks[:, None] * BLOCK + jnp.arange(BLOCK)[None]
-        values = whole[parents, jnp.minimum(blocks, number - 1)]
-        values = jnp.where((blocks == number)[:, None], rest[parents], values)
-        return tokens, jnp.where(allowed.among(tokens), values, -jnp.inf)
+        """Returns tokens [n, block size] of blocks [n] and their masked logits in parents [n]."""
+        tokens = blocks[:, None] * size + jnp.arange(size)[None]
+        values = full[parents, jnp.minimum(blocks, num_full - 1)]
+        values = jnp.where((blocks == num_full)[:, None], rest[parents], values)
+        return tokens, jnp.where(allowed.of(tokens), values, -jnp.inf)
 
-    maxima = jnp.where(allowed.words, maxima, -jnp.inf)
-    everyone = jnp.arange(hypotheses)
-    for n in {other // BLOCK for other in allowed.others}:
-        _, values = block(everyone, jnp.full_like(everyone, n))
-        here = jnp.arange(number + 1)[None] == n
-        maxima = jnp.where(here, values.max(axis=-1, keepdims=True), maxima)
+    maxima = jnp.where(allowed.default, maxima, -jnp.inf)
+    all_hypotheses = jnp.arange(hypotheses)
+    for n in {token // size for token in allowed.overrides}:
+        _, values = block(all_hypotheses, jnp.full_like(all_hypotheses, n))
+        is_block = jnp.arange(num_full + 1)[None] == n
+        maxima = jnp.where(is_block, values.max(axis=-1, keepdims=True), maxima)
     maxima = _total(log_probs, maxima, norms)
-    # In ascending order the candidates keep the order of hypotheses and tokens, hence of ties.
+    # Sorted blocks keep the candidates in the order of hypotheses and tokens, which breaks ties.
     chosen = lax.sort(lax.top_k(maxima.reshape(-1), count)[1])
-    parents = chosen // (number + 1)
-    tokens, values = block(parents, chosen % (number + 1))
+    parents = chosen // (num_full + 1)
+    tokens, values = block(parents, chosen % (num_full + 1))
     total = _total(log_probs[parents], values, norms[parents])
-    best, place = lax.top_k(total.reshape(-1), count)
-    return best, parents[place // BLOCK], tokens.reshape(-1)[place]
+    best, index = lax.top_k(total.reshape(-1), count)
+    return best, parents[index // size], tokens.reshape(-1)[index]
 
 
 def _total(log_probs: Array, logits: Array, norms: Array) -> Array:
-    """The log-probability of each hypothesis with each of its tokens: [K], [K, N], [K]."""
+    """Returns log-probabilities [K, N] of continued hypotheses for [K], [K, N] and [K]."""
     norms = norms[:, None]
     return jnp.where(jnp.isfinite(norms), log_probs[:, None] + (logits - norms), -jnp.inf)
 
 
-def own_limit(limit: int | Array | None, max_len: int) -> Array:
-    """A sentence's most tokens [], from 1 to ``max_len``; ValueError if that is less than 1."""
+def clip_limit(limit: int | Array | None, max_len: int) -> Array:
+    """Returns a sentence's maximum length [], 1 to ``max_len``; UsageError if ``max_len`` < 1."""
     if max_len < 1:
         raise UsageError(f"max_len is {max_len}; a sentence needs at least 1 token, its EOS.")
     return jnp.clip(jnp.asarray(max_len if limit is None else limit, jnp.int32), 1, max_len)
 
 
-def allowed_after(banned: Sequence[int], min_len: int, length: Array, limit: Array) -> Allowed:
-    """What may follow ``length`` tokens; where only one more fits, that is EOS."""
-    more = length + 1 < limit
-    end = (length >= min_len) & (EOS not in banned)
-    return Allowed(more, {other: jnp.bool_(False) for other in banned} | {EOS: end | ~more})
+def token_mask(banned: Sequence[int], min_len: int, length: Array, limit: Array) -> TokenMask:
+    """Returns the mask for the token after ``length`` others; only EOS in the last position."""
+    can_continue = length + 1 < limit
+    can_end = (length >= min_len) & (EOS not in banned)
+    never = {token: jnp.bool_(False) for token in banned}
+    return TokenMask(can_continue, never | {EOS: can_end | ~can_continue})
 
 
-def write(tokens: Array, column: Array, new: Array) -> Array:
-    """The table [K, T] with ``new`` [K] in one column; a select, which under vmap no scatter is."""
-    return jnp.where(jnp.arange(tokens.shape[1])[None] == column, new[:, None], tokens)
+def write_column(tokens: Array, column: Array, values: Array) -> Array:
+    """Returns tokens [K, T] with one column set; a select, as ``.at`` would scatter under vmap."""
+    return jnp.where(jnp.arange(tokens.shape[1])[None] == column, values[:, None], tokens)

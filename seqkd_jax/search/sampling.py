@@ -1,4 +1,4 @@
-"""Sampling, and what may be done to the distribution that is drawn from."""
+"""Sampling, and warps of the distribution that tokens are drawn from."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from jax import lax
 
 from ..base import BOS, EOS, PAD, Array, Hypotheses, State, StepFn
 from ..errors import UsageError
-from .candidates import allowed_after, own_limit, write
+from .candidates import clip_limit, token_mask, write_column
 
 Warp = Callable[[Array], Array]  # (logits [V]) -> logits [V]
 
@@ -24,46 +24,49 @@ def sample(
     warp: Warp = lambda logits: logits,
     banned: Sequence[int] = (PAD, BOS),
 ) -> Hypotheses:
-    """Draws one sentence, token by token; where only one more token fits, that is EOS.
-
-    Step, state, max_len, limit and banned are as in ``beam_search``, and so is what is raised.
+    """Draws one sentence, token by token; in the last position only EOS is allowed.
 
     Args:
-      step: of one hypothesis.
-      state: before BOS is read.
+      step: (state, token []) -> (logits [V], state).
+      state: the state before BOS is read.
       key: token t is drawn with ``fold_in(key, t)``; ``vmap`` over keys gives several sentences.
-      max_len: T.
-      limit: this sentence's own.
-      warp: changes the logits [V] that are drawn from; -inf, as of banned ids, is never drawn.
-      banned: ids.
+      max_len: T, the maximum length with EOS; a shape.
+      limit: this sentence's maximum length with EOS; may be traced. Clipped to [1, max_len].
+      warp: changes the logits [V] that tokens are drawn from; a token with -inf, such as a banned
+        one, is never drawn.
+      banned: ids that are never drawn.
 
     Returns:
-      tokens [1, T]; score and log-probability are both the model's own, before ``warp``.
-    """
-    limit = own_limit(limit, max_len)
+      Hypotheses with tokens [1, T]. Score and log-probability are both the model's own, before
+      ``warp``.
 
-    def goes_on(carry: tuple) -> Array:
+    Raises:
+      UsageError: max_len is less than 1.
+    """
+    limit = clip_limit(limit, max_len)
+
+    def cond(carry: tuple) -> Array:
         length, _, _, last, _ = carry
         return (length < limit) & (last != EOS)
 
-    def advance(carry: tuple) -> tuple:
+    def body(carry: tuple) -> tuple:
         length, state, tokens, last, log_prob = carry
         logits, state = step(state, last)
         logits = logits.astype(jnp.float32)
-        allowed = allowed_after(banned, 0, length, limit).among(jnp.arange(logits.shape[-1]))
+        allowed = token_mask(banned, 0, length, limit).of(jnp.arange(logits.shape[-1]))
         warped = warp(jnp.where(allowed, logits, -jnp.inf))
         last = jax.random.categorical(jax.random.fold_in(key, length), warped).astype(jnp.int32)
         log_prob = log_prob + (logits[last] - jax.nn.logsumexp(logits))
-        return length + 1, state, write(tokens, length, last[None]), last, log_prob
+        return length + 1, state, write_column(tokens, length, last[None]), last, log_prob
 
     tokens = jnp.full((1, max_len), PAD, jnp.int32)
     start = (jnp.int32(0), state, tokens, jnp.int32(BOS), jnp.float32(0))
-    _, _, tokens, _, log_prob = lax.while_loop(goes_on, advance, start)
+    _, _, tokens, _, log_prob = lax.while_loop(cond, body, start)
     return Hypotheses(tokens=tokens, scores=log_prob[None], log_probs=log_prob[None])
 
 
 def temperature(t: float) -> Warp:
-    """Divides the logits [V] by ``t``: 1 changes nothing, towards 0 the best token always wins.
+    """Returns a warp that divides logits by ``t``; as t approaches 0 sampling becomes greedy.
 
     Raises UsageError unless t > 0.
     """
@@ -73,7 +76,9 @@ def temperature(t: float) -> Warp:
 
 
 def top_k(k: int) -> Warp:
-    """Keeps the k largest of the logits [V], of equal ones the lowest ids; the others get -inf.
+    """Returns a warp that keeps the k largest logits and sets the others to -inf.
+
+    Ties are broken by the lower id.
 
     Source: Fan et al. 2018. Raises UsageError if k < 1.
     """
@@ -88,7 +93,7 @@ def top_k(k: int) -> Warp:
 
 
 def nucleus(p: float) -> Warp:
-    """Keeps the fewest tokens of the logits [V] with a probability of at least p together.
+    """Returns a warp that keeps the smallest set of tokens with a total probability of at least p.
 
     Source: Holtzman et al. 2020, section 3.1. Raises UsageError if p is outside (0, 1].
     """
@@ -98,15 +103,15 @@ def nucleus(p: float) -> Warp:
     def warp(logits: Array) -> Array:
         order = jnp.argsort(logits, descending=True)
         probs = jax.nn.softmax(logits)[order]
-        # A token belongs to it where those before hold less than p, so it and those after more
-        # than 1 - p. Summed from the small end, no token is lost to rounding when p is 1.
-        after = jnp.cumsum(probs[::-1])[::-1]
-        kept = jnp.where(after > 1 - p, logits[order], -jnp.inf)
+        # A token is kept if the tokens before it sum to less than p, that is, if it and the tokens
+        # after it sum to more than 1 - p. Summing from the smallest loses no token when p is 1.
+        tail = jnp.cumsum(probs[::-1])[::-1]
+        kept = jnp.where(tail > 1 - p, logits[order], -jnp.inf)
         return jnp.zeros_like(logits).at[order].set(kept)
 
     return warp
 
 
 def chain(*warps: Warp) -> Warp:
-    """Applies warps one after the other, the first first."""
+    """Returns a warp that applies ``warps`` in order."""
     return lambda logits: functools.reduce(lambda x, warp: warp(x), warps, logits)

@@ -1,19 +1,17 @@
-"""Checkpoints through Orbax: written in the background, and trusted only with a matching digest.
+"""Checkpoints with Orbax: written in the background, and used only if their digests match.
 
-    folder/NUMBER/{params, rest}     as Orbax lays it out
+    folder/NUMBER/{params, rest}     in Orbax's layout
     folder/NUMBER.sha256             a sealed record, written last: the digest of every file, and
-                                     what the run says of itself; without it the rest does not count
+                                     the run's own metadata; a checkpoint without it is ignored
 
-Numbers rise by one with every save, so no two states have the same. Orbax loads damaged data
-without a word; a checkpoint whose files no longer match is passed over for the one before.
+Numbers increase by one with every save and are never reused. Orbax loads damaged data silently, so
+a checkpoint whose files do not match their digests is skipped for the one before it.
 """
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -29,41 +27,42 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
 
+from ..addresses import PathLike, as_path, delete_folder, is_local, local_folder, writing_folder
 from ..base import Params
 from ..errors import UsageError
-from ..files import sha256
+from ..files import make_folder, sha256
 from ..sealed import RESTORE, read_record, write_record
 from .state import TrainState
 
 FORMAT = "seqkd-checkpoint-1"
-# What a file system says that has no room, as Orbax's storage layer words it.
-NO_ROOM = {os.strerror(n): n for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-PER_ARRAY = 2048  # bytes that Orbax writes about one, at most
-LARGEST_FILE = 1 << 30
-ENDING = 5.0  # seconds for Orbax's threads to end after one has failed
+# Texts of the errors for lack of space, by which those of Orbax's storage layer are recognised.
+NO_SPACE_ERRORS = {os.strerror(n): n for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+METADATA_BYTES = 2048  # upper bound of what Orbax writes for an array besides its data
+MAX_FILE_BYTES = 1 << 30
+JOIN_SECONDS = 5.0  # for Orbax's threads to end after one has failed
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What ``NUMBER.sha256`` holds."""
+    """The content of ``NUMBER.sha256``."""
 
     step: int  # of the state
-    meta: dict[str, Any]  # what the run says of itself, as JSON
-    keep: list[int]  # other checkpoints that must stay as long as this one does
+    meta: dict[str, Any]  # the run's own metadata, as JSON
+    keep: list[int]  # other checkpoints that must be kept as long as this one
     files: dict[str, str]  # sha256 of each file, by its path
 
 
 class Checkpoints:
-    """The checkpoints of one run; a context manager, because saving goes on in the background.
+    """The checkpoints of one run; a context manager, because they are saved in the background.
 
-    The newest two are kept, and those that their ``save(..., keep=...)`` names (the best one).
+    The newest two are kept, and those that their ``save(..., keep=...)`` named (the best one).
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder).absolute()
+    def __init__(self, folder: PathLike):
+        self.folder = as_path(folder).absolute()
         self._writing: threading.Thread | None = None
         self._written = threading.Event()
-        self._last = 0  # number given to a save, which may not have got to its file yet
+        self._last = 0  # number of the last save, which may still have no file
         self._error: BaseException | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -75,21 +74,21 @@ class Checkpoints:
         except Exception as unsaved:
             if error is None:
                 raise
-            error.add_note(str(unsaved))  # what went wrong first is what is raised
+            error.add_note(str(unsaved))  # the first error is the one that is raised
 
     @property
     def next_number(self) -> int:
-        """The number that the next save will have."""
+        """The number of the next save."""
         return 1 + max(self._numbers() | {self._last})
 
     def save(self, state: TrainState, meta: dict[str, Any], keep: Collection[int] = ()) -> int:
-        """Saves the state and ``meta`` (JSON) in the background, and returns their number.
+        """Saves the state and ``meta`` (JSON) in the background; returns the checkpoint's number.
 
-        The copy to the host is complete on return, so the state may be donated. ``keep`` names
-        further checkpoints that must not be deleted.
+        The state is copied to the host before this returns, so it may be donated. ``keep`` names
+        other checkpoints that must not be deleted.
 
         Raises:
-          OSError: the save before this one failed, for example because the disk is full.
+          OSError: the previous save failed, for example because the disk is full.
         """
         self.finish()
         self._last = number = self.next_number
@@ -97,14 +96,14 @@ class Checkpoints:
 
         def write() -> None:
             try:
-                with _orbax_alone():
+                with _orbax_errors():
                     self._write(number, host, meta, set(keep))
             except BaseException as error:
                 self._error = self._unsaved(number, error)
             finally:
                 self._written.set()
 
-        # In a thread of our own: a signal that interrupts Orbax's own management of its threads
+        # Not with Orbax's asynchronous saving: a signal that interrupts its management of threads
         # leaves them waiting for each other for minutes.
         self._written.clear()
         self._writing = threading.Thread(target=write, name=f"checkpoint {number}")
@@ -112,57 +111,57 @@ class Checkpoints:
         return number
 
     def finish(self) -> None:
-        """Returns when what was saved is on disk and signed.
+        """Waits until the last save is on disk and signed.
 
         Raises:
-          OSError: it could not be written; the checkpoints before it are whole.
+          OSError: it could not be written; earlier checkpoints are intact.
         """
-        # Not ``join``: once interrupted, it takes a thread that runs for one that has ended.
+        # Not ``join``: after an interrupt it reports a running thread as ended.
         while self._writing is not None and not self._written.wait(timeout=1):
-            if self._writing.ident is None:  # the interrupt came before it was started
+            if self._writing.ident is None:  # an interrupt came before the thread was started
                 break
         self._writing, error, self._error = None, self._error, None
         if error is not None:
             raise error
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """Returns the newest undamaged state and its meta, numpy leaves; None if there is none.
+        """Returns the newest intact state, with numpy leaves, and its metadata; None without one.
 
-        What is newer and unfinished or damaged is deleted with a warning, and so is what killed
-        processes left half written: only the writer of a run may call this.
+        Deletes newer checkpoints that are unfinished or damaged, with a warning, and temporary
+        files of killed processes; so only the writer of a run may call it.
 
         Raises:
-          UsageError: checkpoints are there and all are damaged, or the newest holds other shapes
-            or types than ``like``.
+          UsageError: all checkpoints are damaged, or the newest intact one has other shapes or
+            types than ``like``.
         """
         self.finish()
         for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        number, passed = self._newest_whole()
+            delete_folder(leftover)
+        number, skipped = self._newest_intact()
         if number is None:
-            if any(wrong != UNSIGNED for wrong in passed.values()) or len(passed) > 1:
-                raise UsageError(_all_damaged(self.folder, passed))
-            self._pass_over(passed, "training starts from the beginning")
+            if any(damage != UNSIGNED for damage in skipped.values()) or len(skipped) > 1:
+                raise UsageError(_all_damaged(self.folder, skipped))
+            self._discard(skipped, "training starts from the beginning")
             return None
-        self._pass_over(passed, f"checkpoint {number} is used instead")
+        self._discard(skipped, f"checkpoint {number} is used instead")
         params = self._load(number, "params", serialization.to_state_dict(like.params))
         params = serialization.from_state_dict(like.params, params)
-        bare = replace(like, params=None)
-        template = serialization.to_state_dict(bare)
-        template.pop("params")
-        rest = self._load(number, "rest", template)
-        state = cast(TrainState, serialization.from_state_dict(bare, rest | {"params": None}))
+        without_params = replace(like, params=None)
+        template = _without_none(serialization.to_state_dict(without_params))
+        none = dict.fromkeys(serialization.to_state_dict(without_params))
+        rest = none | self._load(number, "rest", template)
+        state = cast(TrainState, serialization.from_state_dict(without_params, rest))
         return replace(state, params=params), self.signature(number).meta
 
     def restore_params(self, number: int, like: Params) -> Params:
-        """Returns the parameters of one checkpoint, shaped as ``like``.
+        """Returns the parameters of one checkpoint, in the structure of ``like``.
 
         Raises:
-          UsageError: it is missing or damaged, or holds other shapes than ``like``.
+          UsageError: the checkpoint is missing or damaged, or has other shapes than ``like``.
         """
         self.finish()
-        if wrong := self._wrong(number):
-            raise UsageError(f"{self.folder / str(number)}: {wrong}.")
+        if damage := self._damage(number):
+            raise UsageError(f"{self.folder / str(number)}: {damage}.")
         template = serialization.to_state_dict(like)
         return serialization.from_state_dict(like, self._load(number, "params", template))
 
@@ -170,10 +169,10 @@ class Checkpoints:
         """Returns the signature of a checkpoint.
 
         Raises:
-          FileNotFoundError: there is none.
-          UsageError: it is damaged or was edited.
+          FileNotFoundError: the checkpoint has none.
+          UsageError: the signature is damaged or was edited.
         """
-        path = self._signature(number)
+        path = self._signature_path(number)
         record = read_record(path, FORMAT)
         try:
             return Signature(**record)
@@ -181,62 +180,62 @@ class Checkpoints:
             raise UsageError(f"{path}: not the signature of a checkpoint: {error}.") from None
 
     def newest(self) -> tuple[int, Signature] | None:
-        """The newest checkpoint that is signed, with a warning if a newer one is not.
+        """Returns the newest signed checkpoint, with a warning about newer unsigned ones.
 
         Raises:
-          UsageError: there are checkpoints, and none has a signature that can be read.
+          UsageError: there are checkpoints, and no signature of them can be read.
         """
         self.finish()
-        passed: dict[int, str] = {}
+        skipped: dict[int, str] = {}
         for number in sorted(self._numbers(), reverse=True):
-            if wrong := self._wrong_signature(number):
-                passed[number] = wrong
+            if damage := self._signature_damage(number):
+                skipped[number] = damage
                 continue
-            for other, wrong in passed.items():
-                _warn(self.folder / str(other), wrong, f"checkpoint {number} is used instead")
+            for other, damage in skipped.items():
+                _warn(self.folder / str(other), damage, f"checkpoint {number} is used instead")
             return number, self.signature(number)
-        if passed:
-            raise UsageError(_all_damaged(self.folder, passed))
+        if skipped:
+            raise UsageError(_all_damaged(self.folder, skipped))
         return None
 
     def _numbers(self) -> set[int]:
-        """All numbers of which there is a trace."""
+        """Returns the numbers of all checkpoints, incomplete ones included."""
         names = [path.name.removesuffix(".sha256") for path in self.folder.glob("[0-9]*")]
         return {int(name) for name in names if name.isascii() and name.isdigit()}
 
-    def _newest_whole(self) -> tuple[int | None, dict[int, str]]:
-        """The newest checkpoint that is whole, as are those that it keeps; what newer ones lack."""
-        passed: dict[int, str] = {}
+    def _newest_intact(self) -> tuple[int | None, dict[int, str]]:
+        """Returns the newest checkpoint intact with those it keeps, and damage of newer ones."""
+        skipped: dict[int, str] = {}
         for number in sorted(self._numbers(), reverse=True):
-            wrong = self._wrong(number)
-            if not wrong:
+            damage = self._damage(number)
+            if not damage:
                 for kept in self.signature(number).keep:
-                    if kept != number and (lost := passed.get(kept) or self._wrong(kept)):
-                        wrong = f"the best one so far, {kept}, is lost ({lost})"
-            if not wrong:
-                return number, passed
-            passed[number] = wrong
-        return None, passed
+                    if kept != number and (lost := skipped.get(kept) or self._damage(kept)):
+                        damage = f"the best one so far, {kept}, is lost ({lost})"
+            if not damage:
+                return number, skipped
+            skipped[number] = damage
+        return None, skipped
 
-    def _pass_over(self, passed: dict[int, str], instead: str) -> None:
-        for number, wrong in passed.items():
-            if wrong != NOTHING:
-                _warn(self.folder / str(number), wrong, instead)
+    def _discard(self, skipped: dict[int, str], instead: str) -> None:
+        for number, damage in skipped.items():
+            if damage != ONLY_SIGNATURE:
+                _warn(self.folder / str(number), damage, instead)
             self._delete(number)
 
-    def _wrong(self, number: int) -> str:
-        """What is wrong with a checkpoint; nothing if it is whole."""
-        if wrong := self._wrong_signature(number):
-            return wrong
+    def _damage(self, number: int) -> str:
+        """Returns what is wrong with a checkpoint; an empty string if it is intact."""
+        if damage := self._signature_damage(number):
+            return damage
         try:
-            same = self.signature(number).files == self._digests(number)
+            same = self.signature(number).files == _digests(self.folder / str(number))
         except OSError as error:
             return f"it cannot be read ({error})"
         return "" if same else "it is damaged: its files do not match their digest"
 
-    def _wrong_signature(self, number: int) -> str:
+    def _signature_damage(self, number: int) -> str:
         if not (self.folder / str(number)).exists():
-            return NOTHING if self._signature(number).exists() else "it is missing"
+            return ONLY_SIGNATURE if self._signature_path(number).exists() else "it is missing"
         try:
             self.signature(number)
         except FileNotFoundError:
@@ -247,156 +246,158 @@ class Checkpoints:
 
     def _load(self, number: int, item: str, template: Any) -> Any:
         path = self.folder / str(number)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with local_folder(path, item) as local, _alone() as checkpointer:
             args = ocp.args.Composite(**{item: ocp.args.StandardRestore()})
-            loaded = checkpointer.restore(path, args=args)[item]
-        # Orbax casts silently; a checkpoint of another model must not slip through.
-        want, have = _shapes(template), _shapes(loaded)
-        for name in sorted(want.keys() | have.keys()):
-            if want.get(name) != have.get(name):
+            loaded = checkpointer.restore(local, args=args)[item]
+        # Orbax casts silently, so a checkpoint of another model might go unnoticed.
+        expected, actual = _shapes(template), _shapes(loaded)
+        for name in sorted(expected.keys() | actual.keys()):
+            if expected.get(name) != actual.get(name):
                 raise UsageError(
-                    f"{path}: {item}{name} is {have.get(name)} in the checkpoint but "
-                    f"{want.get(name)} in this model: the folder holds another model. Choose "
+                    f"{path}: {item}{name} is {actual.get(name)} in the checkpoint but "
+                    f"{expected.get(name)} in this model: the folder holds another model. Choose "
                     "another output folder, or the configuration that it was made with."
                 )
         return loaded
 
     def _write(self, number: int, host: TrainState, meta: dict[str, Any], keep: set[int]) -> None:
-        """Writes, signs, and only then deletes what is no longer needed; in the background."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _require_room(self.folder, jax.tree.leaves(host))
-        rest = serialization.to_state_dict(replace(host, params=None))
-        rest.pop("params")
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        """Writes, signs, and only then deletes checkpoints that are no longer needed."""
+        make_folder(self.folder)
+        _require_space(self.folder if is_local(self.folder) else None, jax.tree.leaves(host))
+        rest = _without_none(serialization.to_state_dict(replace(host, params=None)))
+        with writing_folder(self.folder / str(number)) as local, _alone() as checkpointer:
             checkpointer.save(
-                self.folder / str(number),
+                local,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(serialization.to_state_dict(host.params)),
                     rest=ocp.args.StandardSave(rest),
                 ),
             )
-        signature = Signature(int(host.step), meta, sorted(keep), self._digests(number))
-        write_record(self._signature(number), FORMAT, vars(signature))
-        signed = [n for n in sorted(self._numbers()) if not self._wrong_signature(n)]
+            digests = _digests(local)
+        signature = Signature(int(host.step), meta, sorted(keep), digests)
+        write_record(self._signature_path(number), FORMAT, vars(signature))
+        signed = [n for n in sorted(self._numbers()) if not self._signature_damage(n)]
         needed = set(signed[-2:]).union(*(self.signature(n).keep for n in signed[-2:]))
         for old in set(signed) - needed:
             self._delete(old)
 
     def _unsaved(self, number: int, error: BaseException) -> BaseException:
-        """What is raised for a failed save; a full disk is told in one sentence."""
+        """Returns the exception for a failed save; for lack of space, a one-line OSError."""
         self._delete(number)
         for leftover in self.folder.glob(f"{number}.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            delete_folder(leftover)
         text = str(error)
         if isinstance(error, OSError):
-            known = error.errno or errno.EIO
-        elif "local file" in text:  # as TensorStore tells what a file system refused
-            known = next((n for words, n in NO_ROOM.items() if words in text), errno.EIO)
+            code = error.errno or errno.EIO
+        elif "local file" in text:  # in TensorStore's messages about errors of the file system
+            code = next((n for words, n in NO_SPACE_ERRORS.items() if words in text), errno.EIO)
         else:
             return error
-        told = OSError(
+        unsaved = OSError(
             f"{self.folder / str(number)}: this checkpoint could not be written "
-            f"({os.strerror(known)}). Earlier checkpoints are whole: once this is put right, "
+            f"({os.strerror(code)}). Earlier checkpoints are intact: once this is fixed, "
             "the same command resumes from them."
         )
-        told.errno, told.__cause__ = known, error
-        return told
+        unsaved.errno, unsaved.__cause__ = code, error
+        return unsaved
 
-    def _signature(self, number: int) -> Path:
+    def _signature_path(self, number: int) -> Path:
         return self.folder / f"{number}.sha256"
 
-    def _digests(self, number: int) -> dict[str, str]:
-        root = self.folder / str(number)
-        files = sorted(path for path in root.rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): sha256(path) for path in files}
-
     def _delete(self, number: int) -> None:
-        self._signature(number).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / str(number), ignore_errors=True)
+        self._signature_path(number).unlink(missing_ok=True)
+        delete_folder(self.folder / str(number))
 
 
 UNSIGNED = "its .sha256 file is missing: saving was interrupted, or the file was deleted"
-NOTHING = "only its signature is left"
+ONLY_SIGNATURE = "only its signature is left"
 
 
-def _require_room(folder: Path, arrays: list[np.ndarray]) -> None:
-    """Takes the room that a checkpoint needs, and gives it back: a full disk is told before Orbax
-    has begun, which does not end well when it is told half-way.
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _alone() -> ocp.Checkpointer:
+    """Returns a Checkpointer that does not wait for other processes."""
+    this = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"seqkd-{this}"
+    )
+    composite = ocp.CompositeOptions(multiprocessing_options=options)
+    handler = ocp.CompositeCheckpointHandler(composite_options=composite)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _digests(root: Path) -> dict[str, str]:
+    """Returns the sha256 of each file of a checkpoint, by its path."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): sha256(path) for path in files}
+
+
+def _require_space(folder: Path | None, arrays: list[np.ndarray]) -> None:
+    """Allocates the space that a checkpoint needs and frees it again.
+
+    So a full disk is noticed before Orbax starts, which does not recover well half-way. None is
+    the system's folder for temporary files.
 
     Raises:
-      OSError: there is not enough.
+      OSError: there is not enough space.
     """
     if not hasattr(os, "posix_fallocate"):
         return
-    left = sum(x.nbytes + PER_ARRAY for x in arrays)
+    left = sum(x.nbytes + METADATA_BYTES for x in arrays)
     with contextlib.ExitStack() as stack:
         while left > 0:
             file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            os.posix_fallocate(file.fileno(), 0, min(left, LARGEST_FILE))
-            left -= LARGEST_FILE
+            os.posix_fallocate(file.fileno(), 0, min(left, MAX_FILE_BYTES))
+            left -= MAX_FILE_BYTES
 
 
 @contextlib.contextmanager
-def _orbax_alone() -> Iterator[None]:
-    """Lets Orbax's threads come to their ends, and keeps what they say of their failures to one.
+def _orbax_errors() -> Iterator[None]:
+    """Waits for Orbax's threads after a failure, and silences all of their errors but the first.
 
-    When one of them fails the others go on for a while, and log what then happens to them; the
-    first failure is raised as well, and that is the one that counts.
+    When one thread fails, the others go on for a while and log the errors that follow from it. The
+    first error is also raised, and is the one that matters.
     """
     others, hook = set(threading.enumerate()), sys.unraisablehook
-    logger, wanted = logging.getLogger("absl"), lambda record: "orbax" not in record.pathname
-    logger.addFilter(wanted)
+    logger, not_orbax = logging.getLogger("absl"), lambda record: "orbax" not in record.pathname
+    logger.addFilter(not_orbax)
 
-    def unraisable(said: Any) -> None:
-        # After a failure TensorStore calls back, for a while, into event loops that are closed.
-        if said.object is not None or str(said.exc_value) != "Event loop is closed":
-            hook(said)
+    def unraisable(event: Any) -> None:
+        # After a failure TensorStore still calls back into event loops that are closed.
+        if event.object is not None or str(event.exc_value) != "Event loop is closed":
+            hook(event)
 
     sys.unraisablehook = unraisable
     try:
         yield
         sys.unraisablehook = hook
     except BaseException:
-        until = time.monotonic() + ENDING
+        until = time.monotonic() + JOIN_SECONDS
         for thread in set(threading.enumerate()) - others:
-            with contextlib.suppress(Exception):  # theirs raise when joined
+            with contextlib.suppress(Exception):  # Orbax's threads raise in ``join``
                 thread.join(max(0.0, until - time.monotonic()))
         raise
     finally:
-        logger.removeFilter(wanted)
+        logger.removeFilter(not_orbax)
 
 
-def _warn(path: Path, wrong: str, instead: str) -> None:
-    warnings.warn(f"{path}: {wrong}; {instead}.", stacklevel=4)
+def _warn(path: Path, damage: str, instead: str) -> None:
+    warnings.warn(f"{path}: {damage}; {instead}.", stacklevel=4)
 
 
-def _all_damaged(folder: Path, passed: dict[int, str]) -> str:
-    said = "; ".join(f"{number}: {wrong}" for number, wrong in passed.items())
+def _all_damaged(folder: Path, skipped: dict[int, str]) -> str:
+    damages = "; ".join(f"{number}: {damage}" for number, damage in skipped.items())
     return (
-        f"{folder}: no checkpoint can be used ({said}). Restore the folder from a copy, or "
+        f"{folder}: no checkpoint can be used ({damages}). Restore the folder from a copy, or "
         "delete it and train again."
     )
 
 
-def params_digest(params: Params) -> str:
-    """The sha256 of all parameters with their names, shapes and types: a model's identity."""
-    sha = hashlib.sha256()
-    for name, leaf in sorted(_leaves(serialization.to_state_dict(params)).items()):
-        leaf = np.ascontiguousarray(leaf)
-        sha.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
-        sha.update(leaf.tobytes())
-    return sha.hexdigest()
-
-
 def _shapes(tree: Any) -> dict[str, tuple]:
-    """Shape and type of each leaf, which may be a description of an array."""
+    """Returns the shape and type of each leaf, an array or its ``ShapeDtypeStruct``."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
         jax.tree_util.keystr(path): (np.shape(x), jax.dtypes.result_type(x)) for path, x in flat
     }
-
-
-def _leaves(tree: Any) -> dict[str, np.ndarray]:
-    """Array leaves by path; empty containers, which some file formats drop, do not count."""
-    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}

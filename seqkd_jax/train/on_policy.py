@@ -1,57 +1,57 @@
-"""On-policy distillation: a step whose targets are what the student itself would say now.
+"""On-policy distillation: training steps whose targets are the student's own translations.
 
-A student that has only seen good beginnings of sentences does not know what to do after its own
-mistakes. Here it is trained on its own translations, and the teacher says what should have
-followed each beginning of them:
+A student that has only seen correct prefixes does not know how to continue after its own mistakes.
+Here it is trained on its own translations, and the teacher gives the distribution of the next
+token after each prefix:
 
     step = make_train_step(student, tx, word_kd, teacher=teacher)
     step = sample_targets(step, student, share=optax.linear_schedule(0, 1, 1000))
 
-The result is a ``TrainStep`` like any other. What is drawn is a function of (key, step,
-sentence), so runs are resumed exactly, and neither devices nor microbatches change it. Tokens
-that the student chose itself are no evidence, so the loss should look at the teacher
-(``word_kd``) and not at the target (``nll``).
+The result is a ``TrainStep`` like any other. Draws are a function of (key, step, sentence), so
+runs can be resumed exactly, and draws do not depend on devices or microbatches. The student's own
+tokens are no evidence, so the loss should compare with the teacher (``word_kd``) and not with the
+target (``nll``).
 
 Source: Lin et al. 2020 (ImitKD), algorithm 1; Agarwal et al. 2024 (GKD), algorithm 1.
 """
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..base import Array, Example, Hypotheses, Params, Seq2Seq, State, StepFn
+from ..base import Array, Example, Hypotheses, Params, Seq2Seq, State, StepFn, step_fn
 from ..errors import UsageError
 from ..losses import Weight
 from ..search import beam_search, sample, temperature
 from .state import TrainState
 from .steps import TrainStep
 
-DRAWS = 0x6F6E706F  # folded into the run's key, so that draws and dropout have nothing in common
+DRAWS = 0x6F6E706F  # folded into the run's key, so that draws are independent of dropout
 
 
 class Draw(Protocol):
-    """How a student's translation is found: ``search.sample`` is one, ``greedy`` another."""
+    """A search for the student's translation, such as ``search.sample`` or ``greedy``."""
 
     def __call__(
         self, step: StepFn, state: State, key: Array, *, max_len: int, limit: Array
     ) -> Hypotheses:
-        """Returns hypotheses of at most ``limit`` tokens with EOS; the first is the target."""
+        """Returns hypotheses of at most ``limit`` tokens with EOS; the first becomes the target."""
         ...
 
 
 def greedy(
     step: StepFn, state: State, key: Array, *, max_len: int, limit: int | Array | None = None
 ) -> Hypotheses:
-    """The translation of greedy search, a ``Draw`` that needs no randomness."""
+    """Returns the translation of greedy search: a ``Draw`` without randomness."""
     del key
     return beam_search(step, state, beam_size=1, max_len=max_len, limit=limit)
 
 
 def drawn_at(t: float) -> Draw:
-    """Sampling at temperature ``t``; at 0 the greedy translation.
+    """Returns a ``Draw`` that samples at temperature ``t``; at 0 it is ``greedy``.
 
     Raises UsageError if t is negative.
     """
@@ -64,18 +64,18 @@ def drawn_at(t: float) -> Draw:
 def sample_targets(
     step: TrainStep, student: Seq2Seq, share: Weight = 1.0, draw: Draw = sample
 ) -> TrainStep:
-    """Makes a step that replaces the targets of a share of batches by the student's own.
+    """Returns a step that replaces the targets of a share of batches by the student's own.
 
-    They are translations by the current parameters, without dropout, and no gradient flows
-    through the choice of their tokens. They are as wide as the batch: where only one more token
-    fits, that is EOS.
+    The new targets are translations by the current parameters, without dropout, and no gradient
+    flows through the choice of their tokens. They are as wide as the batch: a translation that
+    does not fit ends in EOS at the last position.
 
     Args:
       step: from ``make_train_step``.
-      student: the model that it trains.
+      student: the model that ``step`` trains.
       share: lambda, the probability that a batch's targets are replaced: a number or an optax
         schedule of the training step.
-      draw: how a translation is found.
+      draw: the search for a translation.
 
     Raises:
       UsageError: ``share`` is a number outside [0, 1].
@@ -86,15 +86,15 @@ def sample_targets(
     def gradients(
         state: TrainState, batch: Example, key: Array, teacher_params: Params = None, sentences=None
     ):
-        now = jax.random.fold_in(jax.random.fold_in(key, DRAWS), state.step)
-        coin, draws = jax.random.split(now)
-        # From [0, 1): never below a share of 0, always below one of 1. It is the same on every
-        # device, and the student only translates in the batches where it is needed.
-        wanted = share(state.step) if callable(share) else share
-        replaced = jax.random.uniform(coin) < wanted
+        step_key = jax.random.fold_in(jax.random.fold_in(key, DRAWS), state.step)
+        coin_key, draw_key = jax.random.split(step_key)
+        # Uniform in [0, 1): never below a share of 0, always below a share of 1. The outcome is the
+        # same on all devices, and the student translates only the batches that need it.
+        probability = share(state.step) if callable(share) else share
+        replaced = jax.random.uniform(coin_key) < probability
         tgt = lax.cond(
             replaced,
-            lambda: translations(student, state.params, batch, draws, draw),
+            lambda: translations(student, state.params, batch, draw_key, draw),
             lambda: jnp.asarray(batch.tgt, jnp.int32),
         )
         return step.gradients(state, replace(batch, tgt=tgt), key, teacher_params, sentences)
@@ -105,19 +105,15 @@ def sample_targets(
 def translations(
     student: Seq2Seq, params: Params, batch: Example, key: Array, draw: Draw = sample
 ) -> Array:
-    """The student's translations of a batch [B, T], each drawn with ``fold_in(key, index)``."""
+    """Returns the student's translations of a batch [B, T], each with ``fold_in(key, index)``."""
     width = batch.tgt.shape[1]
 
-    def one(src: Array, index: Array, weight: Array) -> Array:
+    def translate(src: Array, index: Array, weight: Array) -> Array:
         memory, state = student.encode(params, src)
-
-        def step(state: Any, token: Array) -> tuple[Array, Any]:
-            hidden, state = student.step(params, memory, state, token)
-            return student.project(params, hidden), state
-
-        # Rows that only fill the batch end at once.
+        step = step_fn(student, params, memory)
+        # Rows that only fill up the batch end after one token.
         limit = jnp.where(weight > 0, width, 1)
-        found = draw(step, state, jax.random.fold_in(key, index), max_len=width, limit=limit)
-        return found.tokens[0]
+        hypotheses = draw(step, state, jax.random.fold_in(key, index), max_len=width, limit=limit)
+        return hypotheses.tokens[0]
 
-    return jax.vmap(one)(batch.src, batch.index, batch.weight)
+    return jax.vmap(translate)(batch.src, batch.index, batch.weight)

@@ -1,7 +1,7 @@
-"""One training step and one evaluation step, as pure functions of a batch.
+"""The training step and the evaluation step, as pure functions of a batch.
 
-A training step has two halves, because devices meet between them: ``gradients`` sums over the
-sentences it is given, ``update`` moves the parameters.
+A training step has two halves, between which gradients are summed over devices: ``gradients``
+sums over the sentences of a batch, and ``update`` changes the parameters.
 """
 
 from collections.abc import Callable
@@ -13,24 +13,24 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from ..base import Array, Example, Params, Seq2Seq, Total
+from ..base import PAD, Array, Example, Params, Seq2Seq, Total
 from ..errors import UsageError
 from ..losses import Loss, nll
 from .state import TrainState
-from .stream import Teacher, as_it_is, batch_loss
+from .stream import Teacher, batch_loss, identity
 
 
 @dataclass(frozen=True)
 class TrainStep:
-    """Two halves of a step; calling it runs both on one device.
+    """The two halves of a training step; calling it runs both on one device.
 
     ``step(state, batch, key, teacher_params=None) -> (state, metrics)``, where ``batch`` is an
-    ``Example`` with leading axis B and ``key`` is the run's key: each sentence's own randomness
+    ``Example`` with leading axis B and ``key`` is the run's key: the randomness of each sentence
     is folded from (key, step, index).
     """
 
-    # (state, batch, key, teacher_params, sentences), the number of them on all devices together,
-    # by which a sum is divided; None for those of ``batch``.
+    # (state, batch, key, teacher_params, sentences) -> (gradients, total). Sums are divided by
+    # ``sentences``, the number on all devices together; None for that of ``batch``.
     gradients: Callable[..., tuple[Params, Total]]
     update: Callable[..., tuple[TrainState, dict[str, Array]]]  # (state, gradients, total)
 
@@ -48,25 +48,29 @@ def make_train_step(
     *,
     teacher: Seq2Seq | None = None,
     microbatches: int = 1,
+    ema: float = 0.0,
 ) -> TrainStep:
     """Builds the step that trains ``student``.
 
-    The loss is summed over tokens and divided by the sentences of all microbatches and devices
-    (Kim & Rush's code does so).
+    The loss is summed over tokens and divided by the number of sentences in all microbatches and
+    on all devices, as in Kim & Rush's code.
 
     Args:
-      student: the model that learns.
-      tx: from optax; it is handed ``epoch`` and ``perplexity`` of the state as extra arguments.
+      student: the model that is trained.
+      tx: from optax; it gets ``epoch`` and ``perplexity`` of the state as extra arguments.
       loss: of one token.
-      teacher: read by losses that compare with it; runs without dropout, learns nothing. Not
-        needed where batches bring what it says (``Example.taught``).
-      microbatches: gradient accumulation: the batch is worked off in so many equal parts, with
+      teacher: for losses that compare with it; runs without dropout and is not trained. Not
+        needed if batches hold its outputs (``Example.teacher_targets``).
+      microbatches: gradient accumulation: the batch is processed in this many equal parts, with
         the same result and less memory.
+      ema: decay of the moving average of the parameters that a state of ``init_state(...,
+        averaged=True)`` has; over the first n updates it is at most (n + 1) / (n + 10), so that the
+        initial parameters are soon forgotten.
 
     Returns:
       A ``TrainStep``. Metrics: ``loss`` (nats per target token), ``tokens``, ``sentences``,
-      ``gradient_norm`` (before clipping), ``finite``. A step whose loss or gradient is not
-      finite changes nothing but ``step``, and says so in ``finite``.
+      ``gradient_norm`` (before clipping), ``finite``. If its loss or gradient is not finite, a
+      step changes nothing but ``step``, and ``finite`` is False.
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -83,31 +87,29 @@ def make_train_step(
             step=state.step,
             teacher=_teacher_side(teacher, teacher_params, batch),
         )
-        # Divided here, where it is one number, and not in each gradient.
+        # Divided here, where it is a single number, and not in each gradient.
         return total.sum / count, total
 
     def gradients(state: TrainState, batch: Example, key, teacher_params=None, sentences=None):
         key = jax.random.fold_in(key, state.step)
         count = batch.weight.sum() if sentences is None else sentences
 
-        def part(batch: Example) -> tuple[Params, Total]:
+        def gradient_and_total(batch: Example) -> tuple[Params, Total]:
             differentiate = jax.grad(loss_per_sentence, has_aux=True)
-            return differentiate(state.params, state, batch, key, teacher_params, count)
+            return differentiate(state.point, state, batch, key, teacher_params, count)
 
         if microbatches == 1:
-            return part(batch)
-        if (rows := len(batch.weight)) % microbatches:
-            raise UsageError(
-                f"microbatches is {microbatches}, which does not divide the {rows} sentences of "
-                "a batch that each device gets; batches have a multiple of 8 sentences, so "
-                "give 2, 4 or 8."
-            )
+            return gradient_and_total(batch)
+        require_divisible(len(batch.weight), microbatches)
         parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
         zeros = jax.tree.map(
             lambda s: jnp.zeros(s.shape, s.dtype),
-            jax.eval_shape(part, jax.tree.map(lambda x: x[0], parts)),
+            jax.eval_shape(gradient_and_total, jax.tree.map(lambda x: x[0], parts)),
         )
-        add = lambda sums, batch: (jax.tree.map(jnp.add, sums, part(batch)), None)  # noqa: E731
+
+        def add(sums: Any, part: Example) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, gradient_and_total(part)), None
+
         return lax.scan(add, zeros, parts)[0]
 
     def update(state: TrainState, gradient: Params, total: Total):
@@ -116,14 +118,16 @@ def make_train_step(
         updates, opt_state = tx.update(
             gradient,
             state.opt_state,
-            state.params,
+            state.point,
             epoch=state.epoch,
             perplexity=state.perplexity,
         )
-        moved = (optax.apply_updates(state.params, updates), opt_state)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), moved, (state.params, state.opt_state)
-        )
+        new = replace(state, params=optax.apply_updates(state.point, updates), opt_state=opt_state)
+        if state.iterate is not None:
+            decay = jnp.minimum(ema, (state.step + 1) / (state.step + 10))
+            average = optax.incremental_update(new.params, state.params, 1 - decay)
+            new = replace(new, params=average, iterate=new.params)
+        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
         metrics = {
             "loss": total.sum / total.tokens,
             "tokens": total.tokens,
@@ -131,18 +135,28 @@ def make_train_step(
             "gradient_norm": norm,
             "finite": finite,
         }
-        state = replace(state, step=state.step + 1, params=params, opt_state=opt_state)
-        return state, metrics
+        return replace(state, step=state.step + 1), metrics
 
     return TrainStep(gradients, update)
+
+
+def require_divisible(rows: int, microbatches: int) -> None:
+    """Raises UsageError unless the rows of a batch on one device have so many equal parts."""
+    if rows % microbatches:
+        raise UsageError(
+            f"microbatches is {microbatches}, which does not divide the {rows} sentences of "
+            "a batch that each device gets; batches have a multiple of 8 sentences, so "
+            "give 2, 4 or 8."
+        )
 
 
 def make_eval_step(
     model: Seq2Seq, loss: Loss = nll, *, teacher: Seq2Seq | None = None
 ) -> Callable[..., Total]:
-    """Builds ``(params, batch, teacher_params=None) -> Total``: the loss without dropout.
+    """Builds the evaluation step ``(params, batch, teacher_params=None) -> Total``.
 
-    With ``nll``, exp(sum / tokens) is the perplexity (EOS counted, padding not).
+    It computes the loss without dropout. With ``nll``, exp(sum / tokens) is the perplexity (EOS
+    counted, padding not).
     """
 
     def evaluate(params: Params, batch: Example, teacher_params: Params = None) -> Total:
@@ -155,14 +169,21 @@ def make_eval_step(
     return evaluate
 
 
+def log_prob(model: Seq2Seq, params: Params, src: Array, tgt: Array) -> Array:
+    """Returns the log-probability [] of ``tgt`` [T] given ``src`` [S], in nats, EOS counted."""
+    hidden = model.hidden(params, src, tgt)
+    losses = jax.vmap(lambda h, t: nll(model.project(params, h), t))(hidden, tgt)
+    return -jnp.where(tgt != PAD, losses, 0).sum()
+
+
 def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Teacher | None:
-    if batch.taught is not None:
+    if batch.teacher_targets is not None:
         if teacher is not None:
             raise UsageError(
-                "The step was built with a teacher, but the batches bring a teacher's "
+                "The step was built with a teacher, but the batches hold a teacher's "
                 "distributions as well: leave out one of the two."
             )
-        return Teacher(as_it_is, None, batch.taught)
+        return Teacher(identity, None, batch.teacher_targets)
     if teacher is None:
         return None
     if params is None:

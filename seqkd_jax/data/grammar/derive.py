@@ -1,4 +1,4 @@
-"""Sentences of the English grammar: drawn from its rules, and read back to their meanings."""
+"""English sentences: drawn from the rules of the grammar, and parsed into their meanings."""
 
 import functools
 import random
@@ -36,8 +36,9 @@ def _draw(symbol: str, rng: random.Random) -> tuple[list[str], Any] | None:
 
 
 def read(source: str) -> list[tuple[float, Sentence]]:
-    """Reads a sentence: all of its meanings with their weights, which sum to its probability but
-    for one factor that all sentences share.
+    """Parses a sentence: returns all its meanings with their weights.
+
+    The weights sum to the probability of the sentence up to a factor that all sentences share.
     """
     words = ["a" if word == "an" else word for word in source.split()]
     if _with_an(words) != source:
@@ -92,13 +93,13 @@ def _with_an(words: list[str]) -> str:
 
 @functools.cache
 def _weights() -> dict[str, list[float]]:
-    """The cumulative weights of each symbol's rules."""
+    """Returns the cumulative weights of each symbol's rules."""
     return {s: list(accumulate(rule.weight for rule in here)) for s, here in rules().items()}
 
 
 @functools.cache
 def _first_words() -> dict[str, tuple[dict[str | None, list[Rule]], list[Rule]]]:
-    """Each symbol's rules: by the word that they begin with, and those that begin with a symbol."""
+    """Returns each symbol's rules: by their first word, and those that begin with a symbol."""
     table = {}
     for symbol, here in rules().items():
         first: dict[str | None, list[Rule]] = {}

@@ -1,8 +1,8 @@
-"""The English side: a context-free grammar with weights; ``derive`` draws and reads sentences.
+"""The English side: a weighted context-free grammar; ``derive`` draws and parses its sentences.
 
-A symbol is a name with features after slashes, such as ``object/food/full``; every part of a rule
-that is no symbol is a word. A rule's ``mean`` makes its meaning of the meanings of its symbols.
-A meaning of None is none: what has it is neither drawn nor read.
+A symbol is a name with features after slashes, such as ``object/food/full``; every other part of
+a rule is a word. A rule's ``mean`` builds its meaning from the meanings of its symbols; if it
+returns None, the derivation is rejected.
 """
 
 import functools
@@ -28,7 +28,7 @@ from .meaning import Clause, Phrase, Sentence
 
 
 class Rule(NamedTuple):
-    """One way to write a symbol, as likely as its weight says among the symbol's rules."""
+    """One expansion of a symbol, chosen in proportion to its weight among the symbol's rules."""
 
     weight: float
     parts: tuple[str, ...]
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
 
 @functools.cache
 def rules() -> dict[str, list[Rule]]:
-    """All rules, by symbol."""
+    """Returns all rules, by symbol."""
     made: dict[str, list[Rule]] = {}
 
     def rule(symbol: str, weight: float, parts: str, mean: Callable[..., Any]) -> None:
@@ -54,7 +54,7 @@ def rules() -> dict[str, list[Rule]]:
     return made
 
 
-# The functions below add rules; Add is what they add them with.
+# The functions below add rules, with a function of type Add.
 
 Add = Callable[[str, float, str, Callable[..., Any]], None]
 
@@ -105,9 +105,9 @@ BEINGS, THINGS = ("person", "animal"), ("thing", "text", "food", "place")
 
 
 def _phrases(rule: Add) -> None:
-    """Subjects by agreement (1: i; s: he; p: you), objects by kind of noun and size.
+    """Adds subjects by agreement (1: i; s: he; p: you), and objects by kind of noun and size.
 
-    Clauses are of two sizes: a sentence has one full clause or two short ones.
+    Clauses have two sizes: a sentence has one full clause or two short ones.
     """
     for subject, obj, person, plural, weight in PRONOUNS:
         phrase = Phrase(person, plural, pronoun=subject)
@@ -177,7 +177,7 @@ def _phrases(rule: Add) -> None:
 
 
 def _verb_phrases(rule: Add) -> None:
-    """A core is a verb in one form (base, third or past) with all that stands behind it."""
+    """Adds cores: a verb in one form (base, third or past) with everything that follows it."""
     for form, size in product(("base", "third", "past"), ("short", "full")):
         core = f"core/{form}/{size}"
         kinds = {"any": 10, "thing": 9, "person": 8, "text": 5, "food": 5}
@@ -236,7 +236,7 @@ DO = {"present": {"1": "do", "s": "does", "p": "do"}, "past": dict.fromkeys("1sp
 
 
 def _clauses(rule: Add) -> None:
-    """Predicates by tense, agreement and size; clauses by tense and size."""
+    """Adds predicates by tense, agreement and size, and clauses by tense and size."""
     for size, a in product(("short", "full"), "1sp"):
         for tense in ("present", "past"):
             predicate = f"predicate/{tense}/{a}/{size}"

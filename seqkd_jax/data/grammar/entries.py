@@ -1,4 +1,4 @@
-"""Entries of the lexicon, made of its tables: English forms, and German variants with weights."""
+"""Entries of the lexicon, parsed from its tables: English forms and weighted German variants."""
 
 import re
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Weighted(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """A German noun; ``weak`` ones are declined like the plural in the singular, too."""
+    """A German noun; the singular of ``weak`` ones is like the plural, but for the nominative."""
 
     singular: str
     gender: str  # m, f or n
@@ -41,7 +41,7 @@ class Adjective(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A German verb; the forms are without its separable prefix."""
+    """A German verb; its forms are given without the separable prefix."""
 
     prefix: str
     infinitive: str
@@ -60,9 +60,9 @@ class Modal(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A line of a table."""
+    """One line of a table."""
 
-    english: tuple[tuple[str, ...], ...]  # forms, in words
+    english: tuple[tuple[str, ...], ...]  # forms, each a tuple of words
     german: tuple[Weighted, ...]
 
 
@@ -104,17 +104,17 @@ def _verb(words: list[str]) -> Verb:
 
 
 def verb_stem(infinitive: str) -> str:
-    """An infinitive without -en or, after -er and -el, -n."""
+    """Returns an infinitive without -en or, after -er and -el, without -n."""
     return infinitive.removesuffix("en") if infinitive.endswith("en") else infinitive[:-1]
 
 
 def linking_e(stem: str) -> str:
-    """The e that comes before endings in t and st where they could not be spoken without it."""
+    """Returns the e before the endings -t and -st of stems that need one to be pronounceable."""
     return "e" if re.search(r"[dt]$|([^aeiouäöülrhmn]|ch)[mn]$", stem) else ""
 
 
 def entries(table: str, make=" ".join) -> tuple[Entry, ...]:
-    """Reads a table; ``make`` turns the words of a German variant into an entry's variant."""
+    """Parses a table; ``make`` turns the words of a German variant into its value."""
     result = []
     for line in re.sub(r"\n\s+/", " /", table).strip().splitlines():
         english, _, german = line.partition(" | ")

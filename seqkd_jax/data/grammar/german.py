@@ -1,8 +1,8 @@
-"""The German side: all right translations of a meaning, as a graph of alternatives.
+"""The German side: all correct translations of a meaning, as a graph of alternatives.
 
-A node is a text, a tuple of nodes that follow one another, or ``OneOf`` of several nodes with their
-weights. Alternatives are independent of one another but for the style, which is drawn once for a
-sentence: informal or formal language, and "du" or "Sie".
+A node is a text, a tuple of consecutive nodes, or ``OneOf`` of several nodes with weights.
+Alternatives are chosen independently, except for the style, which is drawn once per sentence:
+informal or formal language, and "du" or "Sie".
 """
 
 import random
@@ -31,7 +31,7 @@ from .meaning import Clause, Phrase, Sentence
 
 
 class OneOf(NamedTuple):
-    """One of several nodes, as likely as its weight says among them."""
+    """A choice of one of several nodes, in proportion to their weights."""
 
     options: "tuple[tuple[float, Node], ...]"
 
@@ -40,7 +40,7 @@ Node = str | tuple["Node", ...] | OneOf
 
 
 class Style(NamedTuple):
-    """What hangs together in a sentence."""
+    """The choices that hold for a whole sentence."""
 
     formal: bool
     polite: bool  # says "Sie"
@@ -75,7 +75,7 @@ def draw(sentence: Sentence, rng: random.Random) -> str:
 
 
 def translations(sentence: Sentence) -> dict[str, float]:
-    """All translations with their probabilities."""
+    """Returns all translations with their probabilities."""
     total: defaultdict[str, float] = defaultdict(float)
     for style, share in STYLES.items():
         for words, probability in _expanded(_sentence(sentence, style), {}).items():
@@ -84,7 +84,7 @@ def translations(sentence: Sentence) -> dict[str, float]:
 
 
 def _expanded(node: Node, known: dict[int, dict]) -> dict[tuple[str, ...], float]:
-    """The distribution over words of a node; nodes that occur twice are expanded once."""
+    """Returns the distribution over a node's words; a node that occurs twice is expanded once."""
     if isinstance(node, str):
         return {(node,): 1.0}
     if id(node) in known:
@@ -109,7 +109,7 @@ def _expanded(node: Node, known: dict[int, dict]) -> dict[tuple[str, ...], float
 
 
 def _tidy(words: Iterable[str]) -> str:
-    """Joins words; a comma falls before another mark."""
+    """Joins words; a comma before another punctuation mark is dropped."""
     text = " ".join(word for word in words if word)
     for given, better in ((" , ,", " ,"), (" , .", " ."), (" , ?", " ?"), (" , !", " !")):
         text = text.replace(given, better)
@@ -138,7 +138,7 @@ CONTRACTED = {  # of a preposition and an article
 
 
 def _determiner(phrase: Phrase, case: str, column: int, style: Style) -> tuple[str, str]:
-    """The article, and the adjective's ending after it."""
+    """Returns the article or number, and the ending of an adjective after it."""
     given = phrase.determiner
     strong = strong_ending(case, column)
     weak = "e" if case == "nom" and column < 3 or case == "acc" and column in (1, 2) else "en"
@@ -159,7 +159,7 @@ def _determiner(phrase: Phrase, case: str, column: int, style: Style) -> tuple[s
 
 
 def _phrase(phrase: Phrase, case: str, style: Style, preposition: str = "") -> Node:
-    """A phrase in a case, after a preposition if there is one."""
+    """Returns a phrase in a case, after a preposition if there is one."""
     index = CASES.index(case)
     if phrase.name:
         return (preposition, phrase.name)
@@ -195,14 +195,14 @@ def _phrase(phrase: Phrase, case: str, style: Style, preposition: str = "") -> N
 
 
 def _agreeing(phrase: Phrase, style: Style) -> tuple[int, bool]:
-    """Person and number that the verb agrees with; plurals are all alike, and so is "Sie"."""
+    """Returns (person, plural) of the verb; all plurals and "Sie" have the same form."""
     if phrase.plural or phrase.person == 2 and style.polite:
         return 1, True
     return phrase.person, False
 
 
 class Predicate(NamedTuple):
-    """The verbs of a clause: ``finite ... rest`` in a main clause, ``... last`` in others."""
+    """The verbs of a clause: ``finite ... rest`` in main clauses, ``... last`` in others."""
 
     weight: float
     finite: str
@@ -212,7 +212,7 @@ class Predicate(NamedTuple):
 
 
 def _predicates(clause: Clause, agreeing: tuple[int, bool], style: Style) -> list[Predicate]:
-    """All ways to say the verb of a clause, in its tense."""
+    """Returns all variants of a clause's verb in its tense."""
     if clause.verb is None:
         return _being(clause, agreeing, style)
     made = []
@@ -234,12 +234,12 @@ def _predicates(clause: Clause, agreeing: tuple[int, bool], style: Style) -> lis
             auxiliary = SEIN if verb.auxiliary == "sein" else HABEN
             perfect = 0.85 if not style.formal else 0.3
             if agreeing == (2, False):
-                perfect = 1.0  # hardly anybody says "du kauftest"
+                perfect = 1.0  # "du kauftest" is hardly ever used
             add(perfect, auxiliary[agreeing], participle)
             if perfect < 1:
                 add(1 - perfect, preterite_form(verb, *agreeing), verb.prefix)
         elif clause.tense == "future":
-            # A time makes the future clear, so that the present can be used.
+            # A time expression marks the future, so that the present tense can be used.
             present = 0.0 if not clause.time else 0.3 if style.formal else 0.7
             add(1 - present, WERDEN[agreeing], infinitive)
             if present:
@@ -278,8 +278,10 @@ def _clause(
     begins: Node = "",
     relative: str = "",
 ) -> Node:
-    """A clause with the verb "second" (a main clause), "first" (a question, an order, or a main
-    clause after ``begins``) or "last".
+    """Returns a clause whose verb is "second", "first" or "last".
+
+    Second in main clauses; first in questions, and in main clauses after ``begins``; last in
+    subordinate clauses.
     """
     subject = clause.subject or Phrase()
     agreeing = _agreeing(subject, style)
@@ -305,7 +307,7 @@ def _clause(
 
 
 def _middle(clause: Clause, time: Node, style: Style, dative: bool) -> Node:
-    """What stands between the parts of the verb, in its possible orders."""
+    """Returns what stands between the parts of the verb, in its possible orders."""
     no = clause.negated
     pronouns: list[Node] = []
     nouns: list[Node] = []
@@ -318,7 +320,7 @@ def _middle(clause: Clause, time: Node, style: Style, dative: bool) -> Node:
             continue
         if phrase.determiner in QUANTITIES:
             definite = False
-            if no:  # "nicht jedes buch": it is the number that is denied
+            if no:  # "nicht jedes buch": the quantity is negated
                 nouns.append("nicht")
                 no = False
         elif phrase.determiner == "a":
@@ -375,7 +377,7 @@ def _sentence(sentence: Sentence, style: Style) -> Node:
 
 
 def _reported(clause: Clause, style: Style) -> Node:
-    """What somebody says: after "dass", or like a main clause."""
+    """Returns reported speech: with "dass", or as a main clause."""
     return OneOf(
         (
             (0.9 if style.formal else 0.6, ("dass", _clause(clause, style, "last"))),

@@ -21,13 +21,13 @@ ARTICLES = {  # masculine, feminine, neuter, plural
 
 
 def strong_ending(case: str, column: int) -> str:
-    """The strong ending of a case: that of "dieser"."""
+    """Returns the strong ending of a case, as in "dieser"."""
     article = ARTICLES[case][column]
     return "e" if article == "die" else "es" if article == "das" else article[1:]
 
 
 def noun_form(noun: Noun, plural: bool, case: str) -> str:
-    """A noun in a number and a case."""
+    """Returns a noun in a number and a case."""
     if not plural:
         return noun.plural if noun.weak and case != "nom" else noun.singular
     return noun.plural + ("n" if case == "dat" and noun.plural[-1] not in "ns" else "")
@@ -41,12 +41,12 @@ WERDEN = {(1, False): "werde", (2, False): "wirst", (3, False): "wird", (1, True
 
 
 def _second(third: str) -> str:
-    """The du-form to a third person singular."""
+    """Returns the du-form that belongs to a third person singular."""
     return third[:-1] + ("t" if third[-2] in "sßzx" else "st")
 
 
 def present_form(verb: Verb, person: int, plural: bool) -> str:
-    """The present tense."""
+    """Returns the present tense."""
     if plural:
         return verb.infinitive
     if person == 1:
@@ -55,7 +55,7 @@ def present_form(verb: Verb, person: int, plural: bool) -> str:
 
 
 def preterite_form(verb: Verb, person: int, plural: bool) -> str:
-    """The simple past."""
+    """Returns the simple past."""
     form = verb.preterite
     if plural:
         return form + ("n" if form.endswith("te") else "en")
@@ -65,7 +65,7 @@ def preterite_form(verb: Verb, person: int, plural: bool) -> str:
 
 
 def imperative_form(verb: Verb, polite: bool) -> str:
-    """An order, with "Sie" if polite."""
+    """Returns the imperative, with "Sie" if polite."""
     if polite:
         return f"{verb.infinitive} sie"
     stem = verb_stem(verb.infinitive)
@@ -80,7 +80,7 @@ def _vowel_changes_to_i(stem: str, changed: str) -> bool:
 
 
 def modal_form(modal: Modal, person: int, plural: bool) -> str:
-    """The present tense of a modal verb."""
+    """Returns the present tense of a modal verb."""
     if plural:
         return modal.plural
     if person != 2:

@@ -1,8 +1,8 @@
-"""The words of the grammar corpus, in tables for people to read; ``entries`` reads them.
+"""The words of the grammar corpus, in tables for people to edit; ``entries`` parses them.
 
-In a line of a table the English forms stand left of the bar and the German variants right of it,
-separated by ``/``. ``a:b`` behind a variant are its weights in informal and in formal language.
-The first lines of a class are its most frequent words (Zipf's law); ``_`` joins English words.
+Each line has the English forms left of the bar and the German variants, separated by ``/``, right
+of it. ``a:b`` after a variant gives its weights in informal and in formal language. The first
+lines of a class are its most frequent words (Zipf's law); ``_`` joins the words of one form.
 """
 
 # English singular, plural | German singular, gender, plural. A ~ marks weak masculine nouns,

@@ -1,4 +1,4 @@
-"""What a sentence of the grammar says: the English side is read to it, the German made of it."""
+"""What a sentence says: English sentences are parsed into it, and German ones generated from it."""
 
 from typing import Literal, NamedTuple
 
@@ -19,20 +19,20 @@ class Phrase(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """One statement. The default of a field says that the clause has no such thing."""
+    """One statement; a field at its default means that the clause has no such part."""
 
     subject: Phrase | None = None
     verb: Entry | None = None
-    adjective: Entry | None = None  # of "to be", where there is no verb
+    adjective: Entry | None = None  # predicate of "to be", where there is no other verb
     tense: str = "present"  # or past, or future
     modal: Entry | None = None
     negated: bool = False
     receiver: Phrase | None = None  # indirect object
     object: Phrase | None = None
     preposition: str = ""
-    companion: Phrase | None = None  # of the preposition
+    companion: Phrase | None = None  # object of the preposition
     place: Phrase | None = None
-    towards: bool = False  # to the place, not in it
+    towards: bool = False  # whether the movement is to the place, not in it
     frequency: Entry | None = None
     time: Entry | None = None
     time_first: bool = False
@@ -44,7 +44,7 @@ class Sentence(NamedTuple):
     kind: Literal["statement", "question", "order"]
     clause: Clause
     question_word: Entry | None = None
-    conjunction: Entry | None = None  # None before a second clause is "that"
+    conjunction: Entry | None = None  # of the second clause; None for "that"
     second: Clause | None = None
     second_first: bool = False
     please: bool = False

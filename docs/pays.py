@@ -1,0 +1,153 @@
+"""When does Seq-KD pay? A grid on the corpus grammar, where the truth is known.
+
+    python docs/pays.py --folder runs/pays --seeds 1 2 3 4 5
+    python docs/pays.py --tables
+
+Each point is a corpus, a teacher, and two students for each seed: one trained on the corpus, one on
+the teacher's translations of it. Points differ from the first one in one setting. The same command
+resumes; points are added to ``--out``.
+"""
+
+import argparse
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
+
+from seqkd_jax import recipes
+from seqkd_jax.commands import prepare
+from seqkd_jax.data import grammar, load_corpus
+from seqkd_jax.diagnosis import against_truth, complexity, faithfulness, word_tables
+from seqkd_jax.model_folder import load_model
+from seqkd_jax.provenance import library, machine
+from seqkd_jax.sealed import read_record, write_record
+from seqkd_jax.settings import PLANS, Plan
+
+FORMAT = "seqkd-pays-1"
+RESULTS = Path(__file__).parent / "results" / "pays.json"
+
+
+class Point(NamedTuple):
+    """One point of the grid."""
+
+    hidden: int = 32  # of the student
+    updates: int = 4000  # of the student
+    pairs: int = 30_000  # of the corpus
+    teacher_updates: int = 2400
+    errors: float = 0.0  # share of the words of references
+
+
+BASE = Point()
+POINTS = [
+    BASE,
+    *(BASE._replace(hidden=hidden) for hidden in (12, 20, 64, 128)),
+    *(BASE._replace(updates=updates) for updates in (500, 1000, 2000, 8000)),
+    *(BASE._replace(pairs=pairs) for pairs in (2_000, 5_000, 10_000)),
+    *(BASE._replace(teacher_updates=updates) for updates in (300, 600, 1200)),
+    *(BASE._replace(errors=errors) for errors in (0.05, 0.15, 0.3)),
+    BASE._replace(hidden=128, updates=8000),
+    BASE._replace(hidden=64, errors=0.15),
+    BASE._replace(pairs=5_000, errors=0.15),
+]
+
+
+def measured(point: Point, folder: Path, seeds: list[int]) -> dict[str, Any]:
+    """Trains a point's models and returns its record."""
+    corpus = load_corpus("grammar")
+    train = corpus.train[: point.pairs]
+    corpus = replace(corpus, train=grammar.with_errors(train, point.errors))
+    name = "-".join(f"{value:g}" for value in point)
+    exp = recipes.experiment(corpus, folder / name, _plan(point))
+    rows = recipes.run(exp, ["teacher", "baseline", "seq-kd"], seeds=seeds, anyway=True)
+    distilled = recipes.seq_kd_pairs(exp)
+    original, taught = word_tables([corpus.train, distilled])
+    sources = [source for source, _ in corpus.test[:300]]
+    named = {row.name: row for row in rows}
+    models = {row: load_model(exp.folder / row) for row in named}
+    return {
+        "point": point._asdict(),
+        "seeds": seeds,
+        "bleu": {
+            row: {k: [e.decodings[k].bleu for e in found.evaluations] for k in (1, 5)}
+            for row, found in named.items()
+        },
+        "p_value": named["seq-kd"].differences[1].p_value,
+        "truth": {
+            row: against_truth(trained, sources, grammar.targets) for row, trained in models.items()
+        },
+        "complexity": {"original": complexity(original), "distilled": complexity(taught)},
+        "faithfulness": faithfulness(original, taught),
+    }
+
+
+def _plan(point: Point) -> Plan:
+    plan = PLANS["grammar"]
+    teacher = replace(plan.teacher_training, epochs=None, updates=point.teacher_updates)
+    student = replace(plan.student_training, epochs=None, updates=point.updates)
+    shape = replace(plan.student, embed=point.hidden, hidden=point.hidden)
+    return replace(plan, student=shape, teacher_training=teacher, student_training=student)
+
+
+def keep(path: Path, record: dict[str, Any]) -> None:
+    """Adds a point to the file of results."""
+    about = {"library": library(), "machine": machine()}
+    kept = read_record(path, FORMAT) if path.exists() else {"about": about, "points": []}
+    others = [p for p in kept["points"] if p["point"] != record["point"]]
+    write_record(path, FORMAT, {"about": about, "points": [*others, record]})
+
+
+def gains(record: dict[str, Any]) -> list[float]:
+    """Returns what Seq-KD gains in greedy BLEU, with each seed."""
+    before, after = (record["bleu"][row]["1"] for row in ("baseline", "seq-kd"))
+    return [b - a for a, b in zip(before, after, strict=True)]
+
+
+def tables(path: Path) -> str:
+    """Returns the table of points."""
+    kept = read_record(path, FORMAT)
+    lines = []
+    for record in kept["points"]:
+        gain = gains(record)
+        spread = f" ±{statistics.stdev(gain):.2f}" if len(gain) > 1 else ""
+        signs = "".join("+" if g > 0 else "-" for g in gain)
+        teacher, baseline = (record["bleu"][row]["1"][0] for row in ("teacher", "baseline"))
+        lines.append(
+            [
+                *(f"{value:,g}" for value in record["point"].values()),
+                f"{record['bleu']['teacher']['5'][0]:.1f}",
+                f"{statistics.fmean(record['bleu']['baseline']['1']):.1f}",
+                f"{statistics.fmean(gain):+.2f}{spread} {signs}",
+                f"{teacher - baseline:+.1f}",
+                f"{record['truth']['teacher']['kl']:.2f}",
+                f"{record['truth']['baseline']['kl']:.2f}",
+                f"{record['complexity']['original']:.2f} > {record['complexity']['distilled']:.2f}",
+                f"{record['faithfulness']:.2f}",
+            ]
+        )
+    head = [*Point._fields, "teacher K=5", "baseline K=1", "Seq-KD gains", "teacher - baseline"]
+    head += ["KL teacher", "KL baseline", "complexity", "faithfulness"]
+    about = kept["about"]["library"] | kept["about"]["machine"]
+    text = tabulate(lines, head, disable_numparse=True, stralign="right")
+    return text + "\n\n" + ", ".join(f"{k} {v}" for k, v in about.items())
+
+
+def main() -> None:
+    """Measures the points that are missing, or prints the table."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--folder", type=Path, default=Path("runs/pays"))
+    options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    options.add_argument("--points", type=int, nargs="+", help="numbers of points, from 0")
+    options.add_argument("--out", type=Path, default=RESULTS)
+    options.add_argument("--tables", action="store_true", help="only print what is in --out")
+    given = options.parse_args()
+    if not given.tables:
+        prepare()
+        for number in given.points or range(len(POINTS)):
+            keep(given.out, measured(POINTS[number], given.folder, given.seeds))
+    print(tables(given.out))
+
+
+if __name__ == "__main__":
+    main()

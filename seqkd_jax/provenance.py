@@ -1,0 +1,52 @@
+"""What made a result: the library's version and commit, and the machine. Floor 0."""
+
+import functools
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from . import __version__
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@functools.cache
+def commit() -> str | None:
+    """Returns the commit that this library is made from; None if that cannot be known.
+
+    A + behind it says that files have changed since. In an installed library, the build has noted
+    the commit.
+    """
+    if (CHECKOUT / ".git").exists():
+        describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+        try:
+            said = subprocess.run(
+                describe, cwd=CHECKOUT, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return said.stdout.strip()
+    noted = Path(__file__).with_name("commit.txt")
+    return noted.read_text(encoding="utf-8").strip() if noted.exists() else None
+
+
+def library() -> dict[str, Any]:
+    """Returns the version of this library, its commit, and the version of JAX."""
+    return {"version": __version__, "commit": commit(), "jax": jax.__version__}
+
+
+def machine() -> dict[str, Any]:
+    """Returns the processor, its cores, and the devices of this process."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    named = re.search(r"model name\s*: (.*)", text)
+    return {
+        "cpu": named[1] if named else platform.processor(),
+        "cores": os.cpu_count(),
+        "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+    }

@@ -1,0 +1,54 @@
+"""What a person sees of a training: a table with a line for each validation. Floor 8."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from ..processes import is_first
+from ..train.loop import OnValidation, Progress
+
+WIDTHS = (9, 8, 8, 10, 9)
+HEAD = ("updates", "passes", "BLEU", "PPL", "minutes")
+LONGEST = 60  # characters of a translation that are shown
+
+
+def validation_table(updates_per_pass: int) -> OnValidation:
+    """Returns a function that prints a line for each validation, and a heading before the first.
+
+    A line ends with the model's translation of one sentence, whose source and reference stand above
+    the table; a * marks the best validation so far.
+    """
+    headed = False
+
+    def show(progress: Progress, step: int, metrics: dict[str, Any]) -> None:
+        nonlocal headed
+        if not is_first():
+            return
+        if not headed:
+            source, reference, _ = metrics["example"]
+            _print(f"source      {source}\nreference   {reference}\n{_line(HEAD)}   translation")
+            headed = True
+        values = (
+            f"{step:,}",
+            f"{step / updates_per_pass:.1f}",
+            f"{metrics['bleu']:.2f}" + ("*" if progress.best == progress.recent[-1] else " "),
+            f"{metrics['perplexity']:,.2f}",
+            f"{progress.seconds / 60:.1f}",
+        )
+        _print(f"{_line(values)}   {_shortened(metrics['example'][2])}")
+
+    return show
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def _print(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)  # above the bar

@@ -1,0 +1,143 @@
+"""Settings of a row, chosen on the validation set over several seeds. Floor 8.
+
+    rates = {"student_training.rate": [1e-3, 3e-3]}
+    plan, trials = recipes.tune(exp, "seq-kd", rates, seeds=(1, 2))
+
+The test set is not read. One setting is tried after the other, with the best values of those before
+it; everything that was tried is kept, with every seed.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tabulate import tabulate
+
+from ..addresses import PathLike
+from ..errors import UsageError
+from ..model_folder import validations
+from ..plans import with_settings, write_plan
+from ..provenance import library, machine
+from ..sealed import digest_of, read_record, write_record
+from ..settings import Plan
+from .experiment import Experiment
+from .rows import ROWS
+
+FORMAT = "seqkd-tuning-1"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of settings, and what it reached on the validation set."""
+
+    settings: dict[str, Any]  # the settings that differ from the plan that was started with
+    scores: tuple[float, ...]  # best validation BLEU of each seed
+    perplexities: tuple[float, ...]  # lowest validation perplexity of each seed
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The higher the better: mean BLEU, then mean perplexity."""
+        return statistics.fmean(self.scores), -statistics.fmean(self.perplexities)
+
+
+def tune(
+    exp: Experiment,
+    row: str,
+    choices: Mapping[str, Sequence[Any]],
+    *,
+    seeds: Sequence[int] = (1, 2),
+) -> tuple[Plan, list[Trial]]:
+    """Chooses settings of one row of a table on the validation set.
+
+    Trials are stages of the experiment, in ``trial-DIGEST``; what has been tried is not tried
+    again. Students of all trials learn from one teacher, unless the row is a teacher's.
+
+    Args:
+      exp: the experiment, whose plan is started from.
+      row: name of the row, of ``ROWS``.
+      choices: for each setting (``student.hidden``, ``student_training.rate``) the values to try;
+        settings are chosen in this order.
+      seeds: that each trial is trained with.
+
+    Returns:
+      The plan with the best settings, and all trials in their order. ``tuning.json`` and
+      ``plan.json`` are written into the experiment's folder.
+
+    Raises:
+      UsageError: there is no such row or setting, or a value is out of range.
+    """
+    if row not in ROWS:
+        raise UsageError(f"There is no row {row!r}; the rows are: {', '.join(ROWS)}.")
+    for name, values in choices.items():
+        for value in values:
+            with_settings(exp.plan, {name: value})  # refuses before anything is trained
+    trials: list[Trial] = []
+    best: Trial | None = None
+    for name, values in choices.items():
+        for value in values:
+            settings = {**(best.settings if best else {}), name: value}
+            known = next((t for t in trials if t.settings == settings), None)
+            trial = known or _tried(exp, row, settings, seeds)
+            if known is None:
+                trials.append(trial)
+                _keep(exp, row, seeds, trials)
+                print(f"{exp.folder}: {_shown(trial)}", file=sys.stderr)
+        best = max(trials, key=lambda trial: trial.rank)
+    assert best is not None
+    plan = with_settings(exp.plan, best.settings)
+    write_plan(exp.folder / "plan.json", plan)
+    return plan, trials
+
+
+def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[int]) -> Trial:
+    plan = with_settings(exp.plan, settings)
+    folder = exp.folder / f"trial-{digest_of({'plan': asdict(plan)})[:10]}"
+    base = None if row.startswith("teacher") else exp
+    trial = replace(exp, folder=folder, plan=plan, base=base)
+    scores, perplexities = [], []
+    for seed in seeds:
+        one = replace(trial.with_seed(seed), base=base)
+        ROWS[row](one)
+        curve = validations(one.folder / row)
+        scores.append(max(metrics["score"] or 0.0 for metrics in curve))
+        perplexities.append(min(metrics["perplexity"] or float("inf") for metrics in curve))
+    return Trial(settings, tuple(scores), tuple(perplexities))
+
+
+def _keep(exp: Experiment, row: str, seeds: Sequence[int], trials: Sequence[Trial]) -> None:
+    record = {
+        "about": {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds)}
+        | {"library": library(), "machine": machine(), "plan": asdict(exp.plan)},
+        "trials": [asdict(trial) for trial in trials],
+    }
+    write_record(exp.folder / "tuning.json", FORMAT, record)
+
+
+def read_trials(path: PathLike) -> tuple[dict[str, Any], list[Trial]]:
+    """Reads ``tuning.json``: what the trials were made with, and the trials."""
+    record = read_record(path, FORMAT)
+    trials = [
+        Trial(t["settings"], tuple(t["scores"]), tuple(t["perplexities"])) for t in record["trials"]
+    ]
+    return record["about"], trials
+
+
+def trials_table(trials: Sequence[Trial]) -> str:
+    """Renders trials; a * marks the best."""
+    best = max(trials, key=lambda trial: trial.rank)
+    lines = []
+    for trial in trials:
+        settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
+        mean, each = trial.rank[0], " ".join(f"{score:.2f}" for score in trial.scores)
+        mark = "*" if trial is best else ""
+        lines.append([settings, f"{mean:.2f}{mark}", each, f"{-trial.rank[1]:.2f}"])
+    head = ["settings", "validation BLEU", "of each seed", "PPL"]
+    align = ("left", "right", "right", "right")
+    return tabulate(lines, head, disable_numparse=True, colalign=align)
+
+
+def _shown(trial: Trial) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+    return f"{settings}: validation BLEU {trial.rank[0]:.2f}, perplexity {-trial.rank[1]:.2f}"

@@ -1,0 +1,109 @@
+"""Plans: programs that were compiled and not run, as a file and as a table."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from tabulate import tabulate
+
+from ..addresses import PathLike
+from ..errors import UsageError
+from ..sealed import RESTORE, read_record, write_record
+
+FORMAT = "seqkd-plan-1"
+Record = dict[str, Any]
+WORK = ("topology", "row", "dtype", "batch", "length", "beam")  # what a program is known by
+# column -> its heading and how its numbers are written
+COLUMNS = {
+    "topology": ("slice", ""),
+    "row": ("program", ""),
+    "dtype": ("type", ""),
+    "batch": ("B", ",d"),
+    "length": ("S, T", "d"),
+    "beam": ("K", "d"),
+    "fits": ("fits", ""),
+    "hbm_gib": ("HBM, GiB", ".2f"),
+    "of_gib": ("of", ".0f"),
+    "tflop": ("TFLOP", ".3g"),
+    "own_tflop": ("model's own", ".3g"),
+    "accessed_gb": ("accessed, GB", ".3g"),
+    "sent_mb": ("collectives, MB", ".3g"),
+    "roofline_ms": ("roofline, ms", ".3g"),
+    "bound": ("limited by", ""),
+    "mcycles": ("cycles, M", ".3g"),
+    "compile_s": ("compile, s", ".0f"),
+    "largest_batch": ("largest B", ",d"),
+}
+
+
+def made_with() -> Record:
+    """Returns the versions of the compiler and of JAX."""
+    return {"jax": jax.__version__, "libtpu": version("libtpu")}
+
+
+def keep_plans(path: Path, records: Sequence[Record]) -> None:
+    """Adds records to a file of plans; they replace those of the same work.
+
+    Raises:
+      UsageError: the file was made with other versions, is damaged, or is of another kind.
+    """
+    kept = kept_plans(path)
+    known = {tuple(r.get(name) for name in WORK): r for r in [*kept["plans"], *records]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_record(path, FORMAT, kept | {"plans": list(known.values())})
+
+
+def kept_plans(path: Path) -> Record:
+    """Reads a file of plans to add more to it; the file need not exist yet.
+
+    Raises UsageError as ``keep_plans`` does.
+    """
+    if not path.exists():
+        return {"made_with": made_with(), "plans": []}
+    kept = read_plans(path)
+    if kept["made_with"] != made_with():
+        raise UsageError(
+            f"{path}: made with another version of JAX or libtpu; plans in one table have one "
+            "compiler. Give another --out, or move this file away."
+        )
+    return kept
+
+
+def read_plans(path: PathLike) -> Record:
+    """Reads a file of plans.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UsageError: the file is damaged, was edited, or is of another kind.
+    """
+    kept = read_record(path, FORMAT)
+    plans = kept.get("plans")
+    if not isinstance(kept.get("made_with"), dict) or not isinstance(plans, list):
+        raise UsageError(f"{path}: not a file of plans. {RESTORE}")
+    return kept
+
+
+def plan_tables(path: PathLike) -> str:
+    """Renders a file of plans: one table for each slice, and the compiler.
+
+    Raises UsageError if the file is damaged, was edited, or is of another kind.
+    """
+    kept = read_plans(path)
+    slices = dict.fromkeys(r["topology"] for r in kept["plans"])
+    tables = [plan_table([r for r in kept["plans"] if r["topology"] == s]) for s in slices]
+    about = ", ".join(f"{name} {number}" for name, number in kept["made_with"].items())
+    return "\n\n".join([*tables, f"compiled, not run: {about}"])
+
+
+def plan_table(records: Sequence[Record]) -> str:
+    """Renders plans, in the columns that at least one of them has."""
+    columns = {n: c for n, c in COLUMNS.items() if any(r.get(n) not in (None, "") for r in records)}
+    lines = [
+        ["" if r.get(n) in (None, "") else format(r[n], form) for n, (_, form) in columns.items()]
+        for r in records
+    ]
+    align = ["right" if form else "left" for _, form in columns.values()]
+    heads = [head for head, _ in columns.values()]
+    return tabulate(lines, heads, disable_numparse=True, colalign=align)

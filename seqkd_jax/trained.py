@@ -1,0 +1,69 @@
+"""``TrainedModel``: a translation model with its parameters and vocabularies. Floor 3."""
+
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from flax import serialization
+
+from .base import Params, Seq2Seq
+from .data import Vocabulary
+from .errors import UsageError
+from .models.config import Config
+from .models.network import Network
+from .settings import Parts
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its parameters and vocabularies, ready to translate or to teach."""
+
+    model: Seq2Seq
+    params: Params
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+    lstm: Network | None = None  # of an attention LSTM: its blocks; see ``network``
+    parts: Parts = Parts()  # names of these blocks
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The sha256 of the parameters."""
+        return params_digest(self.params)
+
+    @property
+    def network(self) -> Network:
+        """The blocks of an attention LSTM; UsageError for another model, or an ensemble."""
+        if self.lstm is None:
+            raise UsageError(
+                "This needs a single attention LSTM: other models and ensembles have no blocks "
+                "and no attention weights that the library knows."
+            )
+        return self.lstm
+
+    @property
+    def config(self) -> Config:
+        """The sizes of an attention LSTM; UsageError for another model, or an ensemble."""
+        return self.network.config
+
+    def with_params(self, params: Params, model: Seq2Seq | None = None) -> "TrainedModel":
+        """Returns a copy with other parameters, and with another model if one is given."""
+        return replace(self, model=model or self.model, params=params)
+
+
+def params_digest(params: Params) -> str:
+    """Returns the sha256 of all parameters with their names, shapes and types."""
+    sha = hashlib.sha256()
+    for name, leaf in sorted(_leaves(serialization.to_state_dict(params)).items()):
+        leaf = np.ascontiguousarray(leaf)
+        sha.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
+        sha.update(leaf.tobytes())
+    return sha.hexdigest()
+
+
+def _leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Returns the array leaves by path, without empty containers, which some formats drop."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}

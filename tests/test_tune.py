@@ -1,0 +1,128 @@
+"""Settings chosen on the validation set, and plans as files."""
+
+import dataclasses
+import json
+
+import pytest
+import test_recipes
+
+from seqkd_jax import recipes
+from seqkd_jax.__main__ import main
+from seqkd_jax.errors import UsageError
+from seqkd_jax.model_folder import validations
+from seqkd_jax.parsing import parse
+from seqkd_jax.plans import read_plan, with_settings, write_plan
+from seqkd_jax.recipes.tune import read_trials, trials_table
+from seqkd_jax.settings import PLANS, Plan
+
+RATES = {"student_training.rate": [0.2, 0.001], "student.hidden": [4, 6]}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    # Nobody may look at the test set: there is none.
+    corpus = dataclasses.replace(test_recipes.CORPUS, test=[])
+    exp = recipes.experiment(corpus, folder, test_recipes.PLAN)
+    return exp, *recipes.tune(exp, "baseline", RATES, seeds=(1, 2))
+
+
+def test_settings_are_chosen_one_after_the_other_by_the_mean_over_seeds(tuned):
+    exp, plan, trials = tuned
+    first = [{"student_training.rate": rate} for rate in RATES["student_training.rate"]]
+    assert [trial.settings for trial in trials[:2]] == first
+    best = max(trials[:2], key=lambda trial: trial.rank).settings
+    assert [trial.settings for trial in trials[2:]] == [
+        best | {"student.hidden": hidden} for hidden in (4, 6)
+    ]
+    winner = max(trials, key=lambda trial: trial.rank)
+    assert plan == with_settings(exp.plan, winner.settings)
+    assert all(len(trial.scores) == 2 for trial in trials)
+
+
+def test_all_trials_are_kept_with_what_their_folders_say(tuned):
+    exp, plan, trials = tuned
+    about, kept = read_trials(exp.folder / "tuning.json")
+    assert kept == trials and about["seeds"] == [1, 2] and about["row"] == "baseline"
+    assert read_plan(exp.folder / "plan.json") == plan
+    folders = sorted(exp.folder.glob("trial-*"))
+    # The first value of the second setting is what the plan has: the trial is not run twice.
+    assert len(folders) == 3
+    scores = {
+        max(v["score"] for v in validations(folder / part / "baseline"))
+        for folder in folders
+        for part in (".", "seed-2")
+    }
+    assert scores == {score for trial in trials for score in trial.scores}
+    assert trials_table(trials).count("*") == 1
+
+
+def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
+    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+    recipes.tune(exp, "seq-kd", {"student_training.rate": [0.1, 0.01]}, seeds=(1,))
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("teacher")] == ["teacher"]
+    assert len(list(tmp_path.glob("trial-*/seq-kd"))) == 2
+
+
+@pytest.mark.parametrize(
+    "row, choices, message",
+    [
+        ("seqkd", {"kd_weight": [0.5]}, "no row 'seqkd'"),
+        ("baseline", {"student.depth": [1]}, "no setting 'student.depth'"),
+        ("baseline", {"kd_weight.x": [1]}, "no setting 'kd_weight.x'"),
+        ("baseline", {"kd_weight": [0.5, 2]}, "kd_weight is 2"),
+    ],
+)
+def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, choices, message):
+    exp = recipes.experiment(test_recipes.CORPUS, tmp_path / "new", test_recipes.PLAN)
+    with pytest.raises(UsageError, match=message):
+        recipes.tune(exp, row, choices)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("plan", [Plan(), *PLANS.values(), test_recipes.PLAN])
+def test_a_plan_is_read_as_it_was_written(tmp_path, plan):
+    write_plan(tmp_path / "plan.json", plan)
+    assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_run_starts_from_a_file_of_settings(tmp_path):
+    plan = with_settings(PLANS["grammar"], {"student-training.rate": 0.123, "beams": (1, 2)})
+    write_plan(tmp_path / "plan.json", plan)
+    files = ["--settings", str(tmp_path / "plan.json"), "--out", str(tmp_path / "run")]
+    command = parse(["run", "--data", "grammar", *files, "--student.hidden", "7"])
+    assert command.plan == with_settings(plan, {"student.hidden": 7})
+    record = json.loads((tmp_path / "plan.json").read_text())
+    record["plan"]["kd_beam"] = 9
+    (tmp_path / "plan.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"plan\.json: damaged or edited"):
+        parse(["run", "--data", "grammar", *files])
+
+
+@pytest.mark.parametrize("text", ["kd-weight", "=1,2", "kd-weight="])
+def test_choices_that_cannot_be_read_are_refused(tmp_path, capsys, text):
+    out = str(tmp_path / "tuned")
+    assert main(["tune", "--data", "grammar", "--out", out, "--choices", text]) == 2
+    assert "write setting=value,value" in capsys.readouterr().err
+
+
+def test_the_command_reads_numbers_and_words():
+    from seqkd_jax.commands.options import choice_of
+
+    read = choice_of("student-training.optimizer=adam,sgd")
+    assert read == ("student_training.optimizer", ["adam", "sgd"])
+    assert choice_of("student.layers=1,2")[1] == [1, 2]
+    assert choice_of("patience=null,3")[1] == [None, 3]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--bits", "3"], "--bits has no effect here; it is for table3"),
+        (["--kd-weight", "0.3"], "--kd-weight has no effect when no row has word-kd"),
+        (["--seeds", "1", "1"], "give each seed once"),
+    ],
+)
+def test_options_that_tuning_a_row_does_not_use_are_refused(tmp_path, capsys, options, message):
+    assert main(["tune", "--data", "grammar", "--out", str(tmp_path / "tuned"), *options]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "tuned").exists()
