@@ -6,8 +6,10 @@ folders are the same, on a disk that they share. Commands call ``start``; the li
 
 import atexit
 import contextlib
+import inspect
 import itertools
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,14 +57,16 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         raise UsageError(
             f"--process is {process}, but there are {processes} processes, which count from 0."
         )
-    # Its handler of SIGTERM would take the place of the one in ``stopping``.
-    jax.config.update("jax_enable_preemption_service", False)
+    limits = {
+        "initialization_timeout": MEETING,
+        "heartbeat_timeout_seconds": HEARTBEAT,
+        "shutdown_timeout_seconds": LEAVING,
+    }
+    known = inspect.signature(jax.distributed.initialize).parameters  # jax 0.7 has not the last
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         jax.distributed.initialize(
-            *given.values(),
-            initialization_timeout=MEETING,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=LEAVING,
+            *given.values(), **{name: value for name, value in limits.items() if name in known}
         )
     except jax.errors.JaxRuntimeError as error:
         raise UsageError(
@@ -79,6 +83,9 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
                 f"{', '.join(asked) or 'none of them'}."
             ) from None
     if jax.distributed.is_initialized():
+        if threading.current_thread() is threading.main_thread():
+            # JAX's preemption service has put its own in the place of the one in ``stopping``.
+            signal.signal(signal.SIGTERM, handler)
         stopping.join(_tell, _leave, LAST_WORDS)
         listener = threading.Thread(target=_listen, daemon=True)
         listener.start()
