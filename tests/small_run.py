@@ -15,7 +15,9 @@ from seqkd_jax.scoring import Scorer
 from seqkd_jax.sealed import write_record
 from seqkd_jax.settings import Plan
 
-HOSTILE = "</script><script>document.title='stolen'</script><!-- <img src=x onerror=alert(1)> \u2028"
+HOSTILE = (
+    "</script><script>document.title='stolen'</script><!-- <img src=x onerror=alert(1)> \u2028"
+)
 SOURCES = [f"aß b {last}" for last in "cdefgh"] + [f"{HOSTILE} b", ""]
 REFERENCES = [f"über {last} œuvre 文" for last in "rstδrs"] + [f"äh {HOSTILE}", "t"]
 PAIRS = list(zip(SOURCES, REFERENCES, strict=True))
@@ -101,13 +103,8 @@ def large_content(sentences=1000, systems=9, words=14):
         numbers.append({"system": system, "seed": 1, "beam": 1, "texts": own})
         attention.append(looked)
     scores = rng.uniform(0, 100, (sentences, systems)).round(1).tolist()
-    decoding = {
-        "bleu": 30.0,
-        "spread": None,
-        "chrf": 50.0,
-        "metrics": {},
-        "difference": {"bleu": 1.5, "p": 0.004, "seeds": []},
-    }
+    difference = {"bleu": 1.5, "p": 0.004, "seeds": []}
+    decoding = {"spread": None, "chrf": 50.0, "metrics": {}}
     return {
         "title": "large",
         "spaced": True,
@@ -131,12 +128,16 @@ def large_content(sentences=1000, systems=9, words=14):
                 "name": f"system {n}",
                 "row": f"system {n}",
                 "run": 0,
-                "compared_to": 0,
+                "compared_to": 0 if n else None,
                 "parameters": 10**6,
                 "seconds": 9.0,
                 "perplexity": 4.0,
                 "mode_mass": 0.1,
-                "decodings": {"1": decoding | {"speed": 100.0 * (n + 1)}},
+                "decodings": {
+                    "1": decoding
+                    | {"speed": 100.0 * (n + 1), "bleu": 30.0 + n}
+                    | {"difference": difference if n else None}
+                },
                 "curve": [[v, 20 + n + 5 * v / (1 + v)] for v in range(1, 12)],
             }
             for n in range(systems)
@@ -147,9 +148,11 @@ def large_content(sentences=1000, systems=9, words=14):
         "lists": [
             [
                 {
-                    "hypotheses": [[k + 1, line[k], -1.5 - k, 0.5] for k in range(5)],
+                    "hypotheses": [
+                        [k + 1, line[k], -1.5 - k, 0.5] for k in range(min(5, len(line)))
+                    ],
                     "seq_kd": line[0],
-                    "seq_inter": line[3],
+                    "seq_inter": line[-1],
                 }
                 for line in texts
             ]

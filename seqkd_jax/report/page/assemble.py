@@ -82,7 +82,7 @@ def json_block(content: Any) -> str:
 
 
 def _own_file(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
 
 
 def _digests(texts: Sequence[str]) -> str:

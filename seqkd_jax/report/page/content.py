@@ -19,7 +19,7 @@ from ...evaluation import Evaluation
 from ...model_folder import validations
 from ..documents import made_with
 from ..table import Row, left_out
-from .insides import Lists, attention_of, lists_of_test
+from .insides import Lists, Unavailable, attention_of, lists_of_test
 from .kept import KeptRun
 
 MOST_HYPOTHESES = 10  # of a list; those that were chosen are shown whatever their rank
@@ -179,6 +179,8 @@ def _attention(
     name: str,
 ) -> tuple[list[dict[int, str]] | None, str]:
     """Returns the attention of a row's first seed by sentence and text, or why there is none."""
+    if row.name == "teacher" and run.plan["teachers"] > 1:
+        return None, f"no attention of {name}: it is an ensemble"
     kept = run.kept[row.name][0]
     written = dict.fromkeys(
         (n, texts.lines[n].index(text))
@@ -188,7 +190,7 @@ def _attention(
     own = [(pairs[n][0], texts.lines[n][number]) for n, number in written]
     try:
         weights = attention_of(kept, own, spaced, name)
-    except (UsageError, FileNotFoundError) as error:
+    except Unavailable as error:
         return None, f"no attention of {name}: {error}"
     by_sentence: list[dict[int, str]] = [{} for _ in pairs]
     for (n, number), digits in zip(written, weights, strict=True):
@@ -200,7 +202,7 @@ def _attention(
 def _lists(run: KeptRun, sentences: int) -> tuple[Lists | None, str]:
     try:
         return lists_of_test(run, sentences), ""
-    except FileNotFoundError as error:
+    except Unavailable as error:
         return None, f"no lists of the teacher: {error}"
 
 

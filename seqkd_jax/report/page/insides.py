@@ -32,6 +32,10 @@ MOST_UNITS = 80  # of a side; the picture of a longer sentence could not be read
 Pairs = Sequence[tuple[str, str]]
 
 
+class Unavailable(Exception):
+    """Why a model cannot be asked; the page is written without what it would say."""
+
+
 class Lists(NamedTuple):
     """The teacher's lists of test sentences, and what students would have been taught."""
 
@@ -55,8 +59,8 @@ def attention_of(kept: Kept, pairs: Pairs, spaced: bool, name: str) -> list[str 
       name: of the model, for the progress bar.
 
     Raises:
-      FileNotFoundError: the model is not there any more.
-      UsageError: it has no attention, or is not the one that was evaluated.
+      Unavailable: the model is not there any more, or has no attention.
+      UsageError: it is not the one that was evaluated.
     """
     path = kept.folder / ATTENTION
     of = {"model": kept.model, "pairs": pairs_digest(pairs), "spaced": spaced}
@@ -64,13 +68,15 @@ def attention_of(kept: Kept, pairs: Pairs, spaced: bool, name: str) -> list[str 
         record = read_record(path, FORMAT)
         if record.get("of") == of:
             return record["weights"]
-    trained = _evaluated(kept, load_model(kept.folder))
-    _ = trained.network  # an ensemble is refused before the bar appears
+    trained = _evaluated(kept, _loaded(kept.folder))
     sides = [[units_of(side, spaced) for side in pair] for pair in pairs]
     short = [n for n, pair in enumerate(sides) if 0 < min(map(len, pair))]
     short = [n for n in short if max(map(len, sides[n])) <= MOST_UNITS]
     with tqdm(total=len(short), desc=f"attention of {name}", unit="sent", delay=2) as bar:
-        found = attention_weights(trained, [pairs[n] for n in short], bar)
+        try:
+            found = attention_weights(trained, [pairs[n] for n in short], bar)
+        except UsageError as error:
+            raise Unavailable(str(error)) from error
     weights: list[str | None] = [None] * len(pairs)
     for n, attention in found.items():
         (source, target), (source_units, target_units) = pairs[short[n]], sides[short[n]]
@@ -83,6 +89,13 @@ def attention_of(kept: Kept, pairs: Pairs, spaced: bool, name: str) -> list[str 
 
 def _tokens(vocab: Vocabulary, text: str) -> list[str]:
     return vocab.tokens(vocab.encode(text))
+
+
+def _loaded(folder: Path) -> TrainedModel:
+    try:
+        return load_model(folder)
+    except (UsageError, FileNotFoundError) as error:
+        raise Unavailable(str(error)) from error
 
 
 def _evaluated(kept: Kept, trained: TrainedModel) -> TrainedModel:
@@ -105,7 +118,7 @@ def lists_of_test(run: KeptRun, sentences: int) -> Lists | None:
       sentences: of the test set.
 
     Raises:
-      FileNotFoundError: the teacher is not there any more.
+      Unavailable: the teacher is not there any more.
       UsageError: the teacher is not the one that was evaluated.
     """
     plan, names = run.plan, list(run.kept)
@@ -135,7 +148,7 @@ def _teacher(run: KeptRun) -> TrainedModel:
     """Returns the model that taught, which may be an ensemble."""
     kept = run.kept["teacher"][0]
     more = (f"teacher-{n}" for n in range(2, run.plan["teachers"] + 1))
-    members = [load_model(folder) for folder in (kept.folder, *map(run.folder.joinpath, more))]
+    members = [_loaded(folder) for folder in (kept.folder, *map(run.folder.joinpath, more))]
     if len(members) == 1:
         return _evaluated(kept, members[0])
     together = ensemble([member.model for member in members])

@@ -16,8 +16,7 @@ function start() {
     const all = view.lengths.length, rest = page.total - all;
     byId("count").textContent = `${view.shown.length.toLocaleString("en")} of ${all.toLocaleString("en")} sentences`
       + (rest > 0 ? `; the test set has ${rest.toLocaleString("en")} more, which are not in this page` : "");
-    list.place.scrollTop = 0;
-    list.select(i === null ? 0 : Math.max(0, view.shown.indexOf(i)));
+    list.reset(i === null ? 0 : Math.max(0, view.shown.indexOf(i)));
   };
 
   const systems = page.systems.map((system, n) => [n, system.name]);

@@ -35,6 +35,8 @@ function axis(label, more = {}) {
   };
 }
 
+const flat = { size: 30 }; // of the axis below, whose numbers lie side by side
+
 // The x values of all series together, and for each series its y at each of them.
 function joined(series) {
   const known = series.map((points) => points.length ? points : [[0, null]]);
@@ -89,13 +91,13 @@ class Pictures {
       const kept = curves.flatMap((curve, n) => curve.length ? [n] : []);
       this.draw(this.figure("Training", "BLEU of the validation set after each validation, of the first seed"),
         joined(kept.map((n) => curves[n])), kept.map((n) => lines[n]), { x: { time: false } },
-        [axis("validation"), axis("BLEU")]);
+        [axis("validation", flat), axis("BLEU")]);
     }
     const speed = page.systems.map((system) => Object.values(system.decodings).map((d) => [d.speed, d.bleu]).filter(([x]) => x));
     if (speed.some((points) => points.length)) {
       this.draw(this.figure("Quality and speed", "of each system, joined over its beams; further right is faster"),
         joined(speed), lines, { x: { time: false, distr: 3 } },
-        [axis("sentences per second", { values: (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en")) }), axis("BLEU")]);
+        [axis("sentences per second", { ...flat, values: (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en")) }), axis("BLEU")]);
     }
     this.lengths = this.figure("BLEU by length", "mean of sentence BLEU, over fifths of the test set by the length of the source");
     this.gains = this.figure("Gains and losses", "");
@@ -112,7 +114,7 @@ class Pictures {
       return scores ? groups.map((group) => [mean(group.map((i) => lengths[i])), mean(group.map((i) => scores[i]))]) : [];
     });
     this.draw(this.lengths, joined(series), series.map((_, n) => lineOf(this.page, n)), { x: { time: false } },
-      [axis(view.page.spaced ? "words of the source" : "characters of the source"), axis("sentence BLEU")]);
+      [axis(view.page.spaced ? "words of the source" : "characters of the source", flat), axis("sentence BLEU")]);
     const step = 10, counts = new Array(21).fill(0);
     for (const gain of view.gains) counts[Math.round(gain / step) + 10]++;
     this.gains.parentElement.querySelector("small").textContent =
@@ -120,6 +122,6 @@ class Pictures {
     this.draw(this.gains, [counts.map((_, n) => (n - 10) * step), counts],
       [{ label: "sentences", stroke: colours[0], fill: `${colours[0]}66`, paths: uPlot.paths.bars({ size: [0.9] }), points: { show: false } }],
       { x: { time: false, range: [-105, 105] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
-      [axis("gain in BLEU, rounded to tens"), axis("sentences")]);
+      [axis("gain in BLEU, rounded to tens", flat), axis("sentences")]);
   }
 }

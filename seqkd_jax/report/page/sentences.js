@@ -87,6 +87,7 @@ class SentenceList {
     this.place = place;
     this.space = place.firstElementChild;
     this.choose = choose;
+    this.items = new Map(); // those that exist, by their rank
     this.selected = 0; // its rank among the sentences that are shown
     this.height = parseFloat(getComputedStyle(document.documentElement).fontSize) * 4.25; // --row
     place.addEventListener("scroll", () => this.later());
@@ -108,10 +109,17 @@ class SentenceList {
     const { shown } = this.view;
     const first = Math.max(0, Math.floor(this.place.scrollTop / this.height) - around);
     const end = Math.min(shown.length, first + Math.ceil(this.place.clientHeight / this.height) + 2 * around);
-    const items = [];
-    for (let rank = first; rank < end; rank++) items.push(this.item(rank));
-    this.space.style.height = `${shown.length * this.height}px`;
-    this.place.replaceChildren(this.space, ...items);
+    for (const [rank, item] of this.items) {
+      if (rank >= first && rank < end) continue;
+      item.remove();
+      this.items.delete(rank);
+    }
+    for (let rank = first; rank < end; rank++) {
+      if (this.items.has(rank)) continue;
+      const item = this.item(rank);
+      this.items.set(rank, item);
+      this.place.append(item);
+    }
     if (this.selected >= first && this.selected < end) this.place.setAttribute("aria-activedescendant", `item-${this.selected}`);
     else this.place.removeAttribute("aria-activedescendant");
   }
@@ -137,13 +145,24 @@ class SentenceList {
     return item;
   }
 
+  // Begins anew, after other sentences, orders or systems were chosen.
+  reset(rank) {
+    for (const item of this.items.values()) item.remove();
+    this.items.clear();
+    this.space.style.height = `${this.view.shown.length * this.height}px`;
+    this.place.scrollTop = 0;
+    this.select(rank);
+  }
+
   select(rank) {
     const { shown } = this.view;
+    this.items.get(this.selected)?.setAttribute("aria-selected", false);
     this.selected = Math.max(0, Math.min(shown.length - 1, rank));
     const top = this.selected * this.height, bottom = top + this.height;
     if (top < this.place.scrollTop) this.place.scrollTop = top;
     else if (bottom > this.place.scrollTop + this.place.clientHeight) this.place.scrollTop = bottom - this.place.clientHeight;
     this.draw();
+    this.items.get(this.selected)?.setAttribute("aria-selected", true);
     this.choose(shown.length ? shown[this.selected] : null);
   }
 
