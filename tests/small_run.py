@@ -152,7 +152,7 @@ def large_content(sentences=1000, systems=9, words=14):
                         [k + 1, line[k], -1.5 - k, 0.5] for k in range(min(5, len(line)))
                     ],
                     "seq_kd": line[0],
-                    "seq_inter": line[-1],
+                    "seq_inter": line[min(3, len(line) - 1)],
                 }
                 for line in texts
             ]
