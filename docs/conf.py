@@ -12,6 +12,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
 import seqkd_jax
 
 DOCS = Path(__file__).parent
@@ -149,8 +153,27 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     return f"{REPOSITORY}/blob/main/{inside}#L{line}-L{line + len(source) - 1}"
 
 
+class LinkNames(SphinxPostTransform):
+    """Links names in code, such as ``losses.mix`` and ``skd.seq_kd``, to the reference."""
+
+    default_priority = 5
+
+    def run(self) -> None:
+        """Wraps each such name of a page in a link."""
+        known = self.env.domains["py"].objects
+        page = self.env.docname
+        for code in list(self.document.findall(nodes.literal)):
+            text = code.astext().partition("(")[0]
+            name = f"seqkd_jax.{re.sub(r'^(skd|seqkd_jax)[.]', '', text)}"
+            if "." in text and name in known and not isinstance(code.parent, nodes.reference):
+                found = known[name]
+                link = (self.app.builder, page, found.docname, found.node_id, code.deepcopy(), name)
+                code.replace_self(make_refnode(*link))
+
+
 def setup(app) -> None:
     """Connects the functions above to Sphinx."""
+    app.add_post_transform(LinkNames)
     copy_notebooks(DOCS / "notebooks")
     app.connect("source-read", lead_outside)
     app.connect("autodoc-process-docstring", mark_code, priority=400)
