@@ -32,7 +32,7 @@ extensions = [
     "sphinx.ext.linkcode",
     "myst_nb",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
