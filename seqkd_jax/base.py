@@ -56,6 +56,21 @@ class Seq2Seq(NamedTuple):
     Teacher and student are both such models; losses, search and distillation use nothing else.
     Hidden vectors may be any pytree (an ensemble returns a tuple of arrays): only ``project``, the
     only function with an output of size V, looks inside.
+
+    A model that gives each of V = 5 words the same probability:
+
+    >>> nothing = lambda *_: jnp.zeros(0)
+    >>> model = Seq2Seq(
+    ...     init=nothing,
+    ...     encode=lambda params, src, key=None: (src, ()),
+    ...     step=lambda params, memory, state, token: (jnp.zeros(0), state),
+    ...     hidden=lambda params, src, tgt, key=None: jnp.zeros((len(tgt), 0)),
+    ...     project=lambda params, hidden: jnp.zeros(5),
+    ... )
+    >>> memory, state = model.encode((), jnp.array([4, 4]))
+    >>> logits, state = step_fn(model, (), memory)(state, BOS)
+    >>> print(jnp.exp(jax.nn.log_softmax(logits)).round(2))
+    [0.2 0.2 0.2 0.2 0.2]
     """
 
     init: Callable[[Array], Params]  # (key) -> params
@@ -132,6 +147,10 @@ class Example:
     sentences are spread over batches and devices. ``teacher_targets`` is a teacher's output at
     each position, for example ``TopK`` from a cache (``distill.teacher_cache``): then no teacher
     has to run.
+
+    >>> pair = Example(jnp.array([5, 4, PAD]), jnp.array([6, EOS]), jnp.float32(1), jnp.int32(0))
+    >>> print(shift_right(pair.tgt))  # what the decoder reads: BOS comes first
+    [2 6]
     """
 
     src: Array  # [S] int32

@@ -63,6 +63,9 @@ def replicate(tree: Any) -> Any:
     """Copies a pytree to every local device, without a device axis.
 
     Arguments that are donated must be such copies; the originals stay valid.
+
+    >>> replicate({"w": jnp.ones(3)})["w"].sharding.is_fully_replicated
+    True
     """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     copied = jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
@@ -94,6 +97,11 @@ def shard(batch: Example) -> Example:
     """Splits this process's batch [B, ...] over its D devices: [D, B / D, ...].
 
     If B is not a multiple of D, copies of the first row, of weight 0, fill it up.
+
+    >>> ids, one = np.ones((8, 5), np.int32), np.ones(8, np.float32)
+    >>> devices, rows, _ = shard(Example(ids, ids, one, one)).src.shape
+    >>> devices == jax.local_device_count(), devices * rows >= 8
+    (True, True)
     """
     devices = jax.local_device_count()
     filled = _filled(batch, devices)

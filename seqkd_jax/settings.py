@@ -52,7 +52,11 @@ Smoothing = Literal["geometric", "exponential", "floor", "add-k", "none"]
 
 @dataclass(frozen=True)
 class Search(Checked):
-    """How to search for a translation. The defaults are the paper's beam for Seq-KD."""
+    """How to search for a translation. The defaults are the paper's beam for Seq-KD.
+
+    >>> Search(beam_size=5, n_best=5).limit(source_tokens=7)  # 2 x 7 + 10
+    24
+    """
 
     beam_size: Count = 5  # Hypotheses kept at each step; 1 is greedy decoding.
     n_best: Count = 1  # Translations returned for each sentence, at most the beam size.
@@ -133,7 +137,11 @@ class Parts(Checked):
 
 @dataclass(frozen=True)
 class Size(Checked):
-    """The shape of a model, except for its vocabularies."""
+    """The shape of a model, except for its vocabularies.
+
+    >>> Size(hidden=64, parts=Parts(attention="dot")).parts.attention
+    'dot'
+    """
 
     embed: Width = 256  # Width of word embeddings.
     hidden: Width = 256  # Width of LSTM layers.
@@ -152,7 +160,11 @@ class Size(Checked):
 
 @dataclass(frozen=True)
 class Training(Checked):
-    """How a model is trained."""
+    """How a model is trained.
+
+    >>> Training(epochs=3, ema=0.999).clip
+    5.0
+    """
 
     # Optimiser steps in all, with 20 validations at equal distances. None: as many as suit the
     # amount of text, unless epochs says how many passes.
@@ -240,7 +252,12 @@ class Timing(Checked):
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """All settings of an experiment. The defaults suit a corpus of tens of thousands of pairs."""
+    """All settings of an experiment. The defaults suit a corpus of tens of thousands of pairs.
+
+    >>> plan = Plan(student=Size(hidden=32), kd_weight=0.7)
+    >>> plan.student.hidden, plan.teacher.hidden
+    (32, 512)
+    """
 
     teacher: Size = Size(embed=256, hidden=512, bidirectional=True)  # The shape of the teacher.
     student: Size = Size(embed=64, hidden=64)  # The shape of the students.

@@ -19,7 +19,15 @@ from .settings import Parts
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with its parameters and vocabularies, ready to translate or to teach."""
+    """A model with its parameters and vocabularies, ready to translate or to teach.
+
+    >>> import seqkd_jax as skd
+    >>> words = skd.build_words(["a dog sleeps"])
+    >>> model = skd.attention_lstm(skd.Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model, {"w": np.ones(2)}, words, words)  # parameters stand in here
+    >>> len(trained.digest), trained.tgt_vocab.size
+    (64, 7)
+    """
 
     model: Seq2Seq
     params: Params

@@ -18,7 +18,7 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.addresses import as_path
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.decode.cluster import ray_map
-from seqkd_jax.decode.translation import translate_corpus
+from seqkd_jax.decode.corpus import translate_corpus
 from seqkd_jax.errors import UsageError
 from seqkd_jax.files import lock_folder
 from seqkd_jax.model_folder import load_model

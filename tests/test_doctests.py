@@ -2,11 +2,30 @@
 
 import doctest
 import importlib
+import inspect
 
 import pytest
+from test_readme import PAGES
 from test_shape_of_the_house import NAMES
 
+import seqkd_jax
+
 EXAMPLES = sorted(name for name, path in NAMES.items() if ">>> " in path.read_text())
+# These compile a program, or need a model's files: pages show them in code that is run.
+ON_PAGES = {
+    "evaluate",
+    "export_model",
+    "for_search",
+    "from_linen",
+    "from_nnx",
+    "load_corpus",
+    "load_exported",
+    "load_model",
+    "pmap_step",
+    "translate",
+    "translate_corpus",
+    "translate_texts",
+}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -18,3 +37,23 @@ def test_the_examples_of_a_module_hold(name):
 
 def test_losses_search_and_selection_have_examples():
     assert {"losses.combine", "search.beam", "distill.select", "bleu"} <= set(EXAMPLES)
+
+
+def test_each_public_name_is_described_and_has_an_example():
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    for name in seqkd_jax.__all__:
+        value = getattr(seqkd_jax, name)
+        assert isinstance(value, int) or value.__doc__, name
+        if name in ON_PAGES:
+            assert f"skd.{name}(" in pages, name
+        elif not inspect.ismodule(value) and not isinstance(value, int):
+            assert ">>> " in value.__doc__, name
+
+
+@pytest.mark.parametrize("room", seqkd_jax.__all__)
+def test_each_name_of_a_room_is_described(room):
+    module = getattr(seqkd_jax, room)
+    if inspect.ismodule(module):
+        for name, value in vars(module).items():
+            if inspect.isfunction(value) or inspect.isclass(value):
+                assert value.__doc__, f"{room}.{name}"

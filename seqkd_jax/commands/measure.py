@@ -130,6 +130,11 @@ def bench(command: arguments.Bench) -> None:
     """Measures speed, prints tables and writes JSON."""
     prepare()
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured as well
+    if command.rows and not command.real and (command.against or command.table2):
+        raise UsageError(
+            "--rows chooses among the rows of the fixed work or of --real; --against and --table2 "
+            "are measured whole. Leave --rows out, or run it as a command of its own."
+        )
     benchmark.chosen(benchmark.real_rows() if command.real else benchmark.FIXED, command.rows)
     if command.out:  # refuses a wrong file before anything is measured
         kept_speed(command.out)

@@ -13,8 +13,8 @@ from ..data.encode import EXAMPLES, folder_for, lines_at
 from ..data.lines import ParallelLines, lines_digest, read_pairs, read_sources, require_sentences
 from ..data.text import words_of, write_pairs
 from ..decode.cluster import connected, ray_map
+from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest, open_nbest
-from ..decode.translation import translate_corpus
 from ..distill import select
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher

@@ -31,7 +31,16 @@ class Bucket(NamedTuple):
 
 
 def plan_buckets(pairs: Encoded, *, tokens_per_batch: int, buckets: int = 6) -> tuple[Bucket, ...]:
-    """Plans the shapes of the batches of a corpus; see ``bucket_shapes``."""
+    """Plans the shapes of the batches of a corpus; see ``bucket_shapes``.
+
+    >>> from seqkd_jax.data import build_words, encode_pairs
+    >>> pairs = [("a dog", "ein Hund"), ("a dog sleeps", "ein Hund schläft")]
+    >>> src, tgt = (build_words(side) for side in zip(*pairs, strict=True))
+    >>> for bucket in plan_buckets(encode_pairs(pairs, src, tgt), tokens_per_batch=32, buckets=2):
+    ...     print(bucket)
+    Bucket(rows=8, src_len=2, tgt_len=3, pairs=1, tokens=5)
+    Bucket(rows=8, src_len=3, tgt_len=4, pairs=1, tokens=7)
+    """
     lengths = pairs.src.lengths, pairs.tgt.lengths
     return bucket_shapes(*lengths, tokens_per_batch=tokens_per_batch, buckets=buckets)
 
@@ -150,6 +159,14 @@ def batches(
 
     Raises:
       UsageError: a pair fits no bucket, or ``start`` is negative.
+
+    >>> from seqkd_jax.data import build_words, encode_pairs
+    >>> words = build_words(["a dog sleeps"])
+    >>> encoded = encode_pairs([("a dog", "a dog")] * 3, words, words)
+    >>> buckets = plan_buckets(encoded, tokens_per_batch=32)
+    >>> for batch in batches(encoded, buckets, seed=1, epoch=0):
+    ...     print(batch.src.shape, batch.tgt.shape, batch.weight)
+    (8, 2) (8, 3) [1. 1. 1. 0. 0. 0. 0. 0.]
     """
     if start < 0:
         raise UsageError(f"start is {start}; it must be at least 0.")

@@ -96,6 +96,13 @@ def encode_pairs(
     Raises:
       UsageError: a vocabulary returns ids that are special or out of range, or ``weights`` does
         not hold one finite number above 0 for each pair.
+
+    >>> from seqkd_jax.data import build_words
+    >>> pairs = [("a dog", "ein Hund"), ("", "nichts")]
+    >>> src, tgt = (build_words(side) for side in zip(*pairs, strict=True))
+    >>> encoded = encode_pairs(pairs, src, tgt)
+    >>> encoded.src[0].tolist(), encoded.tgt[0].tolist(), encoded.index.tolist()
+    ([4, 5], [5, 4, 3], [0])
     """
     checked = None if weights is None else _weights(weights, len(pairs))
     vocabularies = src_vocab, tgt_vocab

@@ -126,6 +126,9 @@ def build_words(
 
     Raises:
       UsageError: there is no text, or ``size`` leaves no room for a word.
+
+    >>> build_words(["a dog sleeps", "a cat"], size=6).words
+    ('<blank>', '<unk>', '<s>', '</s>', 'a', 'cat')
     """
     if size is not None and size <= len(SPECIAL):
         raise UsageError(f"size is {size}; it must be more than the {len(SPECIAL)} special words.")

@@ -184,6 +184,10 @@ def seq_inter(
 
     Raises:
       UsageError: the lists do not belong to these pairs.
+
+    >>> nbest = [NBest(0, ("eine Katze", "die Katze schläft"))]
+    >>> seq_inter([("the cat sleeps", "die Katze schläft jetzt")], nbest).pairs
+    [('the cat sleeps', 'die Katze schläft')]
     """
     if similarity is None:
         similarity = choose(texts=(target for _, target in pairs))[1]

@@ -55,6 +55,12 @@ def attention_lstm(
       UsageError: the blocks do not fit together.
 
     Source: Luong et al. 2015, section 3; Kim & Rush 2016, section 4.
+
+    >>> model = attention_lstm(Config(src_vocab=9, tgt_vocab=7, embed=4, hidden=6, layers=1))
+    >>> params = jax.eval_shape(model.init, jax.random.key(0))  # shapes alone
+    >>> src, tgt = jnp.array([5, 4]), jnp.array([6, 5, 3])  # tgt ends in EOS
+    >>> jax.eval_shape(model.hidden, params, src, tgt).shape  # [T, H]
+    (3, 6)
     """
     return model_of(network(config, attention=attention, order=order, **blocks))
 

@@ -12,6 +12,9 @@ class Config(Checked):
 
     The defaults are the paper's: a unidirectional encoder, plain stacks, dropout between layers
     and on the attentional vector, all parameters drawn from U(-0.1, 0.1).
+
+    >>> Config(src_vocab=8000, tgt_vocab=8000, hidden=300, layers=2).encoder_depth
+    2
     """
 
     src_vocab: Entries  # source vocabulary size, special tokens included

@@ -39,6 +39,14 @@ def ensemble(
     ``project`` returns ``join`` of the members' logits; with either mean a teacher may return them.
     The members may differ in everything but their vocabularies. Raises UsageError if there are no
     members.
+
+    >>> from seqkd_jax import Config, attention_lstm
+    >>> sizes = Config(9, 9, embed=4, hidden=4, layers=1), Config(9, 9, embed=4, hidden=8, layers=1)
+    >>> model = ensemble([attention_lstm(size) for size in sizes])
+    >>> params = jax.eval_shape(model.init, jax.random.key(0))  # one for each member
+    >>> hidden = jax.eval_shape(model.hidden, params, jnp.array([5, 4]), jnp.array([6, 3]))
+    >>> [h.shape for h in hidden]
+    [(2, 4), (2, 8)]
     """
     if not models:
         raise UsageError("An ensemble needs at least one model.")

@@ -39,8 +39,8 @@ from ..data import (
 )
 from ..data.encode import folder_for
 from ..data.lines import sources_of
+from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
-from ..decode.translation import translate_corpus
 from ..evaluation import validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model

@@ -45,6 +45,12 @@ def init_state(
 
     With ``averaged``, the state's parameters are a moving average, for a step that was built with
     ``ema``.
+
+    >>> params = {"w": jnp.ones(2)}  # of a model that was trained before
+    >>> model = Seq2Seq(lambda key: params, *[None] * 4)
+    >>> state = init_state(model, clipped_adam(1e-3), jax.random.key(0), params)
+    >>> print(state.step, state.params["w"])
+    0 [1. 1.]
     """
     params = jax.jit(model.init)(key) if params is None else params
     return TrainState(
@@ -60,7 +66,13 @@ def init_state(
 def clipped_adam(
     rate: optax.ScalarOrSchedule = 1e-3, clip: float | Array = 5.0
 ) -> optax.GradientTransformation:
-    """Returns Adam after clipping the global gradient norm (to 5 in Kim & Rush's code)."""
+    """Returns Adam after clipping the global gradient norm (to 5 in Kim & Rush's code).
+
+    >>> tx, params = clipped_adam(1e-3), {"w": jnp.ones(2)}
+    >>> updates, _ = tx.update({"w": jnp.array([3.0, -4.0])}, tx.init(params))
+    >>> print(updates["w"].round(5))
+    [-0.001  0.001]
+    """
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
 

@@ -71,6 +71,16 @@ def make_train_step(
       A ``TrainStep``. Metrics: ``loss`` (nats per target token), ``tokens``, ``sentences``,
       ``gradient_norm`` (before clipping), ``finite``. If its loss or gradient is not finite, a
       step changes nothing but ``step``, and ``finite`` is False.
+
+    >>> import seqkd_jax as skd
+    >>> model = skd.attention_lstm(skd.Config(9, 9, embed=4, hidden=4, layers=1))
+    >>> step = make_train_step(model, optax.sgd(1.0))
+    >>> ids, one = jnp.array([[5, skd.EOS]]), jnp.ones(1)
+    >>> batch, key = Example(ids, ids, one, one.astype(int)), jax.random.key(0)
+    >>> state = jax.eval_shape(lambda: skd.init_state(model, optax.sgd(1.0), key))
+    >>> state, metrics = jax.eval_shape(step, state, batch, key)  # shapes alone
+    >>> sorted(metrics)
+    ['finite', 'gradient_norm', 'loss', 'sentences', 'tokens']
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -143,10 +153,10 @@ def make_train_step(
 def require_divisible(rows: int, microbatches: int) -> None:
     """Raises UsageError unless the rows of a batch on one device have so many equal parts."""
     if rows % microbatches:
+        divisors = [n for n in range(1, rows + 1) if rows % n == 0]
         raise UsageError(
             f"microbatches is {microbatches}, which does not divide the {rows} sentences of "
-            "a batch that each device gets; batches have a multiple of 8 sentences, so "
-            "give 2, 4 or 8."
+            f"a batch that each device gets; give one of {', '.join(map(str, divisors))}."
         )
 
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from ...data import Vocabulary
 from ...data.lines import pairs_digest
 from ...decode.attention import attention_weights
+from ...decode.corpus import translate_corpus
 from ...decode.nbest import NBest
-from ...decode.translation import translate_corpus
 from ...distill import select
 from ...distill.similarity import choose
 from ...errors import UsageError
