@@ -186,4 +186,4 @@ def test_dark_light_and_phone(opened):
     page.locator("#theme").click()
     assert light() and page.locator("#theme").inner_text() == "Theme: light"
     page.emulate_media(color_scheme="light", media="print")
-    assert not page.locator("#controls").is_visible() and page.locator("table").is_visible()
+    assert not page.locator("#controls").is_visible() and page.locator("#tables table").is_visible()

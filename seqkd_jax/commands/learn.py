@@ -11,7 +11,6 @@ from ..compress.prune import every_array, no_embedding
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
-from ..processes import first_in_turn, is_first
 from ..recipes.tune import trials_table
 from ..report.compressed import compressed_table
 from ..report.page import write_page
@@ -57,10 +56,12 @@ def run(command: arguments.Run) -> None:
         anyway=command.anyway,
     )
     print(table(done, truth))
-    with first_in_turn():  # no process leaves before the page is there
-        if is_first():
-            page = write_page(command.out / "page.html", [command.out])
-            print(f"{page}: all outputs, sentence by sentence; open it in a browser.")
+    page = command.out / "page.html"
+    if jax.process_count() > 1:  # models would be loaded by all processes together
+        print(f"seqkd report {command.out} --out {page}: shows all outputs, sentence by sentence.")
+        return
+    write_page(page, [command.out])
+    print(f"{page}: all outputs, sentence by sentence; open it in a browser.")
 
 
 def tune(command: arguments.Tune) -> None:

@@ -58,8 +58,6 @@ class Pictures {
   figure(title, note) {
     const made = element("figure"), caption = element("figcaption", "", title), body = element("div");
     caption.append(element("small", "", note));
-    body.setAttribute("role", "img");
-    body.setAttribute("aria-label", `${title}: ${note}`);
     made.append(caption, body);
     this.place.append(made);
     return body;
