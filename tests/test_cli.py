@@ -401,7 +401,10 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     given = [*corpus(files), "--test", files / "test.src", files / "test.tgt", *WORDS, *shape]
     rest = ["--beams", "1", "--out", files / "lab", "--rows", "baseline"]
     printed = shown(capsys, "run", *given, *rest)
-    assert printed == (files / "lab" / "table.txt").read_text()
+    page = files / "lab" / "page.html"
+    told = f"{page}: all outputs, sentence by sentence; open it in a browser.\n"
+    assert printed == (files / "lab" / "table.txt").read_text() + told
+    assert CORPUS.test[0][0] in page.read_text()
     assert printed.splitlines()[2].split()[0] == "baseline"
 
 

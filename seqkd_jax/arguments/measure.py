@@ -1,6 +1,6 @@
 """The arguments of the commands that measure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,6 +62,18 @@ class Diagnose(Checked):
     """File for all that was measured (JSON)."""
     pictures: Path | None = None
     """Folder for pictures (PNG); needs matplotlib."""
+
+
+@dataclass(frozen=True)
+class Report(Checked):
+    """Write one HTML file that compares the rows of runs, sentence by sentence."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
+    """Folders of seqkd run or seqkd demo, with the same test set."""
+    out: Path = field(default_factory=lambda: Path("page.html"))
+    """File to write; it needs no network."""
+    sentences: Count | None = 1000
+    """Test sentences that can be looked at, the first ones; None: all."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from ..compress.prune import every_array, no_embedding
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
+from ..processes import first_in_turn, is_first
 from ..recipes.tune import trials_table
 from ..report.compressed import compressed_table
+from ..report.page import write_page
 from ..report.table import table
 from ..scoring import scorer_of
 from ..settings import PLANS, Plan
@@ -55,6 +57,10 @@ def run(command: arguments.Run) -> None:
         anyway=command.anyway,
     )
     print(table(done, truth))
+    with first_in_turn():  # no process leaves before the page is there
+        if is_first():
+            page = write_page(command.out / "page.html", [command.out])
+            print(f"{page}: all outputs, sentence by sentence; open it in a browser.")
 
 
 def tune(command: arguments.Tune) -> None:

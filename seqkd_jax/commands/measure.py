@@ -18,6 +18,7 @@ from ..files import check_writable, make_folder
 from ..model_folder import load_model
 from ..provenance import library, machine
 from ..report.diagnosis import diagnosis_tables, write_diagnosis
+from ..report.page import write_page
 from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
@@ -116,6 +117,13 @@ def diagnose(command: arguments.Diagnose) -> None:
         write_diagnosis(command.out, library() | machine(), measured)
     if command.pictures:
         draw_diagnosis(measured, command.pictures)
+
+
+def report(command: arguments.Report) -> None:
+    """Writes the page that compares the rows of runs."""
+    check_writable(command.out)
+    prepare()
+    print(f"{write_page(command.out, command.runs, command.sentences)}: open it in a browser.")
 
 
 def bench(command: arguments.Bench) -> None:

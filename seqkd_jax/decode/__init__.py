@@ -1,5 +1,6 @@
 """Decoding corpora: translation, n-best files, shards, shortlists, unknown words. Floor 4."""
 
+from .attention import attention_weights as attention_weights
 from .corpus import translate_corpus as translate_corpus
 from .nbest import NBest as NBest
 from .nbest import read_nbest as read_nbest

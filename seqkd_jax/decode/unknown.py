@@ -6,25 +6,19 @@ section 3.3).
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from ..addresses import PathLike
-from ..base import PAD, UNK
-from ..data import encode_pairs
-from ..data.batches import BATCH_MULTIPLE, SOURCE_LENGTHS
+from ..base import UNK
 from ..data.text import read_lines, words_of
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError, quoted
 from ..models.attention_lstm import AttentionLSTMParams
-from ..models.inspection import alignments
-from ..models.network import Network
-from ..parallel import pmap_rows
 from ..settings import GREEDY
 from ..trained import TrainedModel
+from .attention import attention_weights
 from .nbest import NBest
 
 SEPARATOR = "|||"
@@ -123,7 +117,7 @@ def without_unknown(
         if UNK in tokens
     ]
     pairs = [(" ".join(sources[index]), nbest[index].texts[k]) for index, k in with_unk]
-    for pair, attention in _attention(trained, pairs).items():
+    for pair, attention in attention_weights(trained, pairs).items():
         index, k = with_unk[pair]
         tokens = nbest[index].tokens[k]
         texts[index][k] = " ".join(
@@ -136,39 +130,3 @@ def without_unknown(
             )
         )
     return [dataclasses.replace(n, texts=tuple(t)) for n, t in zip(nbest, texts, strict=True)]
-
-
-def _attention(trained: TrainedModel, pairs: Sequence[tuple[str, str]]) -> dict[int, np.ndarray]:
-    """Returns the attention weights [T, S] of pairs, padding included, by their index."""
-    if not pairs:
-        return {}
-    encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab)
-    # Few shapes for all lengths, because each is compiled and text may come line by line.
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    for n, sides in enumerate(zip(encoded.src, encoded.tgt, strict=True)):
-        src_len, tgt_len = (_width(len(ids)) for ids in sides)
-        by_shape.setdefault((src_len, tgt_len), []).append(n)
-    run, weights = _aligner(trained.network), {}
-    for (src_len, tgt_len), members in by_shape.items():
-        for start in range(0, len(members), BATCH_MULTIPLE):
-            batch = members[start : start + BATCH_MULTIPLE]
-            rows = [*batch, *batch[:1] * (BATCH_MULTIPLE - len(batch))]
-            src = np.stack([_padded(encoded.src[n], src_len) for n in rows])
-            tgt = np.stack([_padded(encoded.tgt[n], tgt_len) for n in rows])
-            for n, attention in zip(batch, run(trained.params, src, tgt), strict=False):
-                weights[int(encoded.index[n])] = attention
-    return weights
-
-
-def _width(tokens: int) -> int:
-    longest = SOURCE_LENGTHS[-1]
-    return next((n for n in SOURCE_LENGTHS if n >= tokens), -(-tokens // longest) * longest)
-
-
-def _padded(ids: np.ndarray, width: int) -> np.ndarray:
-    return np.pad(ids, (0, width - len(ids)), constant_values=PAD)
-
-
-@functools.lru_cache(maxsize=8)
-def _aligner(network: Network) -> Callable[..., np.ndarray]:
-    return pmap_rows(jax.vmap(functools.partial(alignments, network), (None, 0, 0)))
