@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import NONEMPTY, Bits, Checked, Entries, Fractions, Names, Seed, Share
-from ..settings import Hosts, Size, Training
+from ..settings import Hosts, Layout, Messages, Size, Training
 from ..settings import Plan as ExperimentPlan
 from .given import Corpus, Flat, Learning, TestedCorpus, Validation, Vocabularies
 
@@ -40,6 +40,8 @@ class Run(Learning):
     """Go on although the teacher is too weak to teach."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     hosts: Annotated[Hosts, Flat] = Hosts()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Tune(Learning):
     settings: Path | None = None
     """File of settings to start from, as tune writes it, in place of those of the corpus."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Train(Learning):
     seed: Seed = 1
     """Seed of parameters, dropout and data order."""
     hosts: Annotated[Hosts, Flat] = Hosts()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Prune(Learning):
     seed: Seed = 1
     """Seed of dropout and data order."""
     hosts: Annotated[Hosts, Flat] = Hosts()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,8 @@ class Compress(Learning):
     validation: Annotated[Validation, Flat] = Validation()
     seed: Seed = 1
     """Seed of dropout and data order; only with --data or --train, which train the values."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,8 @@ class Table3(Learning):
     """Folder of the experiment; may be that of seqkd run, whose trained models are then used."""
     plan: Annotated[ExperimentPlan, Flat]
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -159,3 +169,5 @@ class Demo(Checked):
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
     """Folder of the experiment; the same command resumes it."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()

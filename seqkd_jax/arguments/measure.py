@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import NONEMPTY, Checked, Count, Counts, Entries
-from ..settings import Size, Timing, Tokenizer
+from ..settings import Layout, Messages, Size, Timing, Tokenizer
 from .given import Files, Flat
 
 
@@ -32,6 +32,8 @@ class Evaluate(Checked):
     shortlist: tuple[Path, Path] | None = None
     """Source and target text to fit a shortlist on.
     Each model then also decodes with it, and the changes are printed."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Diagnose(Checked):
     """File for all that was measured (JSON)."""
     pictures: Path | None = None
     """Folder for pictures (PNG); needs matplotlib."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Bench(Checked):
     """Measure the paper's Table 2: greedy students against a teacher's beam, V = 50,004."""
     out: Path | None = None
     """JSON file to write; rows that it already holds stay unless they are measured again."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -113,3 +119,5 @@ class Plan(Checked):
     """Look for the largest batch that fits, which compiles each program several times."""
     out: Path | None = None
     """JSON file to write; programs that it already holds stay unless they are compiled again."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()

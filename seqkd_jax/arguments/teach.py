@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import Checked, Count, Positive
-from ..settings import Search, Similarity, Smoothing
+from ..settings import Messages, Search, Similarity, Smoothing
 from .given import Flat
 
 
@@ -40,6 +40,7 @@ class Distill(Checked):
     All its machines must see the teacher's folder; None: this process decodes."""
     workers: Count | None = None
     """Processes of --engine ray; one on each GPU, TPU host, or machine without them, if omitted."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,4 @@ class Cache(Checked):
     """Number of words kept of each distribution; the probability of all others is kept as a sum."""
     temperature: Positive = 1.0
     """Temperature that softens the distributions; the student is trained at the same one."""
+    messages: Annotated[Messages, Flat] = Messages()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import NONEMPTY, Checked
-from ..settings import Search
+from ..settings import Messages, Search
 from .given import Flat
 
 
@@ -31,6 +31,7 @@ class Translate(Checked):
     """Replace each <unk> by the source word that it attends to most; for vocabularies of words."""
     dictionary: Path | None = None
     """File of lines source|||target: --replace-unk translates these words and copies others."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Score(Checked):
     """File of source sentences, or one .tsv file with both sides."""
     target: Path | None = None
     """File of their translations, line by line."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Extract(Checked):
     """The .npz file to write."""
     target: Path | None = None
     """File of their translations, line by line."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,4 @@ class Export(Checked):
     search: Annotated[Search, Flat] = Search()
     teacher: Path | None = None
     """Folder of the model that taught it, for the model card; found without this in seqkd run."""
+    messages: Annotated[Messages, Flat] = Messages()

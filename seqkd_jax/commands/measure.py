@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 
-from .. import arguments
+from .. import arguments, console
 from .. import bench as benchmark
 from ..data import grammar
 from ..data.corpora import languages, load_corpus
@@ -51,14 +51,16 @@ def evaluate(command: arguments.Evaluate) -> None:
                 search=replace(GREEDY, max_source=command.max_source),
                 scorer=scorer,
                 shortlist=shortlist,
+                progress=name,
             )
             rows.append(Row(name, (evaluation,), {}))
         if fitted_on is not None:
             decoded = [bool(trained.src_vocab.encode(source)) for source, _ in pairs]
             changed.append(_changed(rows[-2], rows[-1], decoded))
-    print(table(compared(rows, [target for _, target in pairs], scorer)))
+    rows = compared(rows, [target for _, target in pairs], scorer)
+    print(table(rows, layout=command.layout))
     for lines in changed:
-        print(lines)
+        console.note(lines)
 
 
 def diagnose(command: arguments.Diagnose) -> None:
@@ -111,7 +113,7 @@ def diagnose(command: arguments.Diagnose) -> None:
         search=replace(GREEDY, max_source=command.max_source),
         oracle_sizes=command.oracle,
     )
-    print(diagnosis_tables(measured))
+    print(diagnosis_tables(measured, layout=command.layout))
     if command.out:
         write_diagnosis(command.out, library() | machine(), measured)
     if command.pictures:
@@ -131,7 +133,7 @@ def bench(command: arguments.Bench) -> None:
     def done(kind: str, records: list[benchmark.Record]) -> None:
         if command.out:
             keep_speed(command.out, kind, records)
-        tables.append(speed_table(records))
+        tables.append(speed_table(records, layout=command.layout))
 
     for peer in command.against:
         done("against", benchmark.measure_against(peer, command.timing))

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import pooch
 
-from .. import processes
+from .. import console, processes
 from ..errors import UsageError
 from ..parallel import describe_devices
 from ..settings import Hosts
@@ -80,11 +80,11 @@ def _announce() -> None:
             "or leave the variable empty."
         ) from None
     if jax.process_index() == 0:
-        print(f"seqkd: {describe_devices(devices, jax.local_devices())}", file=sys.stderr)
+        console.note(f"seqkd: {describe_devices(devices, jax.local_devices())}")
         backend = devices[0].platform
         cause = _why_not(" ".join([named, *plugins])) if backend == "cpu" else ""
         if missed := missed_accelerator(backend, named, plugins, cause):
-            print(f"seqkd: {missed}", file=sys.stderr)
+            console.warn(missed)
 
 
 def _why_not(named: str) -> str:

@@ -27,6 +27,7 @@ from ..files import atomic_write, make_folder
 from ..models.attention_lstm import AttentionLSTMParams
 from ..models.inference import InferenceParams, restrict
 from ..parallel import pmap_rows
+from ..progress import Bar
 from ..search import (
     BeamLoop,
     beam_loop,
@@ -323,10 +324,8 @@ def translate_corpus(
     def done() -> set[int]:
         return complete_shards(folder, header, verified)
 
-    with tqdm(total=len(lines), desc=progress, unit="sent", disable=progress is None) as bar:
-        # Sentences of an earlier start count for the progress, and not for the rate.
-        bar.n = bar.initial = sum(len(part(shard).lines) for shard in done())
-        bar.refresh()
+    with Bar(total=len(lines), desc=progress, unit="sentence") as bar:
+        bar.begin(sum(len(part(shard).lines) for shard in done()))
         if map is None:
 
             def make(shard: int) -> None:

@@ -30,6 +30,7 @@ from ..errors import UsageError
 from ..files import check_folder, make_folder
 from ..model_folder import require_settings
 from ..processes import first_in_turn
+from ..progress import Bar
 from ..settings import PLANS, Plan
 from .amount import tokens_of
 
@@ -76,7 +77,8 @@ class Experiment:
         made_of |= {"given": [vocab and vocab.digest for vocab in self.given]}
         with first_in_turn():
             if not (folder / "made_of.json").exists():  # written last
-                vocabularies = self._new_vocabularies()
+                with Bar(desc="making vocabularies", wait=2):
+                    vocabularies = self._new_vocabularies()
                 make_folder(folder)
                 for path, vocab in zip(paths, vocabularies, strict=True):
                     vocab.save(path)

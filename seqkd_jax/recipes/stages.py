@@ -12,7 +12,6 @@ What is done is found in the experiment's folder and not done again.
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import jax
 import numpy as np
 import optax
 
+from .. import console
 from ..base import Example
 from ..build import build
 from ..contrib.sutskever import half_epoch_sgd
@@ -157,7 +157,7 @@ def train(
     per_pass = number_of_batches(encoded, buckets)
     rounds, per_round = rounds_of(training, per_pass)
     if is_first():
-        print(f"{folder}: {encoded.report}; {describe(buckets)} a pass", file=sys.stderr)
+        console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass")
 
     def of_round(round: int, first: int) -> Iterator[Example]:
         done = round * per_round + first
@@ -190,7 +190,7 @@ def train(
         on_validation=validation_table(per_pass),
     )
     if is_first() and fitted.progress.best_score == 0:
-        print(f"{folder}: {_without_bleu(fitted)}", file=sys.stderr)
+        console.warn(f"{folder}: {_without_bleu(fitted)}")
     return model.with_params(trainable.to_params(fitted.params))
 
 
