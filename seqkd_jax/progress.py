@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from tqdm import tqdm
@@ -61,12 +62,12 @@ class Bar(tqdm):
         self.doing = ""
         self._compiling: list[str] = []  # shapes of the programs that are being compiled
         self._compiled = self._since = 0.0  # seconds of compilation; when that going on began
-        self._began = self._said = self._counted_since = time.monotonic()
+        self._began = self._said = self._counted_since = monotonic()
         self._over = threading.Event()
         super().__init__(
             iterable,
             desc=desc,
-            unit=f" {unit}",
+            unit=unit,
             total=total,
             initial=initial,
             disable=self.form != "bar",
@@ -106,7 +107,7 @@ class Bar(tqdm):
         """Sets how many are done; the rate is that of what this process does from now on."""
         if done != self.n:
             self.n = self.initial = done
-            self._counted_since, self._compiled = time.monotonic(), 0.0
+            self._counted_since, self._compiled = monotonic(), 0.0
 
     def show(self, **facts: float) -> None:
         """Adds numbers to the line, such as the loss so far, or replaces them."""
@@ -119,14 +120,15 @@ class Bar(tqdm):
         self._over.set()
         if self in _open:
             _open.remove(self)
-        if self.form in ("lines", "json") and self._said > self._began:
+        seen = monotonic() - self._began >= self.wait
+        if self._said > self._began if self.form == "lines" else self.form == "json" and seen:
             self._write()
         super().close()
 
     @property
     def rate(self) -> float | None:
         """What is counted in a second, without compilation; None if that is not known yet."""
-        now = time.monotonic()
+        now = monotonic()
         stopped = self._compiled + (now - self._since if self._compiling else 0.0)
         done, seconds = self.n - self.initial, now - self._counted_since - stopped
         return done / seconds if done > 0 and seconds > 0 else None
@@ -146,7 +148,7 @@ class Bar(tqdm):
 
     def tick(self) -> None:
         """Shows that the work goes on, in a thread of its own, when it is time."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._began < self.wait or self._over.is_set():
             return
         if self.form == "bar":
@@ -158,13 +160,13 @@ class Bar(tqdm):
 
     def _pause(self, shapes: str) -> None:
         if not self._compiling:
-            self._since = time.monotonic()
+            self._since = monotonic()
         self._compiling.append(shapes)
 
     def _resume(self, shapes: str) -> None:
         self._compiling.remove(shapes)
         if not self._compiling:
-            self._compiled += time.monotonic() - self._since
+            self._compiled += monotonic() - self._since
 
     def _status(self) -> str:
         """Returns what is done at present, if that is not what is counted."""
@@ -174,7 +176,7 @@ class Bar(tqdm):
 
     def _brief(self) -> str:
         """Returns what a part of another work is, and how far."""
-        if time.monotonic() - self._began < self.wait:
+        if monotonic() - self._began < self.wait:
             return ""
         return f"{self.what} {100 * self.n / self.total:.0f} %" if self.total else self.what
 
@@ -186,7 +188,7 @@ class Bar(tqdm):
         rate, left = self.rate, None
         if rate and self.total is not None:
             left = (self.total - self.n) / rate
-        seconds = time.monotonic() - self._began
+        seconds = monotonic() - self._began
         parts = [f"{self.n:,} {self.counted}s"] if self.n and self.total is None else []
         if self.total:
             share = f"{100 * self.n / self.total:.0f} %"
@@ -212,7 +214,7 @@ class Bar(tqdm):
 @contextlib.contextmanager
 def compiling(shapes: str) -> Iterator[None]:
     """Says for which shapes a program is compiled, and stops the clocks of rates meanwhile."""
-    began, works = time.monotonic(), tuple(_open)
+    began, works = monotonic(), tuple(_open)
     for bar in works:
         bar._pause(shapes)
     try:
@@ -220,7 +222,7 @@ def compiling(shapes: str) -> Iterator[None]:
     finally:
         for bar in works:
             bar._resume(shapes)
-    if (seconds := time.monotonic() - began) >= TICK:
+    if (seconds := monotonic() - began) >= 1:
         console.record("compiled", shapes=shapes, seconds=round(seconds, 1))
 
 

@@ -64,9 +64,8 @@ class Layout(Checked):
 
     # text, or a table for papers: markdown, latex (needs booktabs), or csv, which has no notes.
     format: Literal["text", "markdown", "latex", "csv"] = "text"
-    wide: bool = (
-        False  # All columns; otherwise those that fit 100 characters as text, and all as csv.
-    )
+    # All columns; otherwise those that fit 100 characters as text (csv always has all).
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .given import Corpus, Flat, Learning, TestedCorpus, Validation, Vocabularie
 
 @dataclass(frozen=True)
 class Run(Learning):
-    """Train and evaluate a teacher and its students, the rows of the paper's Table 1."""
+    """Train and evaluate a teacher and its students: rows of Table 1."""
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
@@ -46,7 +46,7 @@ class Run(Learning):
 
 @dataclass(frozen=True)
 class Tune(Learning):
-    """Choose settings of one row on the validation set, over several seeds."""
+    """Choose settings of a row on the validation set, over seeds."""
 
     corpus: Annotated[Corpus, Flat]
     out: Path
@@ -67,7 +67,10 @@ class Tune(Learning):
 
 @dataclass(frozen=True)
 class Train(Learning):
-    """Train one model: a teacher, a baseline, or a student (on distilled text or with Word-KD)."""
+    """Train one model: a teacher, a baseline, or a student.
+
+    A student is trained on distilled text, or with Word-KD.
+    """
 
     corpus: Annotated[Corpus, Flat]
     out: Path
@@ -107,7 +110,7 @@ class Train(Learning):
 
 @dataclass(frozen=True)
 class Prune(Learning):
-    """Prune a trained model and retrain it: most weights become 0 and stay 0."""
+    """Prune a model and retrain it: most weights become 0 and stay 0."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -133,7 +136,7 @@ class Prune(Learning):
 
 @dataclass(frozen=True)
 class Compress(Learning):
-    """Write a trained and ideally pruned model as a compressed file (Deep Compression)."""
+    """Write a model, ideally a pruned one, as a compressed file."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -152,7 +155,7 @@ class Compress(Learning):
 
 @dataclass(frozen=True)
 class Table3(Learning):
-    """Prune and compress the Seq-KD student of an experiment, as in the paper's Table 3."""
+    """Prune and compress the Seq-KD student of an experiment: Table 3."""
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
@@ -165,7 +168,7 @@ class Table3(Learning):
 
 @dataclass(frozen=True)
 class Demo(Checked):
-    """Distil students on a generated corpus, in minutes on a CPU, and print the table."""
+    """Distil students on a generated corpus, in minutes on a CPU."""
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
     """Folder of the experiment; the same command resumes it."""

@@ -13,7 +13,7 @@ from .given import Files, Flat
 
 @dataclass(frozen=True)
 class Evaluate(Checked):
-    """Compare trained models on a test set: BLEU, chrF, perplexity, p(t=y^), size and speed."""
+    """Compare models on a test set: BLEU, chrF, perplexity, size, speed."""
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; each is compared with the first."""
@@ -38,7 +38,7 @@ class Evaluate(Checked):
 
 @dataclass(frozen=True)
 class Diagnose(Checked):
-    """Show what distillation changed: a teacher and its students, compared beyond BLEU."""
+    """Show what distillation changed in students, beyond BLEU."""
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folder of the teacher, then those of students."""
@@ -70,7 +70,7 @@ class Diagnose(Checked):
 
 @dataclass(frozen=True)
 class Bench(Checked):
-    """Measure this library's speed on fixed work, on real text, or against another system."""
+    """Measure speed on fixed work, real text, or against another system."""
 
     rows: tuple[str, ...] = ()
     """Rows, or parts of their names, such as student, decode-teacher or k5; all if omitted."""
@@ -90,7 +90,7 @@ class Bench(Checked):
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """Compile the programs of a run for TPUs that are not there: what fits, and how fast at most.
+    """Compile for TPUs that are not there: what fits, and how fast.
 
     The defaults are the paper's models: a student of 2x500 and a teacher of 4x1000, V = 50,004.
     All numbers are per device. Needs libtpu (pip install 'seqkd-jax[tpu]').

@@ -13,7 +13,7 @@ from .given import Flat
 
 @dataclass(frozen=True)
 class Distill(Checked):
-    """Translate a corpus with a teacher and write the text that a student trains on."""
+    """Translate a corpus with a teacher, for students to be trained on."""
 
     source: Path
     """File of source sentences (a .tsv file: its first column)."""
@@ -45,7 +45,7 @@ class Distill(Checked):
 
 @dataclass(frozen=True)
 class Cache(Checked):
-    """Write a teacher's most probable words at each position of sentence pairs, for Word-KD."""
+    """Write a teacher's most probable words at each position, for Word-KD."""
 
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""

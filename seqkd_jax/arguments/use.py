@@ -36,7 +36,10 @@ class Translate(Checked):
 
 @dataclass(frozen=True)
 class Score(Checked):
-    """Print a model's log-probability of each sentence pair: natural logarithm, </s> included."""
+    """Print a model's log-probability of each sentence pair.
+
+    The logarithm is natural, and </s> is included.
+    """
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -49,7 +52,7 @@ class Score(Checked):
 
 @dataclass(frozen=True)
 class Extract(Checked):
-    """Write a model's states and attention for each token of sentence pairs to an .npz file.
+    """Write a model's states and attention for each token to an .npz file.
 
     The arrays are encoder [source tokens, M], where M is the width of the encoder's output;
     decoder_c and decoder_h [target tokens, layers, H]; hidden [target tokens, H]; attention, the
@@ -70,7 +73,7 @@ class Extract(Checked):
 
 @dataclass(frozen=True)
 class Export(Checked):
-    """Write a trained model as one file that translates with jax and numpy alone.
+    """Write a model as one file that translates with jax and numpy alone.
 
     It holds weights, vocabularies and compiled searches for CPUs, GPUs and TPUs. In Python:
     seqkd_jax.load_exported("student.seqkdx").translate(lines). A model card is written beside it.

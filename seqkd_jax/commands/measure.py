@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 
-from .. import arguments, console
+from .. import arguments
 from .. import bench as benchmark
 from ..data import grammar
 from ..data.corpora import languages, load_corpus
@@ -39,10 +40,10 @@ def evaluate(command: arguments.Evaluate) -> None:
     scorer = Scorer(tokenizer(command.tokenize, language), lower)
     rows: list[Row] = []
     changed: list[str] = []
-    for folder, trained in zip(command.models, models, strict=True):
-        kinds: dict[str, Shortlist | None] = {str(folder): None}
+    for model, trained in zip(_names(command.models), models, strict=True):
+        kinds: dict[str, Shortlist | None] = {model: None}
         if fitted_on is not None:
-            kinds[f"{folder}, shortlist"] = fitted_shortlist(trained, fitted_on)
+            kinds[f"{model}, shortlist"] = fitted_shortlist(trained, fitted_on)
         for name, shortlist in kinds.items():
             evaluation = evaluate_model(
                 trained,
@@ -56,11 +57,9 @@ def evaluate(command: arguments.Evaluate) -> None:
             rows.append(Row(name, (evaluation,), {}))
         if fitted_on is not None:
             decoded = [bool(trained.src_vocab.encode(source)) for source, _ in pairs]
-            changed.append(_changed(rows[-2], rows[-1], decoded))
+            changed += _changed(rows[-2], rows[-1], decoded)
     rows = compared(rows, [target for _, target in pairs], scorer)
-    print(table(rows, layout=command.layout))
-    for lines in changed:
-        console.note(lines)
+    print(table(rows, layout=command.layout, notes=changed))
 
 
 def diagnose(command: arguments.Diagnose) -> None:
@@ -98,9 +97,7 @@ def diagnose(command: arguments.Diagnose) -> None:
         if corpus:
             corpora["original"] = corpus.train
         corpora["distilled"] = read_pairs(*command.distilled)
-    names = [folder.name for folder in command.models]
-    if len({"teacher", *names[1:]}) < len(names):
-        names = list(map(str, command.models))
+    names = _names(command.models, "teacher")
     models = dict(zip(names, map(load_model, command.models), strict=True))
     (_, teacher), *others = models.items()
     measured = diagnose_models(
@@ -146,7 +143,14 @@ def bench(command: arguments.Bench) -> None:
     print("\n\n".join(tables))
 
 
-def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> str:
+def _names(folders: Sequence[Path], *others: str) -> list[str]:
+    """Returns the names of folders, or their paths where names are not unique, also in others'."""
+    names = [folder.name for folder in folders]
+    unique = len({*others, *names[len(others) :]}) == len(names)
+    return names if unique else list(map(str, folders))
+
+
+def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> list[str]:
     """Describes what a shortlist changes, for each beam, in the lines that could be decoded."""
     lines = []
     for beam, before in plain.evaluation.decodings.items():
@@ -158,4 +162,4 @@ def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> str:
             f"unchanged, BLEU {after.bleu - before.bleu:+.2f}, "
             f"{after.sentences_per_second / before.sentences_per_second:.2f} times the speed"
         )
-    return "\n".join(lines)
+    return lines

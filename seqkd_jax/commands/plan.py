@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from .. import arguments, console
+from .. import arguments
 from .. import plan as planning
 from ..base import Seq2Seq
 from ..build import build
@@ -52,7 +52,6 @@ def plan(command: arguments.Plan) -> None:
             if command.out:
                 keep_plans(command.out, [record])
     print(plan_table(records, command.layout))
-    console.note("Compiled, not run. All numbers are per device.")
 
 
 def _makers(command: arguments.Plan) -> tuple[dict[str, tuple[planning.Maker, str]], str]:

@@ -10,6 +10,7 @@
 What is done is found in the experiment's folder and not done again.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 import optax
 
 from .. import console
+from ..addresses import PathLike
 from ..base import Example
 from ..build import build
 from ..contrib.sutskever import half_epoch_sgd
@@ -50,6 +52,7 @@ from ..processes import is_first
 from ..scoring import Scorer, scorer_of
 from ..settings import Search, Size, Training
 from ..train.loop import Fitted, fit
+from ..train.metrics import OnRecord
 from ..train.state import decayed_sgd, init_state, warm_adam
 from ..train.steps import make_train_step, require_divisible
 from ..trained import TrainedModel, params_digest
@@ -188,10 +191,15 @@ def train(
         key=run_key,
         teacher_params=objective.teacher_params,
         on_validation=validation_table(per_pass),
+        log=exp.log and functools.partial(_log_of, folder, exp.log),
     )
     if is_first() and fitted.progress.best_score == 0:
         console.warn(f"{folder}: {_without_bleu(fitted)}")
     return model.with_params(trainable.to_params(fitted.params))
+
+
+def _log_of(folder: PathLike, log: OnRecord, record: dict[str, Any]) -> None:
+    log({"run": str(folder), **record})
 
 
 def _passes(

@@ -106,14 +106,17 @@ def plan_table(records: Sequence[Record], layout: Layout = TEXT) -> str:
 
     They have the columns that at least one of the records has.
     """
-    return "\n\n".join(_table(records, names, layout) for names in (FIT, COST))
+    below = ["Compiled, not run. All numbers are per device."]
+    return f"{_table(records, FIT, [], layout)}\n\n{_table(records, COST, below, layout)}"
 
 
-def _table(records: Sequence[Record], names: Sequence[str], layout: Layout) -> str:
+def _table(
+    records: Sequence[Record], names: Sequence[str], notes: Sequence[str], layout: Layout
+) -> str:
     names = [n for n in names if any(r.get(n) not in (None, "") for r in records)]
     columns = [Column(COLUMNS[n][0], int(n == "compile_s"), not COLUMNS[n][1]) for n in names]
     lines = [
         ["" if r.get(n) in (None, "") else format(r[n], COLUMNS[n][1]) for n in names]
         for r in records
     ]
-    return render(columns, lines, layout=layout)
+    return render(columns, lines, notes, layout)

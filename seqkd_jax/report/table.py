@@ -92,13 +92,18 @@ def _outputs(row: Row, beam: int) -> list[Sequence[str]]:
     return outputs
 
 
-def table(rows: Sequence[Row], truth: Truth | None = None, layout: Layout = TEXT) -> str:
+def table(
+    rows: Sequence[Row],
+    truth: Truth | None = None,
+    layout: Layout = TEXT,
+    notes: Sequence[str] = (),
+) -> str:
     """Renders rows as Table 1 is laid out, with size, speed and significance.
 
     A difference is marked * where the paired bootstrap gives p < 0.05, and ** where p < 0.01. Of
     several seeds, values are means, BLEU with its standard deviation, and each difference has the
     signs that it has with each seed. Below the table are the signatures, what the rows are compared
-    with, and what could not be measured.
+    with, what could not be measured, and notes of the caller's.
     """
     beams = list(rows[0].evaluation.decodings)
     columns = [Column("", left=True, name="row"), Column("params", rank=3)]
@@ -131,13 +136,14 @@ def table(rows: Sequence[Row], truth: Truth | None = None, layout: Layout = TEXT
         }
         lines.append([known.get(column.name or column.head, "") for column in columns])
     evaluations = [evaluation for row in rows for evaluation in row.evaluations]
-    notes = [f"BLEU {e.bleu_signature}" for e in evaluations]
-    notes += [f"chrF {e.chrf_signature}" for e in evaluations]
-    notes += _compared_to(rows)
+    below = [f"BLEU {e.bleu_signature}" for e in evaluations]
+    below += [f"chrF {e.chrf_signature}" for e in evaluations]
+    below += _compared_to(rows)
     seeds = len(rows[0].evaluations)
     if seeds > 1:
-        notes.append(f"means of {seeds} seeds, ± standard deviation")
-    return render(columns, lines, list(dict.fromkeys([*notes, *left_out(evaluations)])), layout)
+        below.append(f"means of {seeds} seeds, ± standard deviation")
+    below += [*left_out(evaluations), *notes]
+    return render(columns, lines, list(dict.fromkeys(below)), layout)
 
 
 def _metrics(rows: Sequence[Row], beam: int) -> Sequence[str]:

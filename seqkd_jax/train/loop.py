@@ -322,7 +322,7 @@ class _Run:
             )
         bar.update()
         window.add(metrics)
-        if window.steps % SHOW_EVERY == 0:
+        if step % SHOW_EVERY == 0:
             bar.show(loss=window.summary()["loss"])
         if step % LOG_EVERY == 0:
             self.log.write(step, train=window.summary())

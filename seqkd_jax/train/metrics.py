@@ -64,7 +64,7 @@ class Log:
             else:  # stores of objects know no appending
                 self.written += line
                 atomic_write(self.path, self.written)
-            console.record("metrics", run=self.path.parent.name, step=step, **record)
+            console.record("metrics", run=str(self.path.parent), step=step, **record)
             if self.also:
                 self.also({"step": step, **record})
 
