@@ -5,6 +5,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     """Makes the settings that every command wants; call it before anything is computed.
 
     A command that trains gives its ``hosts``, and meets the other processes; of these, process 0
-    alone prints.
+    alone prints, and the others say what is wrong.
 
     Compiled programs are kept in the user's cache; on CPUs, freed memory is kept in the process;
     and XLA copies less. Whatever the user has set stays as it is: JAX's cache, its minimum compile
@@ -45,6 +46,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     if hosts is not None:
         processes.start(**vars(hosts))
         if not processes.is_first():
+            console.speak(replace(console.style(), quiet=True))
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     _announce()
 

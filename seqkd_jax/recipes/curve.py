@@ -9,7 +9,7 @@ from ..train.loop import OnValidation, Progress
 
 WIDTHS = (9, 8, 8, 10, 9)
 HEAD = ("updates", "passes", "BLEU", "PPL", "minutes")
-LONGEST = 60  # characters of a translation that are shown
+LONGEST = 53  # characters of a translation that are shown
 
 
 def validation_table(updates_per_pass: int) -> OnValidation:
