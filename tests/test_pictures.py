@@ -3,7 +3,7 @@
 ``python tests/test_pictures.py`` draws the images in tests/pictures anew; look at them then.
 """
 
-import itertools
+import functools
 import json
 import math
 from collections import Counter
@@ -21,31 +21,32 @@ from hypothesis import strategies as st
 from matplotlib import font_manager, pyplot
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
+from PIL import Image, ImageFilter
 from small_folder import SRC, TGT
 
-from seqkd_jax.data import encode_pairs
 from seqkd_jax.data.grammar import sample_pairs, targets
 from seqkd_jax.decode import NBest, trace_search, translate_texts
 from seqkd_jax.diagnosis import accuracy_by_frequency, bleu_by_length, next_tokens, next_words
 from seqkd_jax.errors import UsageError
-from seqkd_jax.evaluation import Decoding, Evaluation, log_probs
+from seqkd_jax.evaluation import Decoding, Evaluation
 from seqkd_jax.models.attention_lstm import Config, model_of, network
 from seqkd_jax.models.inspection import alignments
 from seqkd_jax.report import pictures
 from seqkd_jax.report.compressed import CompressedRow
-from seqkd_jax.report.pictures.beam import tree_of_search
+from seqkd_jax.report.pictures.beam import draw_tree, tree_of_search
 from seqkd_jax.report.pictures.fonts import families
 from seqkd_jax.report.pictures.style import line_style
 from seqkd_jax.report.table import Row
 from seqkd_jax.scoring import Scorer
+from seqkd_jax.search import beam_loop, beam_search, mean_per_token, trace
 from seqkd_jax.settings import Search
 from seqkd_jax.train.loop import Progress
 from seqkd_jax.trained import TrainedModel
 
 IMAGES = Path(__file__).parent / "pictures"
-# Of 255 in the mean over all pixels: versions of matplotlib and FreeType differ by less, and a line
-# or a word that is missing makes more.
-TOLERANCE = 8
+# Of 255, the root of the mean square over all pixels. matplotlib 3.9 and 3.11 differ by up to 3.7,
+# two pictures of the same kind with a line more by 5.
+TOLERANCE = 4.5
 LOOK = {"font.family": ["DejaVu Sans"], "font.size": 8, "text.hinting": "none", "axes.linewidth": 1}
 
 REFERENCES = ["a b c d e", "a b", "f g h i j k l m n o p q", "a g h i j"] * 3
@@ -110,6 +111,7 @@ COMPRESSED = [
 ]
 
 
+@functools.cache
 def small_model(seed=0):
     net = network(Config(SRC.size, TGT.size, embed=6, hidden=8, layers=1))
     model = model_of(net)
@@ -131,9 +133,11 @@ def write_log(folder, bleu):
     return folder
 
 
-def curves(ax, folder):
-    runs = {"teacher": (20, 30, 35, 36), "baseline": (15, 24, 29, 30), "seq-kd": (22, 30, 34)}
-    pictures.training_curves([write_log(folder / name, run) for name, run in runs.items()], ax=ax)
+RUNS = {"teacher": (20, 30, 35, 36), "baseline": (15, 24, 29, 30), "seq-kd": (22, 30, 34)}
+
+
+def curves(ax, folder, names=tuple(RUNS)):
+    pictures.training_curves([write_log(folder / name, RUNS[name]) for name in names], ax=ax)
 
 
 WORDS = {"teacher": {"du": 0.5, "Sie": 0.4, "ihr": 0.1}, "seq-kd": {"du": 0.97, "</s>": 0.03}}
@@ -177,21 +181,37 @@ def drawn(name, folder, path):
     return path
 
 
+def difference(name, path):
+    """How a picture differs from the committed one; None if it does not.
+
+    Both are made smaller and soft before, as versions of matplotlib set letters a pixel apart.
+    """
+    soft = []
+    for n, each in enumerate((IMAGES / f"{name}.png", path)):
+        image = Image.open(each).convert("RGB").filter(ImageFilter.GaussianBlur(2)).reduce(2)
+        soft.append(path.with_name(f"soft-{n}.png"))
+        image.save(soft[-1])
+    return compare_images(*map(str, soft), TOLERANCE)
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_looks_as_it_did(name, tmp_path):
-    path = drawn(name, tmp_path, tmp_path / "now.png")
-    assert compare_images(IMAGES / f"{name}.png", path, TOLERANCE) is None
+    assert difference(name, drawn(name, tmp_path, tmp_path / "now.png")) is None
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [("reliability", MEASURED), ("oracle", {1: 0.4, 5: 0.5})]
+    ("name", "draw"),
+    [
+        ("training", lambda ax, folder: curves(ax, folder, ("teacher", "seq-kd"))),
+        ("reliability", lambda ax, _: pictures.reliability(dict([*MEASURED.items()][:2]), ax)),
+        ("speed", lambda ax, _: pictures.bleu_by_speed(ROWS[:2], ax=ax)),
+        ("nbest", lambda ax, _: pictures.nbest_tree(NBest(0, NBEST.texts[:2]), ax=ax)),
+    ],
 )
-def test_a_picture_that_lacks_something_does_not_look_the_same(name, given, tmp_path, monkeypatch):
-    less = dict(itertools.islice(given.items(), len(given) - 1))
-    draw = {"reliability": pictures.reliability, "oracle": pictures.oracle_curve}[name]
-    monkeypatch.setitem(DRAWN, name, lambda ax, _: draw(less, ax))
+def test_a_picture_that_lacks_something_is_noticed(name, draw, tmp_path, monkeypatch):
+    monkeypatch.setitem(DRAWN, name, draw)
     path = drawn(name, tmp_path, tmp_path / "now.png")
-    assert compare_images(IMAGES / f"{name}.png", path, TOLERANCE) is not None
+    assert difference(name, path) is not None
 
 
 def new_axes():
@@ -267,7 +287,8 @@ def test_the_map_shows_the_models_attention_between_words():
     trained = small_model()
     ax = pictures.attention_map(trained, "b c d h", "über äh", new_axes())
     src, tgt = SRC.encode("b c d h"), TGT.encode("über äh")
-    weights = alignments(trained.network, trained.params, jnp.array(src), jnp.array(tgt))
+    weigh = jax.jit(functools.partial(alignments, trained.network))
+    weights = weigh(trained.params, jnp.array(src), jnp.array(tgt))
     np.testing.assert_allclose(ax.images[0].get_array(), weights)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["b", "c", "d", "h"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["über", "äh"]
@@ -336,19 +357,29 @@ def test_without_a_font_the_reader_is_told_which_to_install(text, remedy, instal
 # The beam.
 
 
-@pytest.mark.parametrize("search", [Search(), Search(beam_size=1), Search(5, 2, "mean", min_len=2)])
-def test_the_trace_of_a_search_ends_with_its_result(search):
-    trained, source = small_model(), "b c d"
-    *_, last = trace_search(trained, source, search)
-    (found,) = translate_texts(trained, [source], search)
-    rows = np.isfinite(last.finished.scores)
-    assert tuple(map(TGT.decode, np.asarray(last.finished.tokens)[rows])) == found.texts
-    np.testing.assert_allclose(last.finished.scores[rows], found.scores, rtol=1e-5)
+@pytest.mark.parametrize("settings", [{}, {"length_penalty": mean_per_token, "n_best": 1}])
+def test_the_trace_of_a_search_ends_with_its_result(settings):
+    table = jnp.log(jax.nn.softmax(3 * jax.random.normal(jax.random.key(0), (7, 7))))
+
+    def step(state, token):
+        return table[token], state
+
+    given = {"beam_size": 3, "max_len": 5, **settings}
+    *_, last = trace(beam_loop(step, (), **given))
+    found = beam_search(step, (), **given)
+    np.testing.assert_array_equal(last.finished.tokens, found.tokens)
+    np.testing.assert_allclose(last.finished.scores, found.scores, rtol=1e-6)
 
 
 def test_each_prefix_of_the_tree_has_the_models_log_probability():
     trained, search = small_model(), Search(beam_size=3, n_best=3, max_extra=2)
     model, params, src = trained.model, trained.params, jnp.array(SRC.encode("b c d"))
+
+    @jax.jit
+    def of_tokens(tgt):
+        logits = jax.vmap(model.project, (None, 0))(params, model.hidden(params, src, tgt))
+        return jax.nn.log_softmax(logits)[jnp.arange(len(tgt)), tgt]
+
     root = tree_of_search(trace_search(trained, "b c d", search), TGT)
     (found,) = translate_texts(trained, ["b c d"], search)
     ids = {word: n for n, word in enumerate(TGT.words)}
@@ -356,10 +387,8 @@ def test_each_prefix_of_the_tree_has_the_models_log_probability():
 
     def visit(node, words):
         if words:
-            tgt = jnp.array([ids[word] for word in words])
-            hidden = model.hidden(params, src, tgt)
-            logits = jax.vmap(model.project, (None, 0))(params, hidden)
-            own = jax.nn.log_softmax(logits)[jnp.arange(len(tgt)), tgt].sum()
+            tgt = [ids[word] for word in words] + [0] * (8 - len(words))
+            own = of_tokens(jnp.array(tgt))[: len(words)].sum()
             assert node.log_prob == pytest.approx(float(own), rel=1e-4)
         text = TGT.decode([ids[word] for word in words])
         leads = [text == " ".join(t.split()[: len(words)]) for t in found.texts]
@@ -372,7 +401,7 @@ def test_each_prefix_of_the_tree_has_the_models_log_probability():
     ranked = sorted((rank, text) for rank, text in seen if rank)
     assert ranked == list(enumerate(found.texts, 1))
     assert "dropped from the beam" in {node.kind for node in root.next.values()}
-    shown = texts(pictures.beam_tree(trained, "b c d", search, new_axes()))
+    shown = texts(draw_tree(root, new_axes()))
     for rank, score in enumerate(found.scores, 1):
         assert f"{rank}. score {score:.2f}" in shown
 
@@ -399,13 +428,17 @@ def test_a_list_is_a_tree_of_its_shared_beginnings():
 
 def test_the_next_tokens_are_those_of_the_model():
     trained, source = small_model(), "b c d"
-    first = next_tokens(trained, source)
-    then = next_tokens(trained, source, "über äh")
-    assert math.fsum(first.values()) == pytest.approx(1) == math.fsum(then.values())
-    pairs = encode_pairs([(source, "über äh")], SRC, TGT)
-    whole = log_probs(trained.model, trained.params, pairs)[0]
-    steps = first["über"], next_tokens(trained, source, "über")["äh"], then["</s>"]
-    assert sum(map(math.log, steps)) == pytest.approx(float(whole), rel=1e-5)
+    found = next_tokens(trained, source, "über")
+    src, tgt = (jnp.array(vocab.encode(t)) for vocab, t in ((SRC, source), (TGT, "über äh r")))
+
+    @jax.jit
+    def logits(params):
+        hidden = trained.model.hidden(params, src, tgt)
+        return jax.vmap(trained.model.project, (None, 0))(params, hidden)
+
+    expected = jax.nn.softmax(logits(trained.params)[1])  # after one word of three
+    assert tuple(found) == TGT.words
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-5)
     with pytest.raises(UsageError, match="source has no words"):
         next_tokens(trained, " ")
 

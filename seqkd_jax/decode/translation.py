@@ -113,10 +113,11 @@ def trace_search(trained: TrainedModel, source: str, search: Search = GREEDY) ->
     ids = jnp.array(encode_line(trained.src_vocab, source, 0, "source")[: search.max_source])
     if not len(ids):
         raise UsageError("The source has no words, so there is nothing to search for.")
-    memory, state = trained.model.encode(trained.params, ids)
+    memory, state = jax.jit(trained.model.encode)(trained.params, ids)
     step = step_fn(trained.model, trained.params, memory)
     limit = search.limit(len(ids))
-    return list(trace(_loop(step, state, search, limit, limit)))
+    start, cond, body = _loop(step, state, search, limit, limit)
+    return list(trace(BeamLoop(start, jax.jit(cond), jax.jit(body))))
 
 
 @functools.lru_cache(maxsize=32)

@@ -68,9 +68,12 @@ def next_tokens(trained: TrainedModel, source: str, prefix: str = "") -> dict[st
     if not src:
         raise UsageError("The source has no words, so there is nothing to translate.")
     said = [*trained.tgt_vocab.encode(prefix), EOS]  # the last one is predicted, and not read
-    hidden = trained.model.hidden(trained.params, jnp.array(src), jnp.array(said))
-    last = jax.tree.map(lambda h: h[-1], hidden)
-    probabilities = jax.nn.softmax(trained.model.project(trained.params, last))
+
+    def of_last(params: Params, src: Array, tgt: Array) -> Array:
+        hidden = trained.model.hidden(params, src, tgt)
+        return jax.nn.softmax(trained.model.project(params, jax.tree.map(lambda h: h[-1], hidden)))
+
+    probabilities = jax.jit(of_last)(trained.params, jnp.array(src), jnp.array(said))
     words = trained.tgt_vocab.tokens(range(trained.tgt_vocab.size))
     return dict(zip(words, np.asarray(probabilities, float).tolist(), strict=True))
 

@@ -1,7 +1,9 @@
 """Where a model attends."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,7 +28,8 @@ def attention_map(
     2015, figure 3.
     """
     src, tgt = trained.src_vocab.encode(source), trained.tgt_vocab.encode(target)
-    weights = alignments(trained.network, trained.params, jnp.array(src), jnp.array(tgt))
+    weigh = jax.jit(functools.partial(alignments, trained.network))
+    weights = weigh(trained.params, jnp.array(src), jnp.array(tgt))
     return attention_matrix(
         np.asarray(weights), trained.src_vocab.tokens(src), trained.tgt_vocab.tokens(tgt), ax
     )

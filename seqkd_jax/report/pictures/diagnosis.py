@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from ...addresses import PathLike, as_path
 from ...files import atomic_write
-from .style import GREY, axes_or_new, grouped_bars, line_style, point_style, unmanaged_axes
+from .style import (
+    FREE_PLACE,
+    GREY,
+    axes_or_new,
+    grouped_bars,
+    line_style,
+    point_style,
+    unmanaged_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +42,7 @@ def reliability(models: Mapping[str, Any], ax: "Axes | None" = None) -> "Axes":
         axes.plot(*zip(*points, strict=True), label=label, **line_style(n))
     axes.set_xlabel("confidence in the most probable token")
     axes.set_ylabel("share of tokens that are right")
-    axes.legend()
+    axes.legend(loc=FREE_PLACE)
     return axes
 
 
@@ -47,7 +55,7 @@ def position_losses(models: Mapping[str, Any], ax: "Axes | None" = None) -> "Axe
         axes.plot(places, [b["loss"] for b in bins], label=name, **line_style(n))
     axes.set_xlabel("position of the token, from")
     axes.set_ylabel("nats per token")
-    axes.legend()
+    axes.legend(loc=FREE_PLACE)
     return axes
 
 
@@ -90,7 +98,7 @@ def corpus_complexity(corpora: Mapping[str, Any], ax: "Axes | None" = None) -> "
     axes.set_xlabel("complexity (nats per source word)")
     axes.set_ylabel("KL of the original to it (nats)")
     axes.margins(0.15)
-    axes.legend()
+    axes.legend(loc=FREE_PLACE)
     return axes
 
 

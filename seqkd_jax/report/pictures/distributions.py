@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fonts import families
-from .style import BLACK, axes_or_new, bar_style, line_style
+from .style import BLACK, FREE_PLACE, axes_or_new, bar_style, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def mode_mass(
         axes.set_xscale("log")
     axes.set_xlabel("probability of the greedy output, p(t = ŷ)")
     axes.set_ylabel("sentences")
-    axes.legend()
+    axes.legend(loc=FREE_PLACE)
     return axes
 
 
@@ -118,5 +118,5 @@ def _side_by_side(shown: Sequence[str], bars: Mapping[str, Sequence[float]], ax:
     axes.set_yticks(rows, shown, fontfamily=families(shown), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("probability")
-    axes.legend()
+    axes.legend(loc="lower right")
     return axes

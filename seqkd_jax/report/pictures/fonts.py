@@ -3,7 +3,7 @@
 import unicodedata
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 # Of several fonts that will do, those made for text; all others come after these.
 PREFERRED = (
@@ -38,26 +38,31 @@ def families(texts: Iterable[str]) -> list[str]:
     from matplotlib import font_manager
 
     default = font_manager.findfont(font_manager.FontProperties())
-    found = list(matplotlib.rcParams["font.family"])
+    chosen = list(matplotlib.rcParams["font.family"])
     missing = {c for text in texts for c in text if _is_drawn(c)}
-    missing -= _characters(default, missing)
+    missing -= _font(default, missing).has
     if not missing:
-        return found
-    known = {entry.fname: entry.name for entry in font_manager.fontManager.ttflist}
-    paths = list(dict.fromkeys([*known, *font_manager.findSystemFonts()]))
-    has = {path: _characters(path, missing) for path in paths}
+        return chosen
+    known = [entry.fname for entry in font_manager.fontManager.ttflist]
+    paths = dict.fromkeys([*known, *font_manager.findSystemFonts()])
+    fonts = [_font(path, missing) for path in paths]
     while missing:
         # One font for all of them if there is one: two would not match.
-        best = min(paths, key=lambda path: _rank(path, known.get(path, ""), has[path] & missing))
-        if not has[best] & missing:
+        best = min(fonts, key=lambda font: _rank(font, missing))
+        if not best.has & missing:
             warnings.warn(_remedy(missing), stacklevel=3)
             break
-        if best not in known:
-            font_manager.fontManager.addfont(best)
-            known[best] = font_manager.fontManager.ttflist[-1].name
-        found.append(known[best])
-        missing -= has[best]
-    return found
+        if best.path not in known:
+            font_manager.fontManager.addfont(best.path)
+        chosen.append(best.name)
+        missing -= best.has
+    return chosen
+
+
+class _Font(NamedTuple):
+    path: str
+    name: str  # of its family
+    has: set[str]  # those of the wanted characters that it has
 
 
 def _is_drawn(character: str) -> bool:
@@ -65,23 +70,23 @@ def _is_drawn(character: str) -> bool:
     return unicodedata.category(character)[0] not in "ZC"
 
 
-def _characters(path: str, wanted: set[str]) -> set[str]:
-    """Returns those of the wanted characters that a font has."""
+def _font(path: str, wanted: set[str]) -> _Font:
     from matplotlib.ft2font import FT2Font
 
     try:
-        font: Any = FT2Font(path)
-        if font.family_name.startswith(PLACEHOLDERS):
-            return set()
-        return {c for c in wanted if font.get_char_index(ord(c))}
+        font = FT2Font(path)
     except (RuntimeError, OSError):  # a format that FreeType cannot read
-        return set()
+        return _Font(path, "", set())
+    name = font.family_name
+    if name.startswith(PLACEHOLDERS):
+        return _Font(path, name, set())
+    return _Font(path, name, {c for c in wanted if font.get_char_index(ord(c))})
 
 
-def _rank(path: str, name: str, has: set[str]) -> tuple[int, int, str]:
-    """Returns a sort key: most characters first, then fonts made for text, then by name."""
-    order = [n for n, start in enumerate(PREFERRED) if name.startswith(start)]
-    return -len(has), min(order, default=len(PREFERRED)), path
+def _rank(font: _Font, missing: set[str]) -> tuple[int, int, str]:
+    """Returns a sort key: most characters first, then fonts made for text, then by path."""
+    order = [n for n, start in enumerate(PREFERRED) if font.name.startswith(start)]
+    return -len(font.has & missing), min(order, default=len(PREFERRED)), font.path
 
 
 def _remedy(missing: set[str]) -> str:

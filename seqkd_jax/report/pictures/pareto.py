@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...evaluation import Evaluation
 from ..compressed import CompressedRow
 from ..table import Row
-from .style import GREY, axes_or_new, point_style
+from .style import FREE_PLACE, GREY, axes_or_new, point_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,5 +132,5 @@ def _draw(systems: dict[str, list[_Point]], ax: Any, *, larger_is_better: bool) 
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_ylabel("BLEU")
-    ax.legend()
+    ax.legend(loc=FREE_PLACE)
     ax.margins(0.08)

@@ -18,6 +18,7 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # their yellow i
 MARKERS = "os^DvPX*"
 DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx")
+FREE_PLACE = "best"  # for legends; matplotlib warns that it is slow unless it is asked for
 
 
 def point_style(n: int) -> dict[str, Any]:
@@ -82,4 +83,4 @@ def grouped_bars(
         ax.bar_label(bars, fmt=values, fontsize=6, padding=1)
     ax.set_xticks(range(len(names)), names)
     ax.margins(y=0.12)  # room for the values
-    ax.legend()
+    ax.legend(loc=FREE_PLACE)

@@ -9,7 +9,7 @@ from ...addresses import PathLike, as_path
 from ...errors import UsageError
 from ...processes import is_first
 from ...sealed import parse_json
-from .style import axes_or_new, line_style, unmanaged_axes
+from .style import FREE_PLACE, axes_or_new, line_style, unmanaged_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def _draw(curves: dict[str, tuple[list[int], list[float]]], metric: str, ax: Any
         ax.plot(updates, values, label=name, **line_style(n))
     ax.set_xlabel("updates")
     ax.set_ylabel(LABELS.get(metric, f"validation {metric}"))
-    ax.legend()
+    ax.legend(loc=FREE_PLACE)
     return ax
 
 
