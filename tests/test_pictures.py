@@ -33,7 +33,7 @@ from seqkd_jax.models.attention_lstm import Config, model_of, network
 from seqkd_jax.models.inspection import alignments
 from seqkd_jax.report import pictures
 from seqkd_jax.report.compressed import CompressedRow
-from seqkd_jax.report.pictures.beam import draw_tree, tree_of_search
+from seqkd_jax.report.pictures.beam import tree_of_search
 from seqkd_jax.report.pictures.fonts import families
 from seqkd_jax.report.pictures.style import line_style
 from seqkd_jax.report.table import Row
@@ -371,7 +371,7 @@ def test_the_trace_of_a_search_ends_with_its_result(settings):
     np.testing.assert_allclose(last.finished.scores, found.scores, rtol=1e-6)
 
 
-def test_each_prefix_of_the_tree_has_the_models_log_probability():
+def test_each_prefix_of_the_tree_has_the_models_log_probability(monkeypatch):
     trained, search = small_model(), Search(beam_size=3, n_best=3, max_extra=2)
     model, params, src = trained.model, trained.params, jnp.array(SRC.encode("b c d"))
 
@@ -380,7 +380,8 @@ def test_each_prefix_of_the_tree_has_the_models_log_probability():
         logits = jax.vmap(model.project, (None, 0))(params, model.hidden(params, src, tgt))
         return jax.nn.log_softmax(logits)[jnp.arange(len(tgt)), tgt]
 
-    root = tree_of_search(trace_search(trained, "b c d", search), TGT)
+    steps = trace_search(trained, "b c d", search)
+    root = tree_of_search(steps, TGT)
     (found,) = translate_texts(trained, ["b c d"], search)
     ids = {word: n for n, word in enumerate(TGT.words)}
     seen = []
@@ -401,7 +402,9 @@ def test_each_prefix_of_the_tree_has_the_models_log_probability():
     ranked = sorted((rank, text) for rank, text in seen if rank)
     assert ranked == list(enumerate(found.texts, 1))
     assert "dropped from the beam" in {node.kind for node in root.next.values()}
-    shown = texts(draw_tree(root, new_axes()))
+    # The search is not compiled twice.
+    monkeypatch.setattr("seqkd_jax.report.pictures.beam.trace_search", lambda *_: steps)
+    shown = texts(pictures.beam_tree(trained, "b c d", search, new_axes()))
     for rank, score in enumerate(found.scores, 1):
         assert f"{rank}. score {score:.2f}" in shown
 
