@@ -78,6 +78,7 @@ class Report(Checked):
     """File to write; it needs no network."""
     sentences: Count | None = 1000
     """Test sentences that can be looked at, the first ones; None: all."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)

@@ -230,8 +230,8 @@ def trace(loop: BeamLoop) -> Iterator[BeamStep]:
     ...     return jnp.log(jnp.where(token == BOS, first, then)), state
     >>> for at in trace(beam_loop(step, (), beam_size=2, max_len=3)):
     ...     print(at.length, at.live.tokens[:, 0], at.finished.tokens[:, 0])
-    1 [4 5] [3 0]
-    2 [0 0] [4 5]
+    1 [4 5] [0 0]
+    2 [4 5] [4 5]
     """
     beam = loop.start
     while bool(loop.cond(beam)):
