@@ -65,7 +65,7 @@ def next_words(targets: Mapping[str, float], prefix: str = "") -> dict[str, floa
     Raises:
       UsageError: no target begins with the prefix.
 
-    >>> next_words({"a b": 0.3, "a c": 0.1, "b": 0.6}, prefix="a")
+    >>> next_words({"a b": 0.375, "a c": 0.125, "b": 0.5}, prefix="a")
     {'b': 0.75, 'c': 0.25}
     """
     said = words_of(prefix)
