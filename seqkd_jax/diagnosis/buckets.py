@@ -41,9 +41,10 @@ def bleu_by_length(
     Raises:
       UsageError: there are more or fewer outputs than references, or edges do not increase.
 
-    >>> few = bleu_by_length(["a b c d", "e"], ["a b c d", "a x"], Scorer("none"), edges=(3, 5))
-    >>> [(b.label, b.size, round(b.score)) for b in few]
-    [('<3', 1, 0), ('3-4', 1, 100)]
+    >>> lines = ["a b c d", "a b c d e f"], ["a b c d", "a b c d e x"]
+    >>> found = bleu_by_length(*lines, Scorer("none"), edges=(5,))
+    >>> [(b.label, b.size, round(b.score)) for b in found]
+    [('<5', 1, 100), ('>=5', 1, 76)]
     """
     _check(outputs, references, edges)
     inside: list[list[int]] = [[] for _ in range(len(edges) + 1)]

@@ -229,9 +229,10 @@ def trace(loop: BeamLoop) -> Iterator[BeamStep]:
     ...     then = jnp.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
     ...     return jnp.log(jnp.where(token == BOS, first, then)), state
     >>> for at in trace(beam_loop(step, (), beam_size=2, max_len=3)):
-    ...     print(at.length, at.live.tokens[:, 0], at.finished.tokens[:, 0])
-    1 [4 5] [0 0]
-    2 [4 5] [4 5]
+    ...     live, finished = (jnp.exp(h.log_probs).round(1) for h in (at.live, at.finished))
+    ...     print(at.length, live, finished)
+    1 [0.6 0.3] [0. 0.]
+    2 [0. 0.] [0.6 0.3]
     """
     beam = loop.start
     while bool(loop.cond(beam)):
