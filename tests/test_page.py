@@ -47,6 +47,8 @@ def test_every_output_of_every_seed_and_beam_is_there(content):
     for (system, seed, beam), numbers in found.items():
         texts = [t[n] for t, n in zip(content["sentences"]["texts"], numbers, strict=True)]
         assert texts == outputs(ROWS[system], seed, beam)
+    looked = [o["seed"] for o in content["outputs"] if o["attention"]]
+    assert set(looked) == {1}  # the models of the other seed are not those that were asked
     assert content["sentences"]["source"] == [source for source, _ in PAIRS]
     assert content["sentences"]["reference"] == [reference for _, reference in PAIRS]
 
