@@ -57,6 +57,7 @@ html_theme_options = {
     "use_repository_button": True,
     "use_download_button": False,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "navbar_persistent": [],  # the search is at the side
     "show_toc_level": 2,
 }
 
@@ -136,6 +137,11 @@ def field_comments(source: str) -> dict[str, str]:
     return comments
 
 
+def skip_aliases(app, what, name, obj, skip: bool, options) -> bool | None:
+    """Leaves out the attributes of named tuples, which are listed as fields."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
+
+
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     """Returns the address of the source of a name."""
     found = sys.modules.get(info["module"])
@@ -176,5 +182,6 @@ def setup(app) -> None:
     app.add_post_transform(LinkNames)
     copy_notebooks(DOCS / "notebooks")
     app.connect("source-read", lead_outside)
+    app.connect("autodoc-skip-member", skip_aliases)
     app.connect("autodoc-process-docstring", mark_code, priority=400)
     app.connect("autodoc-process-docstring", list_fields, priority=600)

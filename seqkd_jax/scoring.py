@@ -83,6 +83,11 @@ class Scorer:
     def _chrf(self) -> CHRF:
         return CHRF(lowercase=self.lowercase)
 
+    def words(self, line: str) -> list[str]:
+        """Returns the words of a line that BLEU counts."""
+        cased = line.lower() if self.lowercase else line
+        return self._bleu.tokenizer(cased.rstrip()).split()
+
     def bleu(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         """Returns the corpus BLEU of outputs against one reference each."""
         return self._bleu.corpus_score(outputs, [references]).score

@@ -8,6 +8,7 @@ from .shortlist import Shortlist as Shortlist
 from .shortlist import fit_shortlist as fit_shortlist
 from .translation import SourceCut as SourceCut
 from .translation import compile_search as compile_search
+from .translation import trace_search as trace_search
 from .translation import translate as translate
 from .translation import translate_stream as translate_stream
 from .translation import translate_texts as translate_texts

@@ -17,6 +17,7 @@ from ..addresses import PathLike
 from ..data.lines import lines_digest
 from ..errors import UsageError
 from ..files import atomic_write, make_folder
+from ..progress import Bar
 from ..search import for_search
 from ..settings import Search
 from ..trained import TrainedModel
@@ -85,10 +86,8 @@ def translate_corpus(
     def done() -> set[int]:
         return complete_shards(folder, header, verified)
 
-    with tqdm(total=len(lines), desc=progress, unit="sent", disable=progress is None) as bar:
-        # Sentences of an earlier start count for the progress, and not for the rate.
-        bar.n = bar.initial = sum(len(part(shard).lines) for shard in done())
-        bar.refresh()
+    with Bar(total=len(lines), desc=progress, unit="sentence") as bar:
+        bar.begin(sum(len(part(shard).lines) for shard in done()))
         if map is None:
 
             def make(shard: int) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ..base import EOS, Array, Hypotheses, Params, Seq2Seq, platform, step_fn
+from ..base import EOS, Array, Hypotheses, Params, Seq2Seq, State, StepFn, platform, step_fn
 from ..data import source_batches
 from ..data.encode import EXAMPLES, encode_line, lines_at
 from ..errors import SourceCut, UsageError
@@ -19,12 +19,14 @@ from ..models.inference import InferenceParams, restrict
 from ..parallel import pmap_rows
 from ..search import (
     BeamLoop,
+    BeamStep,
     beam_loop,
     for_search,
     gnmt,
     mean_per_token,
     no_penalty,
     search_many,
+    trace,
 )
 from ..settings import GREEDY, Search
 from ..trained import TrainedModel
@@ -67,22 +69,41 @@ def search_function(
                 logits, state = step(state, token)
                 return jnp.where(own, logits, -jnp.inf), state
 
-            return beam_loop(
-                step if own is None else restricted_step,
-                state,
-                beam_size=search.beam_size,
-                n_best=search.n_best,
-                max_len=max_len,
-                limit=limit,
-                min_len=min(search.min_len, max_len - 1),  # the limit of a short source goes first
-                length_penalty=length_penalty(search),
-                stop_at_first=search.stop_at_first,
-            )
+            return _loop(step if own is None else restricted_step, state, search, max_len, limit)
 
         memory, state = jax.vmap(model.encode, (None, 0))(params, src)
         return search_many(loop, (memory, state, limit, own), slots or len(src))
 
     return on_device
+
+
+def _loop(step: StepFn, state: State, search: Search, max_len: int, limit: int | Array) -> BeamLoop:
+    return beam_loop(
+        step,
+        state,
+        beam_size=search.beam_size,
+        n_best=search.n_best,
+        max_len=max_len,
+        limit=limit,
+        min_len=min(search.min_len, max_len - 1),  # the limit of a short source goes first
+        length_penalty=length_penalty(search),
+        stop_at_first=search.stop_at_first,
+    )
+
+
+def trace_search(trained: TrainedModel, source: str, search: Search = GREEDY) -> list[BeamStep]:
+    """Translates one line as ``translate_texts`` does; returns the beam after each step.
+
+    Raises UsageError if the line has no words.
+    """
+    ids = jnp.array(encode_line(trained.src_vocab, source, 0, "source")[: search.max_source])
+    if not len(ids):
+        raise UsageError("The source has no words, so there is nothing to search for.")
+    memory, state = jax.jit(trained.model.encode)(trained.params, ids)
+    step = step_fn(trained.model, trained.params, memory)
+    limit = search.limit(len(ids))
+    start, cond, body = _loop(step, state, search, limit, limit)
+    return list(trace(BeamLoop(start, jax.jit(cond), jax.jit(body))))
 
 
 @functools.lru_cache(maxsize=32)

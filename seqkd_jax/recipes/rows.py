@@ -174,6 +174,7 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         beams=plan.beams,
         search=replace(GREEDY, max_source=plan.max_source),
         scorer=scorer,
+        progress=f"{name}, evaluation" if is_first() else None,
     )
     if is_first():
         for beam, decoding in evaluation.decodings.items():

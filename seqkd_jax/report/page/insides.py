@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from ...data import Vocabulary
 from ...data.lines import pairs_digest
 from ...decode.attention import attention_weights
@@ -20,6 +18,7 @@ from ...distill.similarity import choose
 from ...errors import UsageError
 from ...model_folder import load_model
 from ...models.ensemble import ensemble
+from ...progress import Bar
 from ...sealed import read_record, write_record
 from ...settings import Search
 from ...trained import TrainedModel
@@ -72,7 +71,7 @@ def attention_of(kept: Kept, pairs: Pairs, spaced: bool, name: str) -> list[str 
     sides = [[units_of(side, spaced) for side in pair] for pair in pairs]
     short = [n for n, pair in enumerate(sides) if 0 < min(map(len, pair))]
     short = [n for n in short if max(map(len, sides[n])) <= MOST_UNITS]
-    with tqdm(total=len(short), desc=f"attention of {name}", unit="sent", delay=2) as bar:
+    with Bar(total=len(short), desc=f"attention of {name}", unit="sentence", wait=2) as bar:
         try:
             found = attention_weights(trained, [pairs[n] for n in short], bar)
         except UsageError as error:
