@@ -100,7 +100,7 @@ def large_content(sentences=1000, systems=9, words=14):
             size = len(kept) * len(sources[n].split())
             digits = rng.choice(list("000001259z"), size)
             looked.append({system: "".join(digits)})
-        numbers.append({"system": system, "seed": 1, "beam": 1, "texts": own})
+        numbers.append({"system": system, "seed": 1, "beam": 1, "texts": own, "attention": True})
         attention.append(looked)
     scores = rng.uniform(0, 100, (sentences, systems)).round(1).tolist()
     difference = {"bleu": 1.5, "p": 0.004, "seeds": []}

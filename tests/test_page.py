@@ -47,6 +47,8 @@ def test_every_output_of_every_seed_and_beam_is_there(content):
     for (system, seed, beam), numbers in found.items():
         texts = [t[n] for t, n in zip(content["sentences"]["texts"], numbers, strict=True)]
         assert texts == outputs(ROWS[system], seed, beam)
+    looked = [o["seed"] for o in content["outputs"] if o["attention"]]
+    assert set(looked) == {1}  # the models of the other seed are not those that were asked
     assert content["sentences"]["source"] == [source for source, _ in PAIRS]
     assert content["sentences"]["reference"] == [reference for _, reference in PAIRS]
 
@@ -182,9 +184,9 @@ def test_the_page_needs_no_network():
 
 def test_the_command_writes_the_page(folder, content, tmp_path, capsys):
     out = tmp_path / "page.html"
-    assert main(["report", str(folder), "--out", str(out), "--sentences", "2"]) == 0
+    assert main(["report", str(folder), "--out", str(out)]) == 0
     assert f"{out}: open it" in capsys.readouterr().out
-    assert content_of(out.read_text())["sentences"]["source"] == [s for s, _ in PAIRS[:2]]
+    assert content_of(out.read_text()) == json.loads(json.dumps(content))
 
 
 # What is refused.

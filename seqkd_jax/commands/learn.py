@@ -1,5 +1,6 @@
 """Commands that train: an experiment, one model, or a smaller one."""
 
+import sys
 from dataclasses import replace
 
 import jax
@@ -59,10 +60,12 @@ def run(command: arguments.Run) -> None:
     print(table(done, truth, command.layout))
     page = command.out / "page.html"
     if jax.process_count() > 1:  # models would be loaded by all processes together
-        print(f"seqkd report {command.out} --out {page}: shows all outputs, sentence by sentence.")
-        return
-    write_page(page, [command.out])
-    print(f"{page}: all outputs, sentence by sentence; open it in a browser.")
+        told = f"seqkd report {command.out} --out {page}: shows all outputs, sentence by sentence."
+    else:
+        write_page(page, [command.out])
+        told = f"{page}: all outputs, sentence by sentence; open it in a browser."
+    # A table for another program stays alone on standard output.
+    print(told, file=sys.stdout if command.layout.format == "text" else sys.stderr)
 
 
 def tune(command: arguments.Tune) -> None:

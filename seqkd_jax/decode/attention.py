@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from ..data import batches, encode_pairs, plan_buckets
 from ..models.inspection import alignments
 from ..models.network import Network
 from ..parallel import pmap_rows
+from ..progress import Bar
 from ..trained import TrainedModel
 
 
 def attention_weights(
-    trained: TrainedModel, pairs: Sequence[tuple[str, str]], bar: tqdm | None = None
+    trained: TrainedModel, pairs: Sequence[tuple[str, str]], bar: Bar | None = None
 ) -> dict[int, np.ndarray]:
     """Returns the attention weights [T, S] of predicting targets from sources, by pair.
 

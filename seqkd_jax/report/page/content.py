@@ -1,9 +1,10 @@
-"""What the page shows, as JSON; page.js says in the same words what it reads.
+"""What the page shows, as JSON.
 
 title, beams, spaced, similarity of lists, note of each run
 systems      a row of a run: its measures, and its curve of validations
 sentences    source, reference, the different texts that systems wrote, their BLEU
-outputs      of a system with a seed and a beam: the number of a text for each sentence
+outputs      of a system with a seed and a beam: the number of a text for each sentence, and whether
+             attention is of this model
 attention    by system and sentence: the weights of a text as digits, by the text's number
 lists        by run and sentence: the teacher's hypotheses, and what was chosen
 """
@@ -48,10 +49,12 @@ def page_content(runs: Sequence[KeptRun], sentences: int | None = None) -> dict[
             compared_to = None if row.compared_to is None else rows.get(row.compared_to)
             systems.append(system | {"compared_to": compared_to, "curve": _curve(run, row)})
             seeds = run.results.about["seeds"]
+            asked = run.kept[row.name][0].model  # whose attention is shown
             for seed, kept in zip(seeds, run.kept[row.name], strict=True):
                 for beam, decoding in kept.evaluation.decodings.items():
                     number_of = texts.add((decoding.outputs or ())[: len(pairs)])
                     of = {"system": rows[row.name], "seed": seed, "beam": beam}
+                    of |= {"attention": kept.model == asked}
                     outputs.append(of | {"texts": number_of})
             weights, note = _attention(run, row, texts, pairs, spaced, name)
             attention.append(weights)

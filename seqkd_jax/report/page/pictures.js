@@ -89,7 +89,7 @@ class Pictures {
       const kept = curves.flatMap((curve, n) => curve.length ? [n] : []);
       this.draw(this.figure("Training", "BLEU of the validation set after each validation, of the first seed"),
         joined(kept.map((n) => curves[n])), kept.map((n) => lines[n]), { x: { time: false } },
-        [axis("validation", flat), axis("BLEU")]);
+        [axis("validation", { ...flat, incrs: [1, 2, 5, 10, 20, 50, 100] }), axis("BLEU")]);
     }
     const speed = page.systems.map((system) => Object.values(system.decodings).map((d) => [d.speed, d.bleu]).filter(([x]) => x));
     if (speed.some((points) => points.length)) {

@@ -6,7 +6,7 @@ const around = 6; // sentences above and below the visible ones that exist, too
 class View {
   constructor(page) {
     this.page = page;
-    this.outputs = new Map(page.outputs.map((o) => [`${o.system}/${o.seed}/${o.beam}`, o.texts]));
+    this.outputs = new Map(page.outputs.map((o) => [`${o.system}/${o.seed}/${o.beam}`, o]));
     this.seeds = [...new Set(page.outputs.map((o) => o.seed))];
     this.lengths = page.sentences.source.map((text) => unitsOf(text, page.spaced).length);
     this.beam = page.beams[0];
@@ -23,12 +23,15 @@ class View {
   get systemName() { return this.page.systems[this.system].name; }
   get otherName() { return this.page.systems[this.other].name; }
 
-  // The numbers of a system's texts; those of its own first seed where it has not the chosen one.
+  // What a system wrote; with its own first seed where it has not the chosen one.
+  output(system) {
+    return this.outputs.get(`${system}/${this.seed}/${this.beam}`)
+      ?? this.page.outputs.find((o) => o.system === system && o.beam === this.beam);
+  }
+
+  // The numbers of a system's texts; null if it has none with this beam.
   numbers(system) {
-    const own = this.outputs.get(`${system}/${this.seed}/${this.beam}`);
-    if (own) return own;
-    const instead = this.page.outputs.find((o) => o.system === system && o.beam === this.beam);
-    return instead ? instead.texts : null;
+    return this.output(system)?.texts ?? null;
   }
 
   scores(system) {
@@ -232,7 +235,7 @@ class Detail {
     const basis = view.basis === "reference" ? page.sentences.reference[i] : view.basis === "other" ? view.text(view.other, i) : null;
     const body = this.paragraph(text, basis === null ? [] : notShared(units, unitsOf(basis, page.spaced)));
     body.dataset.system = n;
-    const weights = page.attention[n]?.[i]?.[number];
+    const weights = view.output(n).attention ? page.attention[n]?.[i]?.[number] : undefined;
     if (weights) {
       body.attention = weights;
       body.tabIndex = 0;

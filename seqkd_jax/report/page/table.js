@@ -25,7 +25,7 @@ function columnsOf(page, systems) {
     ["p(t=ŷ)", (s) => s.mode_mass, (s) => s.mode_mass === null ? dash : `${(100 * s.mode_mass).toFixed(1)}%`],
   );
   for (const beam of beams) {
-    columns.push([`sentences/s K=${beam}`, (s) => s.decodings[beam].speed, (s) => grouped(s.decodings[beam].speed)]);
+    columns.push([`sent/s K=${beam}`, (s) => s.decodings[beam].speed, (s) => grouped(s.decodings[beam].speed)]);
   }
   return columns;
 }
