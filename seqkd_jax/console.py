@@ -63,4 +63,5 @@ def _say(text: str, event: str, facts: dict[str, Any]) -> None:
     if _style.log_json:
         line = {"time": round(time.time(), 3), "event": event, **facts}
         text = json.dumps(line, ensure_ascii=False, default=str)
-    tqdm.write(text, file=sys.stderr)  # above a bar, if there is one
+    if sys.stderr is not None:
+        tqdm.write(text, file=sys.stderr)  # above a bar, if there is one

@@ -25,7 +25,7 @@ from . import console
 INTERVAL = 30.0  # seconds between two lines where there is no bar
 TICK = 1.0  # seconds after which a bar is drawn anew although nothing has been counted
 
-_open: list["Bar"] = []  # works in progress, each a part of the one before it
+_open: list["weakref.ref[Bar]"] = []  # works in progress, each a part of the one before it
 
 
 class Bar(tqdm):
@@ -56,7 +56,7 @@ class Bar(tqdm):
           initial: how many an earlier start has done; they count for the share, not for the rate.
           wait: seconds after which the line first appears, for works that are mostly short.
         """
-        self.form = "none" if desc is None or _open else console.progress_form()
+        self.form = "none" if desc is None or _works() else console.progress_form()
         self.what, self.counted, self.wait, self.initial = desc or "", unit, wait, initial
         self.facts: dict[str, float] = {}
         self.doing = ""
@@ -80,7 +80,7 @@ class Bar(tqdm):
         )
         if desc is None:
             return
-        _open.append(self)
+        _open.append(weakref.ref(self))
         if self.form == "none":
             return
         if self.form == "json" and not wait:
@@ -118,8 +118,7 @@ class Bar(tqdm):
         if self._over.is_set():
             return
         self._over.set()
-        if self in _open:
-            _open.remove(self)
+        _open[:] = [ref for ref in _open if (bar := ref()) is not None and bar is not self]
         seen = monotonic() - self._began >= self.wait
         if self._said > self._began if self.form == "lines" else self.form == "json" and seen:
             self._write()
@@ -170,7 +169,7 @@ class Bar(tqdm):
 
     def _status(self) -> str:
         """Returns what is done at present, if that is not what is counted."""
-        parts = [self.doing, *(part._brief() for part in _open[1:] if self is _open[0])]
+        parts = [self.doing, *(part._brief() for part in _works()[1:] if self.form != "none")]
         parts += [f"compiling for {shapes}" for shapes in self._compiling[:1]]
         return ", ".join(filter(None, parts))
 
@@ -214,7 +213,7 @@ class Bar(tqdm):
 @contextlib.contextmanager
 def compiling(shapes: str) -> Iterator[None]:
     """Says for which shapes a program is compiled, and stops the clocks of rates meanwhile."""
-    began, works = monotonic(), tuple(_open)
+    began, works = monotonic(), _works()
     for bar in works:
         bar._pause(shapes)
     try:
@@ -224,6 +223,11 @@ def compiling(shapes: str) -> Iterator[None]:
             bar._resume(shapes)
     if (seconds := monotonic() - began) >= 1:
         console.record("compiled", shapes=shapes, seconds=round(seconds, 1))
+
+
+def _works() -> list[Bar]:
+    """Returns the works in progress; one that was dropped without an end is none of them."""
+    return [bar for ref in _open if (bar := ref()) is not None]
 
 
 def _tick(ref: "weakref.ref[Bar]", over: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """What people and programs see: progress, messages, tables, help."""
 
 import csv
+import gc
 import io
 import json
 import re
@@ -140,11 +141,23 @@ def test_a_work_within_another_is_named_in_its_line(listening, clock):
             part.update(50)
             clock.now += 30
             bar.tick()
-        clock.now += 30
-        bar.tick()
+        with progress.compiling("8 x 3 tokens"):
+            clock.now += 30
+            bar.tick()
     said = stream.getvalue().splitlines()
     assert said[0].endswith("left, 00:30 so far, scoring 25 %") and "scoring" not in said[1]
+    assert said[1].endswith(", compiling for 8 x 3 tokens")
     assert not any(line.startswith("scoring") for line in said)
+
+
+def test_a_work_that_was_dropped_hides_no_other(listening):
+    listening(terminal=False)
+    dropped = Bar(desc="dropped")
+    assert dropped.form == "lines" and Bar(desc="part").form == "none"
+    del dropped
+    gc.collect()
+    with Bar(desc="next") as bar:
+        assert bar.form == "lines"
 
 
 def test_what_an_earlier_start_has_done_counts_for_no_rate(listening, clock):
