@@ -45,6 +45,10 @@ def test_every_page_is_in_the_contents():
     assert {page.resolve() for page in SITE} - listed == {(DOCS / "index.md").resolve()}
 
 
+def test_no_page_has_the_name_of_one_that_sphinx_makes():
+    assert not {"search", "genindex", "py-modindex"} & {page.stem for page in DOCS.glob("*.md")}
+
+
 def test_llms_txt_names_the_pages_of_the_site():
     named = re.findall(r"\]\(([^)]+)\.html\)", (DOCS / "llms.txt").read_text("utf-8"))
     assert named and all((DOCS / f"{name}.md").exists() for name in named)
