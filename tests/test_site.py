@@ -141,6 +141,14 @@ def test_the_comments_beside_fields_are_their_descriptions(conf):
     assert any(line.startswith("* **length_rule**: What log-probabilities") for line in lines)
 
 
+def test_signatures_of_settings_show_defaults_without_ranges(conf):
+    signature, _ = conf.without_ranges(
+        None, "class", "Plan", seqkd_jax.Plan, None, "(a: Annotated[int, Range()])", None
+    )
+    assert signature.startswith("(teacher=Size(...), student=Size(...), ")
+    assert "kd_weight=0.5" in signature and "Range" not in signature
+
+
 def test_links_out_of_the_pages_lead_to_the_repository(conf):
     source = ["[a](../LICENSE) [b](../notebooks/01.ipynb) [c](losses.md)"]
     conf.lead_outside(None, "index", source)
