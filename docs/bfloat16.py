@@ -28,6 +28,7 @@ from seqkd_jax.settings import PLANS
 FORMAT = "seqkd-bfloat16-1"
 RESULTS = Path(__file__).parent / "results" / "bfloat16.json"
 TYPES = ("float32", "bfloat16")
+SHORT = {"float32": "f32", "bfloat16": "bf16"}  # in the heads of tables
 
 
 def student(corpus: str, folder: Path, seed: int, dtype: str, epochs: int | None) -> dict:
@@ -84,10 +85,10 @@ def tables(path: Path) -> str:
         row = {"row": f"{corpus}, seed {seed}", "updates": str(both[0]["steps"][-1])}
         curves.append(
             row
-            | {f"last loss, {r['dtype']}": f"{r['loss'][-1]:.4f}" for r in both}
+            | {f"loss, {SHORT[r['dtype']]}": f"{r['loss'][-1]:.4f}" for r in both}
             | {"mean difference": f"{statistics.mean(gaps):+.4f}"}
             | {"largest": f"{max(gaps, key=abs):+.4f}"}
-            | {f"perplexity, {r['dtype']}": f"{min(r['validation']):.4f}" for r in both}
+            | {f"PPL, {SHORT[r['dtype']]}": f"{min(r['validation']):.4f}" for r in both}
         )
     for corpus, beam in product(dict.fromkeys(c for c, _, _ in runs), ("1", "5")):
         row = {"row": f"{corpus}, K = {beam}"}
@@ -99,7 +100,7 @@ def tables(path: Path) -> str:
             ]
             spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
             if found:
-                row[f"{trained_in}, searched in {searched_in}"] = (
+                row[f"{SHORT[trained_in]}, search in {SHORT[searched_in]}"] = (
                     f"{statistics.mean(found):.2f}{spread}"
                 )
         scores.append(row)

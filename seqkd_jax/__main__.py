@@ -4,7 +4,7 @@ import importlib
 import sys
 from typing import Any
 
-from . import program
+from . import console, program
 from .arguments import RESUMED
 from .parsing import parse
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     def run() -> None:
         nonlocal command
         command = parse(sys.argv[1:] if arguments is None else arguments)
+        console.speak(command.messages)
         commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
 

@@ -24,6 +24,7 @@ from .errors import UsageError
 from .losses import nll
 from .parallel import own_rows, pmap_rows, pmap_total, shard
 from .processes import share_out
+from .progress import Bar
 from .scoring import Scorer
 from .search import for_search
 from .settings import GREEDY, Search
@@ -89,10 +90,13 @@ def log_probs(model: Seq2Seq, params: Params, encoded: Encoded) -> np.ndarray:
     row_of = {int(index): row for row, index in enumerate(encoded.index)}
     scores = np.zeros(len(encoded.src), np.float32)
     # Small batches, because the logits of all their tokens are in memory at once.
-    for batch in batches(encoded, _plan(encoded, tokens_per_batch=512), seed=0, epoch=None):
-        for index, score in zip(batch.index, run(params, batch.src, batch.tgt), strict=True):
-            if index >= 0:
-                scores[row_of[int(index)]] = score
+    buckets = _plan(encoded, tokens_per_batch=512)
+    with Bar(desc="scoring", unit="pair", total=len(scores)) as bar:
+        for batch in batches(encoded, buckets, seed=0, epoch=None):
+            for index, score in zip(batch.index, run(params, batch.src, batch.tgt), strict=True):
+                if index >= 0:
+                    scores[row_of[int(index)]] = score
+            bar.update(int((batch.index >= 0).sum()))
     return scores
 
 
@@ -181,6 +185,7 @@ def evaluate(
     scorer: Scorer | None = None,
     shortlist: Shortlist | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    progress: str | None = "evaluating",
 ) -> Evaluation:
     """Evaluates a model on a test set.
 
@@ -193,6 +198,7 @@ def evaluate(
       shortlist: restricts the output words.
       metrics: more metrics by name, such as COMET: functions of the test set's sources, a system's
         outputs, and the references. They are columns of the table.
+      progress: label of the progress bar; None for no bar.
 
     Raises:
       UsageError: no pair has words on both sides.
@@ -213,34 +219,39 @@ def evaluate(
     decodings, mass = {}, math.nan
     model, params = for_search(trained.model, trained.params, source_tokens)
     searched = trained.with_params(params, model)
-    for beam in sorted({1, *beams}):
-        settings = replace(search, beam_size=beam, n_best=1)
+    sizes = sorted({1, *beams})
+    with Bar(desc=progress, unit="sentence", total=2 * len(sizes) * len(decoded)) as bar:
+        for beam in sizes:
+            settings = replace(search, beam_size=beam, n_best=1)
 
-        def decode(settings: Search = settings):
-            return translate_texts(searched, sources, settings, shortlist=shortlist)
+            def decode(settings: Search = settings):
+                bar.doing = f"K={settings.beam_size}"
+                return translate_texts(searched, sources, settings, shortlist=shortlist, bar=bar)
 
-        nbest = decode()
-        started = time.perf_counter()
-        decode()  # measured the second time, when everything is compiled
-        seconds = time.perf_counter() - started
-        outputs = [n.texts[0] for n in nbest]
-        if beam == 1:
-            mass = float(np.mean([math.exp(nbest[n].log_probs[0]) for n in decoded]))
-        decodings[beam] = Decoding(
-            bleu=scorer.bleu(outputs, references),
-            chrf=scorer.chrf(outputs, references),
-            sentences_per_second=len(decoded) / seconds,
-            words_per_second=source_tokens / seconds,
-            outputs=outputs,
-            metrics={
-                name: float(metric(sources, outputs, references))
-                for name, metric in (metrics or {}).items()
-            },
-        )
+            nbest = decode()
+            started = time.perf_counter()
+            decode()  # measured the second time, when everything is compiled
+            seconds = time.perf_counter() - started
+            outputs = [n.texts[0] for n in nbest]
+            if beam == 1:
+                mass = float(np.mean([math.exp(nbest[n].log_probs[0]) for n in decoded]))
+            decodings[beam] = Decoding(
+                bleu=scorer.bleu(outputs, references),
+                chrf=scorer.chrf(outputs, references),
+                sentences_per_second=len(decoded) / seconds,
+                words_per_second=source_tokens / seconds,
+                outputs=outputs,
+                metrics={
+                    name: float(metric(sources, outputs, references))
+                    for name, metric in (metrics or {}).items()
+                },
+            )
+        bar.doing = "perplexity"
+        ppl = perplexity(trained.model, trained.params, encoded)
     empty = (np.flatnonzero(lengths == 0) + 1).tolist()
     return Evaluation(
         decodings=decodings,
-        perplexity=perplexity(trained.model, trained.params, encoded),
+        perplexity=ppl,
         mode_mass=mass,
         parameters=count_parameters(trained.params),
         bleu_signature=scorer.bleu_signature,

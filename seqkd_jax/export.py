@@ -15,7 +15,6 @@ import jax
 import jax.export
 import ml_dtypes
 import numpy as np
-from tqdm import tqdm
 
 from .addresses import PathLike
 from .base import Params, traced_for
@@ -26,6 +25,7 @@ from .decode.translation import QUEUE_FACTOR, live_tokens, search_function
 from .errors import UsageError
 from .exported import ALIGN, FORMAT
 from .files import atomic_write, check_writable
+from .progress import Bar
 from .sealed import seal
 from .search import for_search
 from .settings import Search
@@ -142,15 +142,18 @@ def _exported_programs(
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """Returns all programs, and for each group of platforms where they are."""
     groups, data = [], b""
-    with tqdm(desc="exporting", unit="program", disable=None) as bar:
-        for kind, names in KINDS.items():
-            if not (named := [name for name in names if name in platforms]):
+    kinds = {kind: [name for name in names if name in platforms] for kind, names in KINDS.items()}
+    total = len(_shapes(search)) * sum(map(bool, kinds.values()))
+    with Bar(desc="exporting", unit="program", total=total) as bar:
+        for kind, named in kinds.items():
+            if not named:
                 continue
             with traced_for(kind):
                 prepare, run = _prepared(trained, search, named)
                 start, searches = len(data), []
                 data += prepare
                 for rows, length in _shapes(search):
+                    bar.doing = f"compiling for {rows} x {length} tokens on {kind}"
                     program = run(rows, length)
                     data += program
                     searches.append((rows, length, len(program)))

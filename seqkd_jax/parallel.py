@@ -17,6 +17,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from . import progress
 from .base import Array, Example, Params, Total
 from .errors import UsageError
 
@@ -136,7 +137,7 @@ def pmap_step(step: SplitStep) -> Callable[..., tuple[Any, dict[str, Array]]]:
     With ``stop``, True or False, metrics have a number ``stop``: it is above 0 if any process gave
     True. All processes learn this of the same step, and no further message is sent.
     """
-    mapped = step_program(step)
+    mapped = _announced(step_program(step))
 
     def call(
         state: Any,
@@ -249,7 +250,7 @@ def pmap_total(evaluate: Callable[..., Total]) -> Callable[..., Total]:
     def on_device(params: Params, batch: Example, teacher_params: Params) -> Total:
         return _added_up(evaluate(params, batch, teacher_params))
 
-    mapped = jax.pmap(on_device, AXIS, in_axes=(None, 0, None), out_axes=None)
+    mapped = _announced(jax.pmap(on_device, AXIS, in_axes=(None, 0, None), out_axes=None))
     return lambda params, batch, teacher_params=None: mapped(params, batch, teacher_params)
 
 
@@ -269,7 +270,7 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     does not wait step by step for the others. Results are numpy arrays [B, ...]. Rows are local to
     the process.
     """
-    mapped = rows_program(function, jax.local_devices())
+    mapped = _announced(rows_program(function, jax.local_devices()))
 
     def call(params: Params, *rows: np.ndarray) -> Any:
         count, devices = len(rows[0]), jax.local_device_count()
@@ -280,6 +281,28 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], out)
 
     return call
+
+
+def _announced(mapped: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function; that it compiles for new shapes of its second argument is told."""
+    known: set[Any] = set()
+
+    def call(params: Any, rows: Any, *others: Any) -> Any:
+        shapes = tuple(np.shape(x) for x in jax.tree.leaves(rows))
+        if shapes in known:
+            return mapped(params, rows, *others)
+        with progress.compiling(_tokens_of(shapes)):
+            out = mapped(params, rows, *others)
+        known.add(shapes)
+        return out
+
+    return call
+
+
+def _tokens_of(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Describes rows of tokens [D, B, S] and [D, B, T], as in ``64 x 24 and 64 x 26 tokens``."""
+    tokens = [f"{shape[0] * shape[1]} x {shape[2]}" for shape in shapes if len(shape) > 2]
+    return f"{' and '.join(tokens[:2])} tokens" if tokens else "single numbers"
 
 
 def _added_up(tree: Any) -> Any:

@@ -1,7 +1,9 @@
 """From the words of a command line to the dataclasses of ``arguments``. Floor 8."""
 
 import functools
+import inspect
 import operator
+import sys
 from dataclasses import fields, replace
 from typing import Annotated, Any
 
@@ -21,6 +23,7 @@ from .arguments import (
     Learning,
     Plan,
     Prune,
+    Report,
     Run,
     Score,
     Table3,
@@ -33,6 +36,20 @@ from .plans import read_plan
 from .ranges import PATHS
 from .settings import PLANS
 from .settings import Plan as ExperimentPlan
+
+# The commands, by what one wants to do.
+GROUPS: dict[str, tuple[type, ...]] = {
+    "see what distillation does": (Demo, Run, Tune, Table3),
+    "train a model": (Train, Prune, Compress),
+    "turn a teacher into training data": (Distill, Cache),
+    "use a model": (Translate, Score, Extract, Export),
+    "measure": (Evaluate, Diagnose, Report, Bench, Plan),
+}
+EXAMPLES = """\
+  seqkd demo
+  seqkd run --data multi30k --rows teacher baseline seq-kd --out runs/mine
+  seqkd translate runs/mine/seq-kd < test.en > test.out
+"""
 
 CLI = functools.partial(tyro.cli, config=(tyro.conf.OmitSubcommandPrefixes,), registry=PATHS)
 
@@ -52,26 +69,10 @@ def _commands(data: str | None, settings: str | None = None) -> dict[str, Any]:
         Tune: Tune(Corpus(), tyro.MISSING, plan),
         Train: Train(Corpus(), tyro.MISSING, **shared),
     }
-    others = (
-        Translate,
-        Distill,
-        Cache,
-        Score,
-        Extract,
-        Evaluate,
-        Diagnose,
-        Prune,
-        Compress,
-        Export,
-        Demo,
-        Bench,
-        Plan,
-    )
     commands: dict[str, Any] = {}
-    for command in (Run, Table3, Tune, Train, *others):
-        name = command.__name__.lower()
+    for command in (command for group in GROUPS.values() for command in group):
         given = {"default": defaults[command]} if command in defaults else {}
-        commands[name] = Annotated[command, tyro.conf.subcommand(name, **given)]
+        commands[_name(command)] = Annotated[command, tyro.conf.subcommand(_name(command), **given)]
     return commands
 
 
@@ -80,8 +81,11 @@ def parse(arguments: list[str]) -> Any:
 
     Exits if the arguments are wrong. Errors and help cover that command alone.
     """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview(), file=sys.stdout if arguments else sys.stderr)
+        sys.exit(0 if arguments else 2)
     commands = _commands(_value_of("--data", arguments), _value_of("--settings", arguments))
-    name = arguments[0] if arguments else ""
+    name = arguments[0]
     if name in commands:
         command = CLI(commands[name], prog=f"seqkd {name}", args=arguments[1:])
         given = {"given": _options(arguments)} if isinstance(command, Learning) else {}
@@ -92,6 +96,21 @@ def parse(arguments: list[str]) -> Any:
         description="Sequence-level knowledge distillation for attention LSTM translators.",
         args=arguments,
     )
+
+
+def overview() -> str:
+    """Returns what ``seqkd --help`` prints: every command in a line, and three examples."""
+    lines = ["usage: seqkd COMMAND [OPTIONS]      seqkd COMMAND --help: its options", ""]
+    for aim, commands in GROUPS.items():
+        lines.append(f"{aim}:")
+        for command in commands:
+            summary = (inspect.getdoc(command) or "").split("\n")[0].rstrip(".")
+            lines.append(f"  {_name(command):<11}{summary}")
+    return "\n".join([*lines, "", "examples:", EXAMPLES.rstrip()])
+
+
+def _name(command: type) -> str:
+    return command.__name__.lower()
 
 
 def _options(arguments: list[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from . import output, stopping
+from . import console, output, stopping
 from .errors import UsageError
 
 REPORT = (
@@ -29,9 +29,12 @@ def run(function: Callable[[], None], again: Callable[[], str] = lambda: "to res
     ended the function. ``again`` says what the same command would do after a signal.
     """
     output.speak_utf8()
+    before = console.style()
     with stopping.handlers(), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"seqkd: {message}", file=sys.stderr)
-        return _run(function, again)
+        warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+        status = _run(function, again)
+    console.speak(before)  # not after a bug, of which ``end`` tells in the style of the command
+    return status
 
 
 def _run(function: Callable[[], None], again: Callable[[], str]) -> int:
@@ -45,7 +48,7 @@ def _run(function: Callable[[], None], again: Callable[[], str]) -> int:
     except (UsageError, OSError) as error:
         if isinstance(error, BrokenPipeError) and output.nobody_listens():
             return 141
-        print(f"seqkd: {error}", file=sys.stderr)
+        console.error(str(error))
         stopping.tell_peers(str(error))
         return 2
     except Exception as error:
@@ -58,7 +61,7 @@ def _run(function: Callable[[], None], again: Callable[[], str]) -> int:
 
 
 def _stopped(again: str, status: int) -> int:
-    print(f"seqkd: stopped; run the same command again {again}.", file=sys.stderr)
+    console.error(f"stopped; run the same command again {again}.")
     return status
 
 
@@ -74,7 +77,7 @@ def end(run: Callable[[], int]) -> NoReturn:
     try:
         status = run()
     except Exception:
-        traceback.print_exc()
+        console.error(traceback.format_exc().rstrip(), prefix="")
     in_company = stopping.part(failed=status not in (0, 130, 143))
     if status in (130, 143) or (status and in_company):
         for stream in (sys.stdout, sys.stderr):

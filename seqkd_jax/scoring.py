@@ -83,6 +83,11 @@ class Scorer:
     def _chrf(self) -> CHRF:
         return CHRF(lowercase=self.lowercase)
 
+    def words(self, line: str) -> list[str]:
+        """Returns the words of a line that BLEU counts."""
+        cased = line.lower() if self.lowercase else line
+        return self._bleu.tokenizer(cased.rstrip()).split()
+
     def bleu(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         """Returns the corpus BLEU of outputs against one reference each."""
         return self._bleu.corpus_score(outputs, [references]).score
@@ -181,17 +186,24 @@ class Scorer:
             by_seed=tuple((d.bleu, d.p_value) for d in each),
         )
 
+    def sentence_bleu(self, outputs: Sequence[str], references: Sequence[str]) -> list[float]:
+        """Returns the BLEU of each output, 0 to 100: sacreBLEU's, with effective order."""
+        return [score.score for score in self._sentence_scores(outputs, references)]
+
+    def _sentence_scores(self, outputs: Sequence[str], references: Sequence[str]) -> list[Any]:
+        of_sentence = BLEU(
+            tokenize=self.tokenize, lowercase=self.lowercase, force=True, effective_order=True
+        )
+        return [
+            of_sentence.sentence_score(output, [reference])
+            for output, reference in zip(outputs, references, strict=True)
+        ]
+
     def _resampled(
         self, outputs: Sequence[str], references: Sequence[str], chosen: np.ndarray
     ) -> np.ndarray:
         """Returns the BLEU of resamples, [samples]; ``chosen`` counts each sentence in each."""
-        of_sentence = BLEU(
-            tokenize=self.tokenize, lowercase=self.lowercase, force=True, effective_order=True
-        )
-        scores = [
-            of_sentence.sentence_score(output, [reference])
-            for output, reference in zip(outputs, references, strict=True)
-        ]
+        scores = self._sentence_scores(outputs, references)
         counts = np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores], int)
         return np.array(
             [

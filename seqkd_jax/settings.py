@@ -51,6 +51,24 @@ Smoothing = Literal["geometric", "exponential", "floor", "add-k", "none"]
 
 
 @dataclass(frozen=True)
+class Messages(Checked):
+    """What a command says on standard error while it works."""
+
+    quiet: bool = False  # Say nothing but warnings and errors; results are printed all the same.
+    log_json: bool = False  # Write progress, metrics, notes, warnings and errors as lines of JSON.
+
+
+@dataclass(frozen=True)
+class Layout(Checked):
+    """How tables are printed."""
+
+    # text, or a table for papers: markdown, latex (needs booktabs), or csv, which has no notes.
+    format: Literal["text", "markdown", "latex", "csv"] = "text"
+    # All columns; otherwise those that fit 100 characters as text (csv always has all).
+    wide: bool = False
+
+
+@dataclass(frozen=True)
 class Search(Checked):
     """How to search for a translation. The defaults are the paper's beam for Seq-KD.
 

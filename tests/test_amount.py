@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import math
-import re
 
 import jax
 import numpy as np
@@ -109,18 +108,22 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
     assert steps == list(range(2, 41, 2))
 
 
-def test_people_see_what_the_model_writes_and_how_long_it_will_take(tmp_path, capsys):
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, capsys):
+    seen: list = []
+    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN, log=seen.append)
     model = recipes.new(exp, test_recipes.PLAN.student)
     training = Training(updates=60, tokens_per_batch=64, rate=0.05)
     recipes.train(exp, "model", model, test_recipes.CORPUS.train, training)
     said = capsys.readouterr().err
     source, reference = test_recipes.CORPUS.valid[0]
     assert f"source      {source}\nreference   {reference}\n" in said
-    assert said.count("translation") == 1 and re.search(r"minutes for the \d+ steps to go", said)
+    assert said.count("translation") == 1
     cells = [line.split() for line in said.splitlines() if line.startswith("       ")]
     shown = [cell[:2] for cell in cells if len(cell) >= 5 and cell[0].isdigit()]
     assert shown == [[f"{n}", f"{n / 6:.1f}"] for n in range(3, 61, 3)]  # six batches a pass
+    lines = (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()
+    assert seen == [{"run": str(tmp_path / "model"), **json.loads(line)} for line in lines]
+    assert len(seen) == 21  # the loss of 50 updates, and 20 validations
 
 
 def test_a_moving_average_is_what_is_validated_and_kept(tmp_path):

@@ -173,6 +173,12 @@ def test_an_unknown_row_is_refused_before_a_folder_is_made(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("beside", [["--table2"], ["--against", "python peer.py"]])
+def test_rows_beside_what_is_measured_whole_are_refused(beside, capsys):
+    assert main(["bench", "--rows", "kd", *beside]) != 0
+    assert "Leave --rows out" in capsys.readouterr().err
+
+
 def test_students_are_compared_with_the_teacher_of_table_2():
     teacher, student, small, *short = bench.measure_table2(QUICK, MODELS, length=16)
     assert teacher["ratio"] == 1 and student["lower_quartile"] <= student["upper_quartile"]

@@ -141,11 +141,11 @@ def test_a_distilled_corpus_trains_a_student(files, capsys):
     test = ["--source", files / "test.src", "--reference", files / "test.tgt"]
     models = [files / "big", files / "small"]
     text = shown(capsys, "evaluate", *models, *test, "--tokenize", "none", "--beams", "1", "2")
-    assert str(files / "small") in text and "tok:none" in text and "BLEU K=2" in text
+    assert "\nsmall " in text and "tok:none" in text and "BLEU K=2" in text
 
     fitted = ["--shortlist", out / "train.src", out / "train.tgt"]
     text = shown(capsys, "evaluate", files / "small", *test, "--beams", "1", *fitted)
-    assert f"{files}/small, shortlist, K = 1: 100.0 % of translations unchanged, BLEU +0.00" in text
+    assert "\nsmall, shortlist, K = 1: 100.0 % of translations unchanged, BLEU +0.00" in text
     translation = ["translate", files / "small", "--source", files / "test.src", *search[:2]]
     assert shown(capsys, *translation, *fitted) == shown(capsys, *translation)
 
@@ -401,7 +401,10 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     given = [*corpus(files), "--test", files / "test.src", files / "test.tgt", *WORDS, *shape]
     rest = ["--beams", "1", "--out", files / "lab", "--rows", "baseline"]
     printed = shown(capsys, "run", *given, *rest)
-    assert printed == (files / "lab" / "table.txt").read_text()
+    page = files / "lab" / "page.html"
+    told = f"{page}: all outputs, sentence by sentence; open it in a browser.\n"
+    assert printed == (files / "lab" / "table.txt").read_text() + told
+    assert CORPUS.test[0][0] in page.read_text()
     assert printed.splitlines()[2].split()[0] == "baseline"
 
 

@@ -1,6 +1,7 @@
 """A corpus decoded by the map of an engine, whose workers may die, into folders and addresses."""
 
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -14,15 +15,16 @@ from pathlib import Path
 import pytest
 from small_folder import write_small
 
+from seqkd_jax import console
 from seqkd_jax.__main__ import main
 from seqkd_jax.addresses import as_path
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.decode.cluster import ray_map
-from seqkd_jax.decode.translation import translate_corpus
+from seqkd_jax.decode.corpus import translate_corpus
 from seqkd_jax.errors import UsageError
 from seqkd_jax.files import lock_folder
 from seqkd_jax.model_folder import load_model
-from seqkd_jax.settings import Search
+from seqkd_jax.settings import Messages, Search
 
 BEAM = Search(beam_size=3, n_best=2, max_extra=3, max_ratio=1.0)
 LINES = [" ".join("aß b c d e f g h".split()[n % 5 : n % 7 + 2]) for n in range(40)]
@@ -98,10 +100,12 @@ def test_only_missing_shards_are_sent_to_workers(tmp_path, teacher, alone, capsy
     def counting(function, items):
         return map(function, (sent.append(item.shard) or item for item in items))
 
+    console.speak(Messages(log_json=True))
     decode(tmp_path, load_model(teacher), counting, progress="on")
+    console.speak(Messages())
     assert sent == [1, 3, 5] and shards(tmp_path) == kept == alone[1]
-    shown = capsys.readouterr().err
-    assert "| 21/40 [" in shown and "| 40/40 [" in shown
+    shown = map(json.loads, capsys.readouterr().err.splitlines())
+    assert [line["done"] for line in shown if line["event"] == "progress"] == [0, 40]
 
 
 def test_what_workers_finished_before_one_failed_is_kept(tmp_path, teacher, alone):

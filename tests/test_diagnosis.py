@@ -247,7 +247,8 @@ def test_the_command_prints_tables_and_writes_a_record_and_pictures(tmp_path, ca
     assert diagnosis_tables(record) in shown
     assert record["corpora"]["distilled"]["faithfulness"] == pytest.approx(0, abs=1e-2)
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert pictures == ["positions.png", "reliability.png"]
+    names = ("corpora", "oracle", "outputs", "positions", "reliability")
+    assert pictures == [f"{name}.png" for name in names]
 
 
 @pytest.mark.parametrize(

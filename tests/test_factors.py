@@ -22,7 +22,8 @@ from seqkd_jax.contrib.characters import (
 from seqkd_jax.contrib.factors import build_factored, factored
 from seqkd_jax.data import Corpus, load_vocabulary, train_pieces
 from seqkd_jax.data.vocab import build_words
-from seqkd_jax.decode.translation import translate, translate_corpus
+from seqkd_jax.decode.corpus import translate_corpus
+from seqkd_jax.decode.translation import translate
 from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.models.attention_lstm import Config, attention_lstm

@@ -11,8 +11,8 @@ import pytest
 
 from seqkd_jax import recipes
 from seqkd_jax.data import Corpus, grammar
+from seqkd_jax.data.lines import lines_digest
 from seqkd_jax.decode.nbest import read_nbest
-from seqkd_jax.decode.translation import lines_digest
 from seqkd_jax.distill import select
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.report import read_results, table

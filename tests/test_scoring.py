@@ -300,7 +300,7 @@ def test_what_a_shortlist_changes_is_a_share_of_what_was_decoded():
         return Row("m", (dataclasses.replace(E, decodings=decodings),), {})
 
     shown = _changed(row("a", "", "b"), row("a", "", "c"), [True, False, True])
-    assert "K = 1: 50.0 % of translations unchanged" in shown
+    assert "K = 1: 50.0 % of translations unchanged" in shown[0]
 
 
 @pytest.mark.filterwarnings("ignore:Sources longer than 2")

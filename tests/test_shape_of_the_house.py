@@ -14,7 +14,7 @@ ROOT = Path(seqkd_jax.__file__).parent
 FLOORS = {
     0: (
         "errors stopping program ranges addresses files sealed output base settings tokens coded "
-        "exported provenance plans onnx_student"
+        "exported provenance plans onnx_student console progress"
     ),
     1: "ops",
     2: "models search losses bleu chrf",

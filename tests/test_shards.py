@@ -3,10 +3,10 @@
 import contextlib
 
 import pytest
-from tqdm import tqdm
 
 from seqkd_jax.decode.shards import process_shards
 from seqkd_jax.files import _temporary_file, atomic_write, clear_temporary, make_folder, writing
+from seqkd_jax.progress import Bar
 
 
 def work(folder, shards=3):
@@ -23,7 +23,7 @@ def work(folder, shards=3):
     def done():
         return {n for n in range(shards) if path(n).exists()}
 
-    with tqdm(total=shards, disable=True) as bar:
+    with Bar(desc=None, total=shards) as bar:
         process_shards(folder, shards, path, done, make, bar, 1)
     return made
 

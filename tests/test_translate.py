@@ -12,7 +12,8 @@ from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, params
 from seqkd_jax.base import EOS, Seq2Seq, specialized
 from seqkd_jax.data import build_words, encode_pairs
 from seqkd_jax.decode import translation as file
-from seqkd_jax.decode.translation import sentence, translate, translate_corpus, translate_texts
+from seqkd_jax.decode.corpus import translate_corpus
+from seqkd_jax.decode.translation import sentence, translate, translate_texts
 from seqkd_jax.evaluation import evaluate, log_probs, perplexity, validation
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble

@@ -22,6 +22,7 @@ from .measure import Bench as Bench
 from .measure import Diagnose as Diagnose
 from .measure import Evaluate as Evaluate
 from .measure import Plan as Plan
+from .measure import Report as Report
 from .teach import Cache as Cache
 from .teach import Distill as Distill
 from .use import Export as Export

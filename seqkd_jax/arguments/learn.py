@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import NONEMPTY, Bits, Checked, Entries, Fractions, Names, Seed, Share
-from ..settings import Hosts, Size, Training
+from ..settings import Hosts, Layout, Messages, Size, Training
 from ..settings import Plan as ExperimentPlan
 from .given import Corpus, Flat, Learning, TestedCorpus, Validation, Vocabularies
 
 
 @dataclass(frozen=True)
 class Run(Learning):
-    """Train and evaluate a teacher and its students, the rows of the paper's Table 1."""
+    """Train and evaluate a teacher and its students: rows of Table 1."""
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
@@ -40,11 +40,13 @@ class Run(Learning):
     """Go on although the teacher is too weak to teach."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     hosts: Annotated[Hosts, Flat] = Hosts()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Tune(Learning):
-    """Choose settings of one row on the validation set, over several seeds."""
+    """Choose settings of a row on the validation set, over seeds."""
 
     corpus: Annotated[Corpus, Flat]
     out: Path
@@ -59,11 +61,16 @@ class Tune(Learning):
     settings: Path | None = None
     """File of settings to start from, as tune writes it, in place of those of the corpus."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Train(Learning):
-    """Train one model: a teacher, a baseline, or a student (on distilled text or with Word-KD)."""
+    """Train one model: a teacher, a baseline, or a student.
+
+    A student is trained on distilled text, or with Word-KD.
+    """
 
     corpus: Annotated[Corpus, Flat]
     out: Path
@@ -98,11 +105,12 @@ class Train(Learning):
     seed: Seed = 1
     """Seed of parameters, dropout and data order."""
     hosts: Annotated[Hosts, Flat] = Hosts()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Prune(Learning):
-    """Prune a trained model and retrain it: most weights become 0 and stay 0."""
+    """Prune a model and retrain it: most weights become 0 and stay 0."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -123,11 +131,12 @@ class Prune(Learning):
     seed: Seed = 1
     """Seed of dropout and data order."""
     hosts: Annotated[Hosts, Flat] = Hosts()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Compress(Learning):
-    """Write a trained and ideally pruned model as a compressed file (Deep Compression)."""
+    """Write a model, ideally a pruned one, as a compressed file."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -140,22 +149,28 @@ class Compress(Learning):
     validation: Annotated[Validation, Flat] = Validation()
     seed: Seed = 1
     """Seed of dropout and data order; only with --data or --train, which train the values."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Table3(Learning):
-    """Prune and compress the Seq-KD student of an experiment, as in the paper's Table 3."""
+    """Prune and compress the Seq-KD student of an experiment: Table 3."""
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
     """Folder of the experiment; may be that of seqkd run, whose trained models are then used."""
     plan: Annotated[ExperimentPlan, Flat]
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Demo(Checked):
-    """Distil students on a generated corpus, in minutes on a CPU, and print the table."""
+    """Distil students on a generated corpus, in minutes on a CPU."""
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
     """Folder of the experiment; the same command resumes it."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()

@@ -1,19 +1,19 @@
 """The arguments of the commands that measure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from ..ranges import NONEMPTY, Checked, Count, Counts, Entries
-from ..settings import Size, Timing, Tokenizer
+from ..settings import Layout, Messages, Size, Timing, Tokenizer
 from .given import Files, Flat
 
 
 @dataclass(frozen=True)
 class Evaluate(Checked):
-    """Compare trained models on a test set: BLEU, chrF, perplexity, p(t=y^), size and speed."""
+    """Compare models on a test set: BLEU, chrF, perplexity, size, speed."""
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; each is compared with the first."""
@@ -32,11 +32,13 @@ class Evaluate(Checked):
     shortlist: tuple[Path, Path] | None = None
     """Source and target text to fit a shortlist on.
     Each model then also decodes with it, and the changes are printed."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Diagnose(Checked):
-    """Show what distillation changed: a teacher and its students, compared beyond BLEU."""
+    """Show what distillation changed in students, beyond BLEU."""
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folder of the teacher, then those of students."""
@@ -62,11 +64,26 @@ class Diagnose(Checked):
     """File for all that was measured (JSON)."""
     pictures: Path | None = None
     """Folder for pictures (PNG); needs matplotlib."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
+
+
+@dataclass(frozen=True)
+class Report(Checked):
+    """Write one HTML file that compares the rows of runs, sentence by sentence."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
+    """Folders of seqkd run or seqkd demo, with the same test set."""
+    out: Path = field(default_factory=lambda: Path("page.html"))
+    """File to write; it needs no network."""
+    sentences: Count | None = 1000
+    """Test sentences that can be looked at, the first ones; None: all."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Bench(Checked):
-    """Measure this library's speed on fixed work, on real text, or against another system."""
+    """Measure speed on fixed work, real text, or against another system."""
 
     rows: tuple[str, ...] = ()
     """Rows, or parts of their names, such as student, decode-teacher or k5; all if omitted."""
@@ -80,11 +97,13 @@ class Bench(Checked):
     """Measure the paper's Table 2: greedy students against a teacher's beam, V = 50,004."""
     out: Path | None = None
     """JSON file to write; rows that it already holds stay unless they are measured again."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """Compile the programs of a run for TPUs that are not there: what fits, and how fast at most.
+    """Compile for TPUs that are not there: what fits, and how fast.
 
     The defaults are the paper's models: a student of 2x500 and a teacher of 4x1000, V = 50,004.
     All numbers are per device. Needs libtpu (pip install 'seqkd-jax[tpu]').
@@ -113,3 +132,5 @@ class Plan(Checked):
     """Look for the largest batch that fits, which compiles each program several times."""
     out: Path | None = None
     """JSON file to write; programs that it already holds stay unless they are compiled again."""
+    layout: Annotated[Layout, Flat] = Layout()
+    messages: Annotated[Messages, Flat] = Messages()

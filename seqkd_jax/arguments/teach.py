@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import Checked, Count, Positive
-from ..settings import Search, Similarity, Smoothing
+from ..settings import Messages, Search, Similarity, Smoothing
 from .given import Flat
 
 
 @dataclass(frozen=True)
 class Distill(Checked):
-    """Translate a corpus with a teacher and write the text that a student trains on."""
+    """Translate a corpus with a teacher, for students to be trained on."""
 
     source: Path
     """File of source sentences (a .tsv file: its first column)."""
@@ -40,11 +40,12 @@ class Distill(Checked):
     All its machines must see the teacher's folder; None: this process decodes."""
     workers: Count | None = None
     """Processes of --engine ray; one on each GPU, TPU host, or machine without them, if omitted."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Cache(Checked):
-    """Write a teacher's most probable words at each position of sentence pairs, for Word-KD."""
+    """Write a teacher's most probable words at each position, for Word-KD."""
 
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""
@@ -58,3 +59,4 @@ class Cache(Checked):
     """Number of words kept of each distribution; the probability of all others is kept as a sum."""
     temperature: Positive = 1.0
     """Temperature that softens the distributions; the student is trained at the same one."""
+    messages: Annotated[Messages, Flat] = Messages()

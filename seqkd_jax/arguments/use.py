@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..ranges import NONEMPTY, Checked
-from ..settings import Search
+from ..settings import Messages, Search
 from .given import Flat
 
 
@@ -31,11 +31,15 @@ class Translate(Checked):
     """Replace each <unk> by the source word that it attends to most; for vocabularies of words."""
     dictionary: Path | None = None
     """File of lines source|||target: --replace-unk translates these words and copies others."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Score(Checked):
-    """Print a model's log-probability of each sentence pair: natural logarithm, </s> included."""
+    """Print a model's log-probability of each sentence pair.
+
+    The logarithm is natural, and </s> is included.
+    """
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -43,11 +47,12 @@ class Score(Checked):
     """File of source sentences, or one .tsv file with both sides."""
     target: Path | None = None
     """File of their translations, line by line."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Extract(Checked):
-    """Write a model's states and attention for each token of sentence pairs to an .npz file.
+    """Write a model's states and attention for each token to an .npz file.
 
     The arrays are encoder [source tokens, M], where M is the width of the encoder's output;
     decoder_c and decoder_h [target tokens, layers, H]; hidden [target tokens, H]; attention, the
@@ -63,11 +68,12 @@ class Extract(Checked):
     """The .npz file to write."""
     target: Path | None = None
     """File of their translations, line by line."""
+    messages: Annotated[Messages, Flat] = Messages()
 
 
 @dataclass(frozen=True)
 class Export(Checked):
-    """Write a trained model as one file that translates with jax and numpy alone.
+    """Write a model as one file that translates with jax and numpy alone.
 
     It holds weights, vocabularies and compiled searches for CPUs, GPUs and TPUs. In Python:
     seqkd_jax.load_exported("student.seqkdx").translate(lines). A model card is written beside it.
@@ -91,3 +97,4 @@ class Export(Checked):
     search: Annotated[Search, Flat] = Search()
     teacher: Path | None = None
     """Folder of the model that taught it, for the model card; found without this in seqkd run."""
+    messages: Annotated[Messages, Flat] = Messages()

@@ -8,9 +8,8 @@ from contextlib import closing, suppress
 from subprocess import PIPE, Popen
 from typing import Any
 
-from tqdm import tqdm
-
 from ..errors import UsageError
+from ..progress import Bar
 from ..settings import Timing
 from .rows import FIXED, MODELS, Models, chosen, fixed_row
 from .timing import Record, ratio
@@ -74,7 +73,7 @@ def measure_against(command: str, timing: Timing, models: Models = MODELS) -> li
         chosen([f"{row.work}-{row.model}" for row in FIXED], [f"{work}-{model}"])
         row = fixed_row(work, model, line["batch"], beam if work == "decode" else 0, models)
         measured = Measured(row, timing)
-        for _ in tqdm(range(timing.repeats), desc=str(row), disable=None):
+        for _ in Bar(range(timing.repeats), desc=str(row), unit="repeat"):
             measured.turn()
             peer.append(float(next(turns)["value"]))
     record = {"row": str(row), "peer": line.get("system", command)}

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import recipes
 from ..base import PAD
 from ..data import batches
 from ..decode.translation import translate_texts
 from ..losses import nll, smoothed_nll
+from ..progress import Bar
 from ..recipes.stages import prepared
 from ..settings import Search, Timing
 from .rows import chosen
@@ -52,7 +52,7 @@ def measure_real(
     """
     records = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in tqdm(chosen(real_rows(), names), desc="real", disable=None):
+        for name in Bar(chosen(real_rows(), names), desc="real text", unit="row"):
             records += _measured(name, experiment(name.split("-")[0], Path(folder) / name), timing)
     return records
 

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 import jax
-from tqdm import tqdm
 
+from ..progress import Bar
 from ..settings import Timing
 from .products import flops, gemm_seconds
 from .rows import MODELS, Models, Row, chosen, fixed_rows
@@ -51,8 +51,8 @@ class Measured:
 
 def in_turns(rows: Sequence[Row], timing: Timing) -> list[Measured]:
     """Measures rows in turns: sets all of them up, then runs repeat after repeat of every row."""
-    ready = [Measured(row, timing) for row in tqdm(rows, desc="compiling", disable=None)]
-    for measured in tqdm(ready * timing.repeats, desc="repeats", disable=None):
+    ready = [Measured(row, timing) for row in Bar(rows, desc="compiling rows", unit="row")]
+    for measured in Bar(ready * timing.repeats, desc="measuring", unit="repeat"):
         measured.turn()
     return ready
 

@@ -10,6 +10,7 @@ from .learn import tune as tune
 from .measure import bench as bench
 from .measure import diagnose as diagnose
 from .measure import evaluate as evaluate
+from .measure import report as report
 from .plan import plan as plan
 from .process import prepare as prepare
 from .teach import cache as cache

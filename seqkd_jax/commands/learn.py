@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from tabulate import tabulate
 
 from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
+from ..progress import Bar
 from ..recipes.tune import trials_table
 from ..report.compressed import compressed_table
+from ..report.layout import Column, render
+from ..report.page import write_page
 from ..report.table import table
 from ..scoring import scorer_of
 from ..settings import PLANS, Plan
@@ -54,7 +56,13 @@ def run(command: arguments.Run) -> None:
         new_teachers=command.new_teachers,
         anyway=command.anyway,
     )
-    print(table(done, truth))
+    print(table(done, truth, command.layout))
+    page = command.out / "page.html"
+    if jax.process_count() > 1:  # models would be loaded by all processes together
+        print(f"seqkd report {command.out} --out {page}: shows all outputs, sentence by sentence.")
+        return
+    write_page(page, [command.out])
+    print(f"{page}: all outputs, sentence by sentence; open it in a browser.")
 
 
 def tune(command: arguments.Tune) -> None:
@@ -65,7 +73,7 @@ def tune(command: arguments.Tune) -> None:
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
     _, trials = recipes.tune(exp, command.row, choices, seeds=command.seeds)
-    print(trials_table(trials))
+    print(trials_table(trials, command.layout))
     plan = command.out / "plan.json"
     print(f"{plan}: the plan with the best settings; give it to seqkd run with --settings.")
 
@@ -73,7 +81,7 @@ def tune(command: arguments.Tune) -> None:
 def demo(command: arguments.Demo) -> None:
     """Runs the main rows on the generated corpus."""
     corpus = arguments.TestedCorpus(data="grammar")
-    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"]))
+    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"], layout=command.layout))
 
 
 def train(command: arguments.Train) -> None:
@@ -146,7 +154,8 @@ def compress(command: arguments.Compress) -> None:
         trained = recipes.share_values(
             exp, "values", trained, pairs, command.training, command.bits
         )
-    sizes = recipes.compress(command.out, trained, command.bits)
+    with Bar(desc="compressing", wait=2):
+        sizes = recipes.compress(command.out, trained, command.bits)
     stages = {
         "float32": sizes.dense,
         "without zeros": sizes.sparse,
@@ -154,8 +163,8 @@ def compress(command: arguments.Compress) -> None:
         "Huffman codes (the file)": sizes.huffman,
     }
     lines = [[name, f"{size:,}", f"{sizes.dense / size:.1f}x"] for name, size in stages.items()]
-    align = ("left", "right", "right")
-    print(tabulate(lines, ["", "bytes", "smaller"], disable_numparse=True, colalign=align))
+    columns = [Column("", left=True, name="stage"), Column("bytes"), Column("smaller")]
+    print(render(columns, lines, layout=command.layout))
 
 
 def table3(command: arguments.Table3) -> None:
@@ -164,4 +173,4 @@ def table3(command: arguments.Table3) -> None:
     prepare()
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
-    print(compressed_table(recipes.table3(exp)))
+    print(compressed_table(recipes.table3(exp), command.layout))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 
@@ -18,6 +19,7 @@ from ..files import check_writable, make_folder
 from ..model_folder import load_model
 from ..provenance import library, machine
 from ..report.diagnosis import diagnosis_tables, write_diagnosis
+from ..report.page import write_page
 from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
@@ -39,10 +41,10 @@ def evaluate(command: arguments.Evaluate) -> None:
     scorer = Scorer(tokenizer(command.tokenize, language), lower)
     rows: list[Row] = []
     changed: list[str] = []
-    for folder, trained in zip(command.models, models, strict=True):
-        kinds: dict[str, Shortlist | None] = {str(folder): None}
+    for model, trained in zip(_names(command.models), models, strict=True):
+        kinds: dict[str, Shortlist | None] = {model: None}
         if fitted_on is not None:
-            kinds[f"{folder}, shortlist"] = fitted_shortlist(trained, fitted_on)
+            kinds[f"{model}, shortlist"] = fitted_shortlist(trained, fitted_on)
         for name, shortlist in kinds.items():
             evaluation = evaluate_model(
                 trained,
@@ -51,14 +53,14 @@ def evaluate(command: arguments.Evaluate) -> None:
                 search=replace(GREEDY, max_source=command.max_source),
                 scorer=scorer,
                 shortlist=shortlist,
+                progress=name,
             )
             rows.append(Row(name, (evaluation,), {}))
         if fitted_on is not None:
             decoded = [bool(trained.src_vocab.encode(source)) for source, _ in pairs]
-            changed.append(_changed(rows[-2], rows[-1], decoded))
-    print(table(compared(rows, [target for _, target in pairs], scorer)))
-    for lines in changed:
-        print(lines)
+            changed += _changed(rows[-2], rows[-1], decoded)
+    rows = compared(rows, [target for _, target in pairs], scorer)
+    print(table(rows, layout=command.layout, notes=changed))
 
 
 def diagnose(command: arguments.Diagnose) -> None:
@@ -96,9 +98,7 @@ def diagnose(command: arguments.Diagnose) -> None:
         if corpus:
             corpora["original"] = corpus.train
         corpora["distilled"] = read_pairs(*command.distilled)
-    names = [folder.name for folder in command.models]
-    if len({"teacher", *names[1:]}) < len(names):
-        names = list(map(str, command.models))
+    names = _names(command.models, "teacher")
     models = dict(zip(names, map(load_model, command.models), strict=True))
     (_, teacher), *others = models.items()
     measured = diagnose_models(
@@ -111,17 +111,29 @@ def diagnose(command: arguments.Diagnose) -> None:
         search=replace(GREEDY, max_source=command.max_source),
         oracle_sizes=command.oracle,
     )
-    print(diagnosis_tables(measured))
+    print(diagnosis_tables(measured, layout=command.layout))
     if command.out:
         write_diagnosis(command.out, library() | machine(), measured)
     if command.pictures:
         draw_diagnosis(measured, command.pictures)
 
 
+def report(command: arguments.Report) -> None:
+    """Writes the page that compares the rows of runs."""
+    check_writable(command.out)
+    prepare()
+    print(f"{write_page(command.out, command.runs, command.sentences)}: open it in a browser.")
+
+
 def bench(command: arguments.Bench) -> None:
     """Measures speed, prints tables and writes JSON."""
     prepare()
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured as well
+    if command.rows and not command.real and (command.against or command.table2):
+        raise UsageError(
+            "--rows chooses among the rows of the fixed work or of --real; --against and --table2 "
+            "are measured whole. Leave --rows out, or run it as a command of its own."
+        )
     benchmark.chosen(benchmark.real_rows() if command.real else benchmark.FIXED, command.rows)
     if command.out:  # refuses a wrong file before anything is measured
         kept_speed(command.out)
@@ -131,7 +143,7 @@ def bench(command: arguments.Bench) -> None:
     def done(kind: str, records: list[benchmark.Record]) -> None:
         if command.out:
             keep_speed(command.out, kind, records)
-        tables.append(speed_table(records))
+        tables.append(speed_table(records, layout=command.layout))
 
     for peer in command.against:
         done("against", benchmark.measure_against(peer, command.timing))
@@ -144,7 +156,14 @@ def bench(command: arguments.Bench) -> None:
     print("\n\n".join(tables))
 
 
-def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> str:
+def _names(folders: Sequence[Path], *others: str) -> list[str]:
+    """Returns the names of folders, or their paths where names are not unique, also in others'."""
+    names = [folder.name for folder in folders]
+    unique = len({*others, *names[len(others) :]}) == len(names)
+    return names if unique else list(map(str, folders))
+
+
+def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> list[str]:
     """Describes what a shortlist changes, for each beam, in the lines that could be decoded."""
     lines = []
     for beam, before in plain.evaluation.decodings.items():
@@ -156,4 +175,4 @@ def _changed(plain: Row, short: Row, decoded: Sequence[bool]) -> str:
             f"unchanged, BLEU {after.bleu - before.bleu:+.2f}, "
             f"{after.sentences_per_second / before.sentences_per_second:.2f} times the speed"
         )
-    return "\n".join(lines)
+    return lines

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .. import arguments
 from .. import plan as planning
 from ..base import Seq2Seq
@@ -14,6 +12,7 @@ from ..errors import UsageError
 from ..files import make_folder
 from ..model_folder import open_model
 from ..models.attention_lstm import Config, model_of
+from ..progress import Bar
 from ..report.plans import Record, keep_plans, kept_plans, plan_table
 from ..settings import Size
 from .process import compile_only, prepare
@@ -34,8 +33,8 @@ def plan(command: arguments.Plan) -> None:
         kept_plans(command.out)
         make_folder(command.out.parent)
     records = []
-    with tqdm(command.programs, desc="compiling", disable=None) as programs:
-        for program in programs:
+    with Bar(desc="compiling programs", unit="program", total=len(command.programs)) as bar:
+        for program in command.programs:
             make, of = makers[program]
             beam = command.beam_size if program == "search" else 0
             work = planning.Work(command.batch, command.length, beam)
@@ -45,14 +44,14 @@ def plan(command: arguments.Plan) -> None:
             record |= {"beam": beam} if beam else {}
 
             def told(what: str, row: str = row) -> None:
-                programs.set_postfix_str(f"{row}, {what}")
+                bar.doing = f"{row}, {what}"
 
             record |= planning.plan(make, work, where, largest=command.largest, told=told)
             records.append(record)
+            bar.update()
             if command.out:
                 keep_plans(command.out, [record])
-    print(plan_table(records))
-    print("\nCompiled, not run. All numbers are per device.")
+    print(plan_table(records, command.layout))
 
 
 def _makers(command: arguments.Plan) -> tuple[dict[str, tuple[planning.Maker, str]], str]:

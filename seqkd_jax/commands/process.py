@@ -5,6 +5,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import jax
 import pooch
 
-from .. import processes
+from .. import console, processes
 from ..errors import UsageError
 from ..parallel import describe_devices
 from ..settings import Hosts
@@ -25,7 +26,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     """Makes the settings that every command wants; call it before anything is computed.
 
     A command that trains gives its ``hosts``, and meets the other processes; of these, process 0
-    alone prints.
+    alone prints, and the others say what is wrong.
 
     Compiled programs are kept in the user's cache; on CPUs, freed memory is kept in the process;
     and XLA copies less. Whatever the user has set stays as it is: JAX's cache, its minimum compile
@@ -45,6 +46,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     if hosts is not None:
         processes.start(**vars(hosts))
         if not processes.is_first():
+            console.speak(replace(console.style(), quiet=True))
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     _announce()
 
@@ -80,11 +82,11 @@ def _announce() -> None:
             "or leave the variable empty."
         ) from None
     if jax.process_index() == 0:
-        print(f"seqkd: {describe_devices(devices, jax.local_devices())}", file=sys.stderr)
+        console.note(f"seqkd: {describe_devices(devices, jax.local_devices())}")
         backend = devices[0].platform
         cause = _why_not(" ".join([named, *plugins])) if backend == "cpu" else ""
         if missed := missed_accelerator(backend, named, plugins, cause):
-            print(f"seqkd: {missed}", file=sys.stderr)
+            console.warn(missed)
 
 
 def _why_not(named: str) -> str:

@@ -1,20 +1,19 @@
 """Commands that turn a teacher into training data."""
 
 import functools
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 
-from .. import arguments
+from .. import arguments, console
 from ..addresses import PathLike, as_local
 from ..data import encode_pairs, require_kept
 from ..data.encode import EXAMPLES, folder_for, lines_at
 from ..data.lines import ParallelLines, lines_digest, read_pairs, read_sources, require_sentences
 from ..data.text import words_of, write_pairs
 from ..decode.cluster import connected, ray_map
+from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest, open_nbest
-from ..decode.translation import translate_corpus
 from ..distill import select
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
@@ -77,7 +76,7 @@ def distill(command: arguments.Distill) -> None:
     empty = [number for number, source in enumerate(sources, 1) if not words_of(source)]
     if empty:
         where = lines_at(empty[:EXAMPLES], len(empty))
-        print(f"Empty sources, with empty targets: {len(empty):,} {where}.", file=sys.stderr)
+        console.note(f"Empty sources, with empty targets: {len(empty):,} {where}.")
     print(f"{command.out}: {len(pairs):,} pairs in train.src and train.tgt.")
 
 
@@ -121,7 +120,7 @@ def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[Sequen
 def _say_if_weak(folder: PathLike) -> None:
     reason = weakness(validations(folder))
     if reason:
-        print(f"seqkd: {folder}: {reason}", file=sys.stderr)
+        console.warn(f"{folder}: {reason}")
 
 
 def _load_there(folder: PathLike) -> TrainedModel:
@@ -171,5 +170,5 @@ def cache(command: arguments.Cache) -> None:
     made = cache_teacher(
         command.out, teacher, encoded, k=command.k, temperature=command.temperature
     )
-    print(encoded.report, file=sys.stderr)
+    console.note(str(encoded.report))
     print(f"{command.out}: {made}.")

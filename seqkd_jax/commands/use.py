@@ -13,14 +13,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from .. import __version__, arguments
+from .. import __version__, arguments, console
 from ..card import card_text, model_card
 from ..data import check_same, encode_pairs, require_kept
 from ..data.lines import read_pairs
 from ..data.text import is_table, write_lines
-from ..data.waiting import first_columns, open_text, waiting_lines
+from ..data.waiting import count_lines, first_columns, open_text, waiting_lines
 from ..decode.lists import NBest, moses_lines
 from ..decode.shortlist import Shortlist, fit_shortlist
 from ..decode.translation import STREAM_SENTENCES, translate_stream
@@ -33,6 +32,7 @@ from ..model_folder import load_model
 from ..models.ensemble import ensemble
 from ..models.inspection import states
 from ..onnx_export import export_onnx
+from ..progress import Bar
 from ..settings import GREEDY
 from ..tensors import write_tensors
 from ..trained import TrainedModel
@@ -60,11 +60,13 @@ def translate(command: arguments.Translate) -> None:
     shortlist = (
         fitted_shortlist(trained, read_pairs(*command.shortlist)) if command.shortlist else None
     )
-    # While lines are typed at a terminal, a progress bar would be in the way.
-    shown = None if command.source or not sys.stdin.isatty() else True
+    # A bar would be in the way of lines that are typed at a terminal or shown there.
+    typed = not command.source and sys.stdin.isatty()
+    seen = not command.out and sys.stdout.isatty()
+    total = count_lines(command.source) if command.source else None
     with (
         open_text(command.source) as (file, name),
-        tqdm(desc="translating", unit="sent", disable=shown) as bar,
+        Bar(desc=None if typed or seen else "translating", unit="sentence", total=total) as bar,
     ):
         lines = waiting_lines(file, name, STREAM_SENTENCES)
         if command.source and is_table(command.source):
@@ -100,13 +102,12 @@ def score(command: arguments.Score) -> None:
     )
     for index in range(len(pairs)):
         print(f"{scores[index]:.4f}" if index in scores else "")
-    print(encoded.report, file=sys.stderr)
+    console.note(str(encoded.report))
     if scores:
         total, tokens = sum(scores.values()), sum(map(len, encoded.tgt))
-        print(
+        console.note(
             f"average {total / len(scores):.4f} per pair, {total / tokens:.4f} per token; "
-            f"perplexity {math.exp(-total / tokens):.4f}",
-            file=sys.stderr,
+            f"perplexity {math.exp(-total / tokens):.4f}"
         )
 
 
@@ -121,7 +122,7 @@ def extract(command: arguments.Extract) -> None:
     require_kept(encoded, str(command.source))
     run = jax.jit(functools.partial(states, network))
     rows: dict[str, list[np.ndarray]] = {}
-    with tqdm(total=len(encoded.src), desc="extracting", unit="sent", disable=None) as bar:
+    with Bar(total=len(encoded.src), desc="extracting", unit="pair") as bar:
         for src, tgt in zip(encoded.src, encoded.tgt, strict=True):
             # Lengths are rounded up, so that few shapes are compiled; padding is cut off below.
             found = run(trained.params, padded(src), padded(tgt))
@@ -137,7 +138,7 @@ def extract(command: arguments.Extract) -> None:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     atomic_write(command.out, file.getvalue())
-    print(encoded.report, file=sys.stderr)
+    console.note(str(encoded.report))
     print(f"{command.out}: {len(encoded.src):,} pairs; {', '.join(arrays)}.")
 
 
@@ -145,7 +146,9 @@ def export(command: arguments.Export) -> None:
     """Writes a model as one file to serve, or its parameters alone, and its card beside it."""
     prepare()
     form = command.out.suffix
-    default = arguments.Export(command.model, command.out, teacher=command.teacher)
+    default = arguments.Export(
+        command.model, command.out, teacher=command.teacher, messages=command.messages
+    )
     if form == ".safetensors" and command != default:
         raise UsageError(
             "A .safetensors file holds the parameters alone, in float32: --weights, --platforms "

@@ -16,6 +16,7 @@ from typing import Literal
 from ..addresses import PathLike
 from ..errors import UsageError
 from ..files import sha256
+from ..progress import Bar
 from .lines import read_pairs
 from .text import read_bytes, read_lines, words_of
 
@@ -148,7 +149,8 @@ def corpus_from_files(
         for part, files in parts.items()
         if files is not None
     }
-    read = {part: read_pairs(*files) for part, files in sides.items()}
+    with Bar(desc="reading text", wait=2):
+        read = {part: read_pairs(*files) for part, files in sides.items()}
     names = {part: " and ".join(map(str, files)) for part, files in sides.items()}
     return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
 

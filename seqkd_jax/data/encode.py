@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..addresses import PathLike, as_path, is_local
 from ..base import BOS, EOS, UNK
 from ..errors import UsageError
+from ..progress import Bar
 from .lines import pairs_digest
 from .sentences import Flat, Sentences, join, pack
 from .store import kept
@@ -164,7 +164,7 @@ def _encoded_parts(
         encoded = itertools.starmap(functools.partial(_encode_part, vocabularies), parts)
     else:
         encoded = _in_processes(parts, vocabularies, min(processes, len(starts)))
-    with tqdm(total=len(pairs), desc="encoding", unit="pair", delay=5, disable=None) as bar:
+    with Bar(total=len(pairs), desc="encoding", unit="pair", wait=2) as bar:
         for part in encoded:
             yield part
             bar.update(len(part[0].lengths))

@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..addresses import PathLike
@@ -93,6 +94,18 @@ def waiting_lines(file: BinaryIO, name: str, max_lines: int) -> Iterator[list[st
             return
         yield from _decoded(lines, name, first, end)
         first += len(lines)
+
+
+def count_lines(path: PathLike) -> int | None:
+    """Returns the number of lines of a file on this machine; None if it is packed or not a file."""
+    file = Path(str(path))
+    if not file.is_file():
+        return None
+    with file.open("rb") as opened:
+        if opened.peek(len(GZIP)).startswith(GZIP):
+            return None
+        chunks = iter(lambda: opened.read(1 << 20), b"")
+        return sum(chunk.count(b"\n") for chunk in chunks)
 
 
 def first_columns(batches: Iterable[list[str]], name: str) -> Iterator[list[str]]:

@@ -45,7 +45,7 @@ def pack_shard(header: dict[str, Any], nbest: Sequence[NBest]) -> bytes:
     """Returns the bytes of a shard; equal content gives equal bytes.
 
     Args:
-      header: how it was made; see ``translation.translate_corpus``.
+      header: how it was made; see ``corpus.translate_corpus``.
       nbest: lists of consecutive sentences.
     """
     first = nbest[0].index if nbest else 0

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from tqdm import tqdm
 
 from ..addresses import is_local
 from ..errors import UsageError, quoted
 from ..files import clear_temporary, lock_folder
+from ..progress import Bar
 from ..sealed import differences
 
 
@@ -89,7 +89,7 @@ def process_shards(
     path: Callable[[int], Path],
     done: Callable[[], Collection[int]],
     make: Callable[[int], None],
-    bar: tqdm,
+    bar: Bar,
     size: int,
 ) -> None:
     """Makes all shards that no other worker makes, and returns when every shard exists.
@@ -103,7 +103,7 @@ def process_shards(
       path: of a shard, by its number.
       done: returns the numbers of the complete shards.
       make: writes a shard, by its number.
-      bar: progress bar; it is set to the completed items before each round.
+      bar: progress bar; items that are complete before a round count for no rate.
       size: items of a shard.
     """
 
@@ -123,8 +123,7 @@ def process_shards(
 
     clear_temporary(folder)
     while len(complete := done()) < shards:
-        bar.n = min(bar.total, len(complete) * size)
-        bar.refresh()
+        bar.begin(min(bar.total, len(complete) * size))
         if not any([try_make(number) for number in range(shards) if number not in complete]):
             time.sleep(1)  # other workers are making the missing shards
 

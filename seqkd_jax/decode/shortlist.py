@@ -12,6 +12,7 @@ import numpy as np
 from ..base import EOS
 from ..data import Encoded
 from ..errors import UsageError
+from ..progress import Bar
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def lexical_table(
     keys, entry = np.unique(src_words.astype(np.int64) * width + tgt_words, return_inverse=True)
     src_words, tgt_words = keys // width, keys % width
     table = np.ones(len(keys))
-    for _ in range(iterations):
+    for _ in Bar(range(iterations), desc="aligning words", unit="iteration", wait=2):
         posterior = table[entry]
         posterior /= np.bincount(event, posterior)[event]
         counts = np.bincount(entry, posterior)

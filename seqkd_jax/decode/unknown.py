@@ -6,10 +6,8 @@ section 3.3).
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from ..addresses import PathLike
@@ -20,11 +18,9 @@ from ..data.text import read_lines, words_of
 from ..data.vocab import WordVocabulary
 from ..errors import UsageError, quoted
 from ..models.attention_lstm import AttentionLSTMParams
-from ..models.inspection import alignments
-from ..models.network import Network
-from ..parallel import pmap_rows
 from ..settings import GREEDY
 from ..trained import TrainedModel
+from .attention import aligner
 from .nbest import NBest
 
 SEPARATOR = "|||"
@@ -148,7 +144,7 @@ def _attention(trained: TrainedModel, pairs: Sequence[tuple[str, str]]) -> dict[
     for n, sides in enumerate(zip(encoded.src, encoded.tgt, strict=True)):
         src_len, tgt_len = (_width(len(ids)) for ids in sides)
         by_shape.setdefault((src_len, tgt_len), []).append(n)
-    run, weights = _aligner(trained.network), {}
+    run, weights = aligner(trained.network), {}
     for (src_len, tgt_len), members in by_shape.items():
         for start in range(0, len(members), BATCH_MULTIPLE):
             batch = members[start : start + BATCH_MULTIPLE]
@@ -167,8 +163,3 @@ def _width(tokens: int) -> int:
 
 def _padded(ids: np.ndarray, width: int) -> np.ndarray:
     return np.pad(ids, (0, width - len(ids)), constant_values=PAD)
-
-
-@functools.lru_cache(maxsize=8)
-def _aligner(network: Network) -> Callable[..., np.ndarray]:
-    return pmap_rows(jax.vmap(functools.partial(alignments, network), (None, 0, 0)))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UsageError
+from ..progress import Bar
 
 Pairs = Sequence[tuple[str, str]]
 ITERATIONS = 5  # of expectation and maximisation
@@ -62,7 +63,7 @@ def word_tables(corpora: Sequence[Pairs], iterations: int = ITERATIONS) -> list[
     x, y = np.divmod(entries, len(of_target))
     token = np.array(tokens, np.int64)
     table = np.ones(len(entries))
-    for _ in range(iterations):
+    for _ in Bar(range(iterations), desc="aligning words", unit="iteration", wait=2):
         weight = table[entry]
         posterior = weight / np.bincount(token, weight)[token]
         expected = np.bincount(entry, posterior, len(entries))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..data import encode_pairs
+from ..decode.lists import NBest
 from ..decode.translation import translate_texts
+from ..progress import Bar
 from ..scoring import Scorer
 from ..settings import GREEDY, Search
 from ..trained import TrainedModel
@@ -53,52 +55,61 @@ def diagnose(
       each corpus ``complexity`` and ``faithfulness``. ``oracle``: mean sentence BLEU by n.
     """
     sources, references = zip(*pairs, strict=True)
-    lists = translate_texts(
-        teacher,
-        sources,
-        replace(search, beam_size=max(oracle_sizes), n_best=max(oracle_sizes)),
-    )
     record: dict[str, Any] = {"models": {}, "corpora": {}}
-    record["oracle"] = oracle(lists, references, oracle_sizes, lower=scorer.lowercase)
-    taught: list[str] = []
-    of_teacher: Predictions | None = None
-    for name, trained in {"teacher": teacher, **students}.items():
-        greedy = translate_texts(trained, sources, replace(search, beam_size=1, n_best=1))
-        beam = translate_texts(trained, sources, replace(search, beam_size=BEAM, n_best=1))
-        said, best = ([n.texts[0] for n in lists] for lists in (greedy, beam))
-        taught = taught or best
-        encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab, max_len=None)
-        made = predictions(trained, encoded)
-        of_teacher = of_teacher or made
-        diagram = calibration(made)
-        has_words = map(str.strip, sources)
-        decoded = [n.log_probs[0] for n, words in zip(greedy, has_words, strict=True) if words]
-        record["models"][name] = {
-            "bleu": {1: scorer.bleu(said, references), BEAM: scorer.bleu(best, references)},
-            "mode_mass": float(np.mean([math.exp(log_prob) for log_prob in decoded])),
-            "reproduces": same(said, taught),
-            "greedy_is_beam": same(said, best),
-            "search_errors": search_errors(greedy, beam),
-            "calibration_error": calibration_error(diagram),
-            "calibration": diagram,
-            "loss_by_position": loss_by_position(made),
-            "repeats": repeats(sources, said),
-            "too_short": too_short(said, references),
-            "length_ratio": _words(said) / _words(references),
-        }
-        if trained.tgt_vocab.digest == teacher.tgt_vocab.digest:
-            agrees = float((made.best == of_teacher.best).mean())
-            record["models"][name]["agrees"] = agrees
-        if truth is not None:
-            record["models"][name]["truth"] = against_truth(trained, sources, truth)
-    if corpora:
-        tables = dict(zip(corpora, word_tables(list(corpora.values())), strict=True))
-        original = next(iter(tables.values()))
-        for name, table in tables.items():
-            measured = {"complexity": complexity(table)}
-            if table is not original:
-                measured["faithfulness"] = faithfulness(original, table)
-            record["corpora"][name] = measured
+    total = len(sources) * (1 + 3 * (1 + len(students)))
+    with Bar(desc="diagnosing", unit="sentence", total=total) as bar:
+
+        def searched(model: TrainedModel, beam: int, n_best: int = 1) -> list[NBest]:
+            bar.doing = f"{name}, K={beam}"
+            settings = replace(search, beam_size=beam, n_best=n_best)
+            return translate_texts(model, sources, settings, bar=bar)
+
+        name = "teacher"
+        most = max(oracle_sizes)
+        lists = searched(teacher, most, most)
+        record["oracle"] = oracle(lists, references, oracle_sizes, lower=scorer.lowercase)
+        taught: list[str] = []
+        of_teacher: Predictions | None = None
+        for name, trained in {"teacher": teacher, **students}.items():
+            greedy = searched(trained, 1)
+            beam = searched(trained, BEAM)
+            said, best = ([n.texts[0] for n in lists] for lists in (greedy, beam))
+            taught = taught or best
+            encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab, max_len=None)
+            bar.doing = f"{name}, each token"
+            made = predictions(trained, encoded)
+            bar.update(len(sources))
+            of_teacher = of_teacher or made
+            diagram = calibration(made)
+            has_words = map(str.strip, sources)
+            decoded = [n.log_probs[0] for n, words in zip(greedy, has_words, strict=True) if words]
+            record["models"][name] = {
+                "bleu": {1: scorer.bleu(said, references), BEAM: scorer.bleu(best, references)},
+                "mode_mass": float(np.mean([math.exp(log_prob) for log_prob in decoded])),
+                "reproduces": same(said, taught),
+                "greedy_is_beam": same(said, best),
+                "search_errors": search_errors(greedy, beam),
+                "calibration_error": calibration_error(diagram),
+                "calibration": diagram,
+                "loss_by_position": loss_by_position(made),
+                "repeats": repeats(sources, said),
+                "too_short": too_short(said, references),
+                "length_ratio": _words(said) / _words(references),
+            }
+            if trained.tgt_vocab.digest == teacher.tgt_vocab.digest:
+                agrees = float((made.best == of_teacher.best).mean())
+                record["models"][name]["agrees"] = agrees
+            if truth is not None:
+                record["models"][name]["truth"] = against_truth(trained, sources, truth)
+        if corpora:
+            bar.doing = "corpora"
+            tables = dict(zip(corpora, word_tables(list(corpora.values())), strict=True))
+            original = next(iter(tables.values()))
+            for name, table in tables.items():
+                measured = {"complexity": complexity(table)}
+                if table is not original:
+                    measured["faithfulness"] = faithfulness(original, table)
+                record["corpora"][name] = measured
     return record
 
 

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..base import PAD, Array, Params, Seq2Seq
+from ..base import EOS, PAD, Array, Params, Seq2Seq
 from ..data import Encoded, batches, plan_buckets
+from ..data.encode import encode_line
+from ..errors import UsageError
 from ..parallel import pmap_rows
 from ..trained import TrainedModel
 
@@ -54,6 +56,26 @@ def _program(model: Seq2Seq) -> Callable[..., tuple[np.ndarray, ...]]:
         return jax.vmap(of_token)(hidden, tgt)
 
     return pmap_rows(jax.vmap(of_pair, (None, 0, 0)))
+
+
+def next_tokens(trained: TrainedModel, source: str, prefix: str = "") -> dict[str, float]:
+    """Returns the probability of each token [V] that a model may write after ``prefix``.
+
+    Raises UsageError if the source has no words. Tokens are spelt as the vocabulary spells them,
+    ``</s>`` for the end.
+    """
+    src = encode_line(trained.src_vocab, source, 0, "source")
+    if not src:
+        raise UsageError("The source has no words, so there is nothing to translate.")
+    said = [*trained.tgt_vocab.encode(prefix), EOS]  # the last one is predicted, and not read
+
+    def of_last(params: Params, src: Array, tgt: Array) -> Array:
+        hidden = trained.model.hidden(params, src, tgt)
+        return jax.nn.softmax(trained.model.project(params, jax.tree.map(lambda h: h[-1], hidden)))
+
+    probabilities = jax.jit(of_last)(trained.params, jnp.array(src), jnp.array(said))
+    words = trained.tgt_vocab.tokens(range(trained.tgt_vocab.size))
+    return dict(zip(words, np.asarray(probabilities, float).tolist(), strict=True))
 
 
 def calibration(made: Predictions, bins: int = BINS) -> list[dict[str, float]]:

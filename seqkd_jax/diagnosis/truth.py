@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..data import encode_pairs
+from ..errors import UsageError
 from ..evaluation import log_probs
+from ..tokens import EOS, SPECIAL, words_of
 from ..trained import TrainedModel
 
 MOST = 64  # targets of a source that are scored, the most probable ones
@@ -51,6 +53,31 @@ def against_truth(
         "wrong": max(0.0, 1 - float(np.mean(right))),
         "scored": math.fsum(sum(some.values()) for some in chosen) / len(chosen),
     }
+
+
+def next_words(targets: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    """Returns the true probability of each word after ``prefix``, ``</s>`` for the end.
+
+    Args:
+      targets: the right targets of a source with their probabilities.
+      prefix: the first words of one of them.
+
+    Raises:
+      UsageError: no target begins with the prefix.
+
+    >>> next_words({"a b": 0.375, "a c": 0.125, "b": 0.5}, prefix="a")
+    {'b': 0.75, 'c': 0.25}
+    """
+    said = words_of(prefix)
+    found: dict[str, float] = {}
+    for target, probability in targets.items():
+        words = [*words_of(target), SPECIAL[EOS]]
+        if words[: len(said)] == said and len(words) > len(said):
+            found[words[len(said)]] = found.get(words[len(said)], 0.0) + probability
+    total = math.fsum(found.values())
+    if not total:
+        raise UsageError(f"No target begins with {prefix!r}.")
+    return {word: probability / total for word, probability in found.items()}
 
 
 def _most_probable(targets: Mapping[str, float]) -> dict[str, float]:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from ..decode.nbest import NBest
 from ..errors import UsageError
+from ..progress import Bar
 from .similarity import Similarity, choose, compare
 
 Pairs = Sequence[tuple[str, str]]
@@ -56,8 +56,7 @@ def in_blocks(
     """
     rest, lists, first = iter(pairs), iter(nbest), 0
     total = len(pairs) if isinstance(pairs, Sequence) else None
-    # The bar appears only after some seconds.
-    with tqdm(total=total, desc="choosing", unit="sent", delay=5, disable=None) as bar:
+    with Bar(total=total, desc="choosing", unit="sentence", wait=2) as bar:
         while True:
             block = list(itertools.islice(rest, sentences))
             own = list(itertools.islice(lists, sentences))

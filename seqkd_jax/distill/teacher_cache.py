@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from tqdm import tqdm
 
 from ..addresses import PathLike, as_local
 from ..base import PAD, Array, Example, Params, Seq2Seq, TopK, for_teaching, top_k
@@ -33,6 +32,7 @@ from ..decode.shards import missing_shards, process_shards, require_same_header
 from ..errors import UsageError
 from ..files import make_folder
 from ..parallel import pmap_rows
+from ..progress import Bar
 from ..trained import TrainedModel
 from .topk_shards import (
     KEY_BYTES,
@@ -195,7 +195,7 @@ def cache_teacher(
         shard_header = header | {"shard": number, "nats": nats}
         write_shard(folder / shard_name(number, shards), shard_header, shard)
 
-    with tqdm(total=len(keys), desc=progress, unit="pair", disable=progress is None) as bar:
+    with Bar(total=len(keys), desc=progress, unit="pair") as bar:
         run_teacher = _TeacherRunner(model, params, buckets, header, bar)
         process_shards(
             folder,
@@ -332,7 +332,7 @@ class _TeacherRunner:
     params: Params
     buckets: tuple[Bucket, ...]  # the same for all shards, so that few programs are compiled
     header: dict[str, Any]
-    bar: tqdm
+    bar: Bar
 
     def __call__(self, pairs: Encoded, keys: np.ndarray) -> tuple[Shard, float]:
         """Returns the shard, and the KL from the teacher to it in nats, summed over tokens."""

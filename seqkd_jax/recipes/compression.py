@@ -19,6 +19,7 @@ from ..data import batches, encode_pairs, pairs_digest, plan_buckets
 from ..errors import UsageError
 from ..files import lock_folder
 from ..model_folder import COMPRESSED, describe_model, require_settings
+from ..progress import Bar
 from ..settings import Training
 from ..trained import TrainedModel
 from . import objectives
@@ -143,5 +144,6 @@ def _obd(
     encoded = encode_pairs(pairs, start.src_vocab, start.tgt_vocab, max_len=max_tokens)
     buckets = plan_buckets(encoded, tokens_per_batch=512, buckets=3)
     some = itertools.islice(batches(encoded, buckets, seed=exp.plan.seed, epoch=0), OBD_BATCHES)
+    some = Bar(some, desc="saliency of weights", unit="batch", total=OBD_BATCHES)
     second = fisher_diagonal(start.model, params, some, key=jax.random.key(exp.plan.seed))
     return saliencies(params, second)

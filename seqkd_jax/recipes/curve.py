@@ -1,17 +1,15 @@
 """What a person sees of a training: a table with a line for each validation. Floor 8."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
+from .. import console
 from ..processes import is_first
 from ..train.loop import OnValidation, Progress
 
 WIDTHS = (9, 8, 8, 10, 9)
 HEAD = ("updates", "passes", "BLEU", "PPL", "minutes")
-LONGEST = 60  # characters of a translation that are shown
+LONGEST = 53  # characters of a translation that are shown
 
 
 def validation_table(updates_per_pass: int) -> OnValidation:
@@ -26,9 +24,10 @@ def validation_table(updates_per_pass: int) -> OnValidation:
         nonlocal headed
         if not is_first():
             return
+        source, reference, translation = metrics["example"]
         if not headed:
-            source, reference, _ = metrics["example"]
-            _print(f"source      {source}\nreference   {reference}\n{_line(HEAD)}   translation")
+            lines = f"source      {source}\nreference   {reference}\n{_line(HEAD)}   translation"
+            console.note(lines, "example", source=source, reference=reference)
             headed = True
         values = (
             f"{step:,}",
@@ -37,7 +36,17 @@ def validation_table(updates_per_pass: int) -> OnValidation:
             f"{metrics['perplexity']:,.2f}",
             f"{progress.seconds / 60:.1f}",
         )
-        _print(f"{_line(values)}   {_shortened(metrics['example'][2])}")
+        console.note(
+            f"{_line(values)}   {_shortened(translation)}",
+            "validation",
+            step=step,
+            passes=step / updates_per_pass,
+            bleu=metrics["bleu"],
+            perplexity=metrics["perplexity"],
+            best=progress.best == progress.recent[-1],
+            seconds=progress.seconds,
+            translation=translation,
+        )
 
     return show
 
@@ -48,7 +57,3 @@ def _line(cells: Sequence[str]) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-
-
-def _print(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)  # above the bar

@@ -30,7 +30,9 @@ from ..errors import UsageError
 from ..files import check_folder, make_folder
 from ..model_folder import require_settings
 from ..processes import first_in_turn
+from ..progress import Bar
 from ..settings import PLANS, Plan
+from ..train.metrics import OnRecord
 from .amount import tokens_of
 
 Pairs = Sequence[tuple[str, str]]
@@ -56,6 +58,8 @@ class Experiment:
     given: tuple[Vocabulary | None, Vocabulary | None] = (None, None)
     # experiment whose vocabularies, teacher and n-best lists this one shares
     base: "Experiment | None" = None
+    # is called with each record of each training's metrics.jsonl, and its folder as ``run``
+    log: OnRecord | None = None
 
     def __post_init__(self) -> None:
         check_folder(self.folder)
@@ -76,7 +80,8 @@ class Experiment:
         made_of |= {"given": [vocab and vocab.digest for vocab in self.given]}
         with first_in_turn():
             if not (folder / "made_of.json").exists():  # written last
-                vocabularies = self._new_vocabularies()
+                with Bar(desc="making vocabularies", wait=2):
+                    vocabularies = self._new_vocabularies()
                 make_folder(folder)
                 for path, vocab in zip(paths, vocabularies, strict=True):
                     vocab.save(path)
@@ -149,7 +154,11 @@ class Experiment:
 
 
 def experiment(
-    corpus: Corpus | str, folder: PathLike, plan: Plan | None = None, pair: str | None = None
+    corpus: Corpus | str,
+    folder: PathLike,
+    plan: Plan | None = None,
+    pair: str | None = None,
+    log: OnRecord | None = None,
 ) -> Experiment:
     """Opens an experiment.
 
@@ -158,6 +167,8 @@ def experiment(
       folder: folder of the experiment.
       plan: settings; if omitted, those that suit the named corpus (``PLANS``).
       pair: languages of ``multi30k``; en-de if omitted.
+      log: is called with each record of each training's ``metrics.jsonl``, with the training's
+        folder as ``run``; for TensorBoard, Weights & Biases and the like.
 
     Raises:
       UsageError: ``pair`` is given with a corpus that has its own languages.
@@ -169,4 +180,4 @@ def experiment(
     if isinstance(corpus, str):
         plan = plan or PLANS.get(corpus, Plan())
         corpus = load_corpus(corpus, pair or "en-de")
-    return Experiment(as_path(folder), corpus, plan or Plan())
+    return Experiment(as_path(folder), corpus, plan or Plan(), log=log)

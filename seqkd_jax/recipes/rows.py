@@ -14,6 +14,7 @@ from ..files import atomic_write, make_folder
 from ..model_folder import training_seconds
 from ..processes import is_first
 from ..provenance import library, machine
+from ..report.page.kept import keep_test
 from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
@@ -48,7 +49,7 @@ def run(
     new_teachers: bool = False,
     anyway: bool = False,
 ) -> list[Row]:
-    """Trains and evaluates rows, and writes ``results.json`` and ``table.txt``.
+    """Trains and evaluates rows, and writes ``results.json``, ``table.txt`` and the test set.
 
     Students are compared with ``baseline``, and ``teacher+seq-inter`` with ``teacher``; the rows
     that others are compared with are evaluated too. Stages that are done are not run again.
@@ -76,9 +77,11 @@ def run(
     done = [_row(name, each) for name in wanted]
     result = compared(done, [target for _, target in exp.corpus.test], scorer, by_name=True)
     about = about_experiment(exp) | {"seeds": [one.plan.seed for one in each]}
+    about["scorer"] = asdict(scorer)
     if any("seq-inter" in name for name in wanted):
         about["seq_inter"] = chosen_otherwise(each[0])
     if is_first():
+        keep_test(exp.folder, exp.corpus.test)
         write_results(exp.folder / "results.json", about, result, truth)
         atomic_write(exp.folder / "table.txt", (table(result, truth) + "\n").encode())
     return result
@@ -171,6 +174,7 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         beams=plan.beams,
         search=replace(GREEDY, max_source=plan.max_source),
         scorer=scorer,
+        progress=f"{name}, evaluation" if is_first() else None,
     )
     if is_first():
         for beam, decoding in evaluation.decodings.items():

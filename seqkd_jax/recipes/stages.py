@@ -10,9 +10,9 @@
 What is done is found in the experiment's folder and not done again.
 """
 
+import functools
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ import jax
 import numpy as np
 import optax
 
+from .. import console
+from ..addresses import PathLike
 from ..base import Example
 from ..build import build
 from ..contrib.sutskever import half_epoch_sgd
@@ -39,8 +41,8 @@ from ..data import (
 )
 from ..data.encode import folder_for
 from ..data.lines import sources_of
+from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
-from ..decode.translation import translate_corpus
 from ..evaluation import validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model
@@ -50,6 +52,7 @@ from ..processes import is_first
 from ..scoring import Scorer, scorer_of
 from ..settings import Search, Size, Training
 from ..train.loop import Fitted, fit
+from ..train.metrics import OnRecord
 from ..train.state import decayed_sgd, init_state, warm_adam
 from ..train.steps import make_train_step, require_divisible
 from ..trained import TrainedModel, params_digest
@@ -157,7 +160,7 @@ def train(
     per_pass = number_of_batches(encoded, buckets)
     rounds, per_round = rounds_of(training, per_pass)
     if is_first():
-        print(f"{folder}: {encoded.report}; {describe(buckets)} a pass", file=sys.stderr)
+        console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass")
 
     def of_round(round: int, first: int) -> Iterator[Example]:
         done = round * per_round + first
@@ -188,10 +191,15 @@ def train(
         key=run_key,
         teacher_params=objective.teacher_params,
         on_validation=validation_table(per_pass),
+        log=exp.log and functools.partial(_log_of, folder, exp.log),
     )
     if is_first() and fitted.progress.best_score == 0:
-        print(f"{folder}: {_without_bleu(fitted)}", file=sys.stderr)
+        console.warn(f"{folder}: {_without_bleu(fitted)}")
     return model.with_params(trainable.to_params(fitted.params))
+
+
+def _log_of(folder: PathLike, log: OnRecord, record: dict[str, Any]) -> None:
+    log({"run": str(folder), **record})
 
 
 def _passes(

@@ -1,11 +1,11 @@
 """The rows of Table 1 of Kim & Rush (2016), each a function of an ``Experiment``."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import console
 from ..data import ParallelLines, pairs_digest
 from ..data.encode import folder_for
 from ..data.lines import sources_of, targets_of
@@ -133,10 +133,9 @@ def _record_choices(exp: Experiment, similarity: str, differing: int) -> None:
     record = {"similarity": similarity, "differs": share, "sentences": sentences}
     path = exp.folder / CHOSEN
     if is_first() and not (path.exists() and read_record(path, FORMAT) == record):
-        print(
+        console.note(
             f"{exp.folder}: by {similarity}, Seq-Inter chose another hypothesis than Seq-KD for "
-            f"{100 * share:.1f} % of {sentences:,} sentences",
-            file=sys.stderr,
+            f"{100 * share:.1f} % of {sentences:,} sentences"
         )
         write_record(path, FORMAT, record)
 

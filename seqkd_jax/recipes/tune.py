@@ -8,20 +8,19 @@ it; everything that was tried is kept, with every seed.
 """
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tabulate import tabulate
-
+from .. import console
 from ..addresses import PathLike
 from ..errors import UsageError
 from ..model_folder import validations
 from ..plans import with_settings, write_plan
 from ..provenance import library, machine
+from ..report.layout import TEXT, Column, render
 from ..sealed import digest_of, read_record, write_record
-from ..settings import Plan
+from ..settings import Layout, Plan
 from .experiment import Experiment
 from .rows import ROWS
 
@@ -83,7 +82,7 @@ def tune(
             if known is None:
                 trials.append(trial)
                 _keep(exp, row, seeds, trials)
-                print(f"{exp.folder}: {_shown(trial)}", file=sys.stderr)
+                console.note(f"{exp.folder}: {_shown(trial)}", "trial", **asdict(trial))
         best = max(trials, key=lambda trial: trial.rank)
     assert best is not None
     plan = with_settings(exp.plan, best.settings)
@@ -124,7 +123,7 @@ def read_trials(path: PathLike) -> tuple[dict[str, Any], list[Trial]]:
     return record["about"], trials
 
 
-def trials_table(trials: Sequence[Trial]) -> str:
+def trials_table(trials: Sequence[Trial], layout: Layout = TEXT) -> str:
     """Renders trials; a * marks the best."""
     best = max(trials, key=lambda trial: trial.rank)
     lines = []
@@ -133,9 +132,9 @@ def trials_table(trials: Sequence[Trial]) -> str:
         mean, each = trial.rank[0], " ".join(f"{score:.2f}" for score in trial.scores)
         mark = "*" if trial is best else ""
         lines.append([settings, f"{mean:.2f}{mark}", each, f"{-trial.rank[1]:.2f}"])
-    head = ["settings", "validation BLEU", "of each seed", "PPL"]
-    align = ("left", "right", "right", "right")
-    return tabulate(lines, head, disable_numparse=True, colalign=align)
+    columns = [Column("settings", left=True), Column("validation BLEU")]
+    columns += [Column("of each seed", rank=1), Column("PPL")]
+    return render(columns, lines, layout=layout)
 
 
 def _shown(trial: Trial) -> str:

@@ -3,11 +3,11 @@
 Each has the student and the number of updates of the row ``seq-kd``.
 """
 
-import sys
 from dataclasses import asdict, replace
 
 import numpy as np
 
+from .. import console
 from ..distill import filters, select
 from ..distill.select import Selected
 from ..errors import UsageError
@@ -51,7 +51,7 @@ def seq_kd_filtered(exp: Experiment) -> TrainedModel:
     if is_first():
         removed = ", ".join(f"{count:,} by {name}" for name, count in counts.items())
         left = f"{len(kept.pairs):,} of {len(best.pairs):,}"
-        print(f"{exp.folder}: {left} distilled pairs kept; removed: {removed}", file=sys.stderr)
+        console.note(f"{exp.folder}: {left} distilled pairs kept; removed: {removed}")
     if not kept.pairs:
         raise UsageError(
             f"{exp.folder}: no distilled pair passes the filters: allow a larger "

@@ -1,5 +1,6 @@
-"""Tables and pictures of measurements. Floor 7."""
+"""Tables, pictures and a page of measurements. Floor 7."""
 
+from .page import write_page as write_page
 from .results import Results as Results
 from .results import read_results as read_results
 from .results import write_results as write_results

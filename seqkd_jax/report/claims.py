@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tabulate import tabulate
-
 from ..evaluation import Evaluation
 from .compressed import CompressedRow
+from .layout import Column, render
 from .results import Results
 from .table import Row
 
@@ -144,9 +143,8 @@ def claims_table(
         lines.append([claim.text, claim.paper, *cells])
     if pruned:
         lines.append([*PRUNED, *(_pruned(pruned.get(path)) for path in results)])
-    head = ["", "the paper", *corpora.values()]
-    align = ("left", *["right"] * (len(head) - 1))
-    return tabulate(lines, head, disable_numparse=True, colalign=align)
+    heads = [Column("", left=True), *map(Column, ["the paper", *corpora.values()])]
+    return render(heads, lines)
 
 
 def _held(claim: Claim, rows: Sequence[Row]) -> str:

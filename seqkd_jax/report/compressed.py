@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tabulate import tabulate
-
 from ..addresses import PathLike
 from ..evaluation import Evaluation
 from ..sealed import read_record, write_record
+from ..settings import Layout
+from .layout import TEXT, Column, render
 from .records import evaluation_record, read_evaluation, unreadable
 from .table import left_out
 
@@ -27,12 +27,14 @@ class CompressedRow:
     compressed: Evaluation | None = None  # evaluation of the model in that file
 
 
-def compressed_table(rows: Sequence[CompressedRow]) -> str:
+def compressed_table(rows: Sequence[CompressedRow], layout: Layout = TEXT) -> str:
     """Renders rows; ratios are relative to the first row, the teacher."""
     beams = list(rows[0].evaluation.decodings)
     first = rows[0]
-    head = ["", "pruned", "params left", "ratio", *(f"BLEU K={beam}" for beam in beams)]
-    head += ["float32 kB", "file kB", "smaller", *(f"file's K={beam}" for beam in beams)]
+    columns = [Column("", left=True, name="row"), Column("pruned"), Column("params left", rank=1)]
+    columns += [Column("ratio"), *(Column(f"BLEU K={beam}") for beam in beams)]
+    columns += [Column("float32 kB", rank=2), Column("file kB"), Column("smaller")]
+    columns += [Column(f"file's K={beam}") for beam in beams]
     lines = []
     for row in rows:
         line = [row.name, f"{100 * row.pruned:g}%", f"{row.left:,}"]
@@ -41,15 +43,14 @@ def compressed_table(rows: Sequence[CompressedRow]) -> str:
         if row.bytes is not None and row.compressed is not None:
             smaller = first.evaluation.parameters * 4 / row.bytes
             line += [f"{row.bytes / 1e3:,.0f}", f"{smaller:.0f}x", *_bleu(row.compressed)]
-        lines.append(line + [""] * (len(head) - len(line)))
-    align = ("left", *["right"] * (len(head) - 1))
-    text = tabulate(lines, head, disable_numparse=True, colalign=align)
+        lines.append(line + [""] * (len(columns) - len(line)))
     notes = [
         f"BLEU {first.evaluation.bleu_signature}",
         "ratio: of the teacher's parameters to those left; smaller: of the teacher in float32 to "
         "the file",
     ]
-    return "\n".join([text, *notes, *left_out([row.evaluation for row in rows])])
+    notes += left_out([row.evaluation for row in rows])
+    return render(columns, lines, notes, layout)
 
 
 def write_compressed_rows(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tabulate import tabulate
 
 from ..addresses import PathLike
 from ..errors import UsageError
 from ..sealed import RESTORE, read_record, write_record
+from ..settings import Layout
+from .layout import TEXT, Column, render
 
 FORMAT = "seqkd-plan-1"
 Record = dict[str, Any]
@@ -27,15 +28,18 @@ COLUMNS = {
     "hbm_gib": ("HBM, GiB", ".2f"),
     "of_gib": ("of", ".0f"),
     "tflop": ("TFLOP", ".3g"),
-    "own_tflop": ("model's own", ".3g"),
+    "own_tflop": ("own", ".3g"),
     "accessed_gb": ("accessed, GB", ".3g"),
-    "sent_mb": ("collectives, MB", ".3g"),
+    "sent_mb": ("sums, MB", ".3g"),
     "roofline_ms": ("roofline, ms", ".3g"),
     "bound": ("limited by", ""),
     "mcycles": ("cycles, M", ".3g"),
     "compile_s": ("compile, s", ".0f"),
     "largest_batch": ("largest B", ",d"),
 }
+FIT = ("row", "topology", "dtype", "batch", "length", "beam", "fits", "hbm_gib", "of_gib")
+FIT += ("largest_batch", "compile_s")
+COST = ("row", "roofline_ms", "bound", "tflop", "own_tflop", "accessed_gb", "sent_mb", "mcycles")
 
 
 def made_with() -> Record:
@@ -97,13 +101,22 @@ def plan_tables(path: PathLike) -> str:
     return "\n\n".join([*tables, f"compiled, not run: {about}"])
 
 
-def plan_table(records: Sequence[Record]) -> str:
-    """Renders plans, in the columns that at least one of them has."""
-    columns = {n: c for n, c in COLUMNS.items() if any(r.get(n) not in (None, "") for r in records)}
+def plan_table(records: Sequence[Record], layout: Layout = TEXT) -> str:
+    """Renders plans as two tables, what fits and what it costs.
+
+    They have the columns that at least one of the records has.
+    """
+    below = ["Compiled, not run. All numbers are per device."]
+    return f"{_table(records, FIT, [], layout)}\n\n{_table(records, COST, below, layout)}"
+
+
+def _table(
+    records: Sequence[Record], names: Sequence[str], notes: Sequence[str], layout: Layout
+) -> str:
+    names = [n for n in names if any(r.get(n) not in (None, "") for r in records)]
+    columns = [Column(COLUMNS[n][0], int(n == "compile_s"), not COLUMNS[n][1]) for n in names]
     lines = [
-        ["" if r.get(n) in (None, "") else format(r[n], form) for n, (_, form) in columns.items()]
+        ["" if r.get(n) in (None, "") else format(r[n], COLUMNS[n][1]) for n in names]
         for r in records
     ]
-    align = ["right" if form else "left" for _, form in columns.values()]
-    heads = [head for head, _ in columns.values()]
-    return tabulate(lines, heads, disable_numparse=True, colalign=align)
+    return render(columns, lines, notes, layout)

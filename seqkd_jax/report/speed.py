@@ -1,19 +1,23 @@
 """Measured speed: the file of measurements, its tables, and the machine."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from ..addresses import PathLike
 from ..errors import UsageError
 from ..provenance import library, machine
 from ..sealed import RESTORE, read_record, write_record
+from ..settings import Layout
+from .layout import TEXT as AS_TEXT
+from .layout import WIDTH, Column, render
 
 FORMAT = "seqkd-speed-1"
 TEXT = ("row", "peer", "unit")  # columns of text, aligned to the left
+HEADS = {"lower_quartile": "25 %", "upper_quartile": "75 %", "peer_median": "peer's"}
+FIRST = 4  # columns that always stay; of the others, the last are left out first
 RATIOS = ("ratio", "lower_quartile", "upper_quartile")
 COMPARED = {  # columns to show for each kind of measurement; kinds not listed show all
     "against": ("row", "peer", *RATIOS, "median", "peer_median", "unit", "gemm_share"),
@@ -86,10 +90,11 @@ def speed_tables(path: PathLike) -> str:
     """
     kept = read_speed(path)
     about = ", ".join(f"{k} {v}" for k, v in kept.pop("machine").items())
-    return "\n\n".join([*(speed_table(kept[kind], COMPARED.get(kind, ())) for kind in kept), about])
+    tables = [speed_table(kept[kind], COMPARED.get(kind, ())) for kind in kept]
+    return "\n\n".join([*tables, "\n".join(textwrap.wrap(about, WIDTH))])
 
 
-def speed_table(records: Records, columns: Sequence[str] = ()) -> str:
+def speed_table(records: Records, columns: Sequence[str] = (), layout: Layout = AS_TEXT) -> str:
     """Renders records, with a column for each name in them, or for those of ``columns`` only.
 
     Values that are lists or objects are left out.
@@ -98,9 +103,11 @@ def speed_table(records: Records, columns: Sequence[str] = ()) -> str:
     names = list(dict.fromkeys(name for record in cells for name in record))
     names = [name for name in columns or names if name in names]
     lines = [[_cell(record.get(name)) for name in names] for record in cells]
-    head = [name.replace("_", " ") for name in names]
-    align = ["left" if name in TEXT else "right" for name in names]
-    return tabulate(lines, head, disable_numparse=True, colalign=align)
+    shown = [
+        Column(HEADS.get(name, name.replace("_", " ")), max(0, n - FIRST + 1), name in TEXT)
+        for n, name in enumerate(names)
+    ]
+    return render(shown, lines, layout=layout)
 
 
 def _cell(value: Any) -> str:

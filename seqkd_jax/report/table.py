@@ -5,13 +5,13 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from tabulate import tabulate
 
 from ..errors import UsageError
 from ..evaluation import Evaluation
+from ..progress import Bar
 from ..scoring import Difference, Scorer
+from ..settings import Layout
+from .layout import TEXT, Column, render
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compared(
         }
         return replace(row, differences=differences, compared_to=other.name)
 
-    return [with_differences(row) for row in rows]
+    return [*map(with_differences, Bar(rows, desc="comparing", unit="row", wait=2))]
 
 
 def _outputs(row: Row, beam: int) -> list[Sequence[str]]:
@@ -92,48 +92,63 @@ def _outputs(row: Row, beam: int) -> list[Sequence[str]]:
     return outputs
 
 
-def table(rows: Sequence[Row], truth: Truth | None = None) -> str:
+def table(
+    rows: Sequence[Row],
+    truth: Truth | None = None,
+    layout: Layout = TEXT,
+    notes: Sequence[str] = (),
+) -> str:
     """Renders rows as Table 1 is laid out, with size, speed and significance.
 
     A difference is marked * where the paired bootstrap gives p < 0.05, and ** where p < 0.01. Of
     several seeds, values are means, BLEU with its standard deviation, and each difference has the
     signs that it has with each seed. Below the table are the signatures, what the rows are compared
-    with, and what could not be measured.
+    with, what could not be measured, and notes of the caller's.
     """
     beams = list(rows[0].evaluation.decodings)
-    head = ["", "params"]
+    columns = [Column("", left=True, name="row"), Column("params", rank=3)]
     for beam in beams:
-        more = rows[0].evaluation.decodings[beam].metrics
-        head += [f"BLEU K={beam}", "diff", "chrF", *more]
-    head += ["PPL", "p(t=y^)", *(f"sent/s K={beam}" for beam in beams)]
+        columns += [Column(f"BLEU K={beam}"), Column("diff", name=f"diff K={beam}")]
+        columns += [Column("chrF", rank=5, name=f"chrF K={beam}")]
+        columns += [Column(name, name=f"{name} K={beam}") for name in _metrics(rows, beam)]
+        columns += [Column("sent/s", rank=2, name=f"sent/s K={beam}")]
+    columns += [Column("PPL", rank=1), Column("p(t=y^)", rank=1)]
     lines = []
     for row in rows:
-        line: list[Any] = [row.name, _millions(row.evaluation.parameters)]
+        line = [row.name, _millions(row.evaluation.parameters)]
         for beam in beams:
             line += [_with_spread(row, functools.partial(_bleu, beam))]
             line += [_difference(row.differences.get(beam))]
             line += [f"{row.mean(lambda e, beam=beam: e.decodings[beam].chrf):.1f}"]
-            for name in rows[0].evaluation.decodings[beam].metrics:
+            for name in _metrics(rows, beam):
                 line.append(f"{row.mean(functools.partial(_metric, beam, name)):.4g}")
-        line += [f"{row.mean(lambda e: e.perplexity):.2f}"]
-        line += [f"{100 * row.mean(lambda e: e.mode_mass):.1f}%"]
-        for beam in beams:
             speed = row.mean(lambda e, beam=beam: e.decodings[beam].sentences_per_second)
             line.append(f"{speed:,.0f}")
+        line += [f"{row.mean(lambda e: e.perplexity):.2f}"]
+        line += [f"{100 * row.mean(lambda e: e.mode_mass):.1f}%"]
         lines.append(line)
     if truth is not None:
-        blank = [""] * (len(head) - 5 - len(beams))
-        line = ["the truth's mode", "", f"{truth.bleu:.2f}", *blank]
-        lines.append([*line, f"{truth.perplexity:.2f}", f"{100 * truth.mode_mass:.1f}%"])
-    align = ("left", *["right"] * (len(head) - 1))
-    text = tabulate(lines, head, disable_numparse=True, colalign=align)
+        known = {
+            "row": "the truth's mode",
+            f"BLEU K={beams[0]}": f"{truth.bleu:.2f}",
+            "PPL": f"{truth.perplexity:.2f}",
+            "p(t=y^)": f"{100 * truth.mode_mass:.1f}%",
+        }
+        lines.append([known.get(column.name or column.head, "") for column in columns])
     evaluations = [evaluation for row in rows for evaluation in row.evaluations]
-    notes = [f"BLEU {e.bleu_signature}; chrF {e.chrf_signature}" for e in evaluations]
-    notes += _compared_to(rows)
+    below = [f"BLEU {e.bleu_signature}" for e in evaluations]
+    below += [f"chrF {e.chrf_signature}" for e in evaluations]
+    below += _compared_to(rows)
     seeds = len(rows[0].evaluations)
     if seeds > 1:
-        notes.append(f"means of {seeds} seeds, ± standard deviation")
-    return "\n".join(dict.fromkeys([text, *notes, *left_out(evaluations)]))
+        below.append(f"means of {seeds} seeds, ± standard deviation")
+    below += [*left_out(evaluations), *notes]
+    return render(columns, lines, list(dict.fromkeys(below)), layout)
+
+
+def _metrics(rows: Sequence[Row], beam: int) -> Sequence[str]:
+    """Returns the names of the metrics of the user's own."""
+    return list(rows[0].evaluation.decodings[beam].metrics)
 
 
 def left_out(evaluations: Sequence[Evaluation]) -> list[str]:

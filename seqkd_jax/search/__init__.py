@@ -12,6 +12,7 @@ times. For many sentences whose searches differ in length, ``search_many`` needs
 """
 
 from .beam import BeamLoop as BeamLoop
+from .beam import BeamStep as BeamStep
 from .beam import LengthRule as LengthRule
 from .beam import beam_loop as beam_loop
 from .beam import beam_search as beam_search
@@ -19,6 +20,7 @@ from .beam import gnmt as gnmt
 from .beam import mean_per_token as mean_per_token
 from .beam import no_penalty as no_penalty
 from .beam import search_many as search_many
+from .beam import trace as trace
 from .candidates import TokenMask as TokenMask
 from .candidates import for_search as for_search
 from .candidates import top_candidates as top_candidates

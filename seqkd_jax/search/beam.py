@@ -1,6 +1,6 @@
 """Beam search for one sentence, or for many in a few slots, and length penalties."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,14 @@ class BeamLoop(NamedTuple):
     start: _Beam
     cond: Callable[[_Beam], Array]
     body: Callable[[_Beam], _Beam]
+
+
+class BeamStep(NamedTuple):
+    """The beam after one step of a search."""
+
+    length: int  # number of tokens chosen so far
+    live: Hypotheses  # [K, T], the prefixes that are expanded next; scores are log-probabilities
+    finished: Hypotheses  # [N, T], the best complete sentences so far
 
 
 def beam_search(
@@ -208,6 +216,28 @@ def beam_loop(
         finished=Hypotheses(jnp.full((n_best, max_len), PAD, jnp.int32), empty, empty),
     )
     return BeamLoop(start, cond, body)
+
+
+def trace(loop: BeamLoop) -> Iterator[BeamStep]:
+    """Runs a search for people to look at: yields the beam after each step.
+
+    The last step's ``finished`` is the result of ``beam_search``. Nothing is compiled, unless the
+    loop's functions are: this is for one sentence.
+
+    >>> def step(state, token):  # the model of the example of ``beam_search``
+    ...     first = jnp.array([0.0, 0.0, 0.0, 0.1, 0.6, 0.3])
+    ...     then = jnp.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    ...     return jnp.log(jnp.where(token == BOS, first, then)), state
+    >>> for at in trace(beam_loop(step, (), beam_size=2, max_len=3)):
+    ...     print(at.length, at.live.tokens[:, 0], at.finished.tokens[:, 0])
+    1 [4 5] [0 0]
+    2 [4 5] [4 5]
+    """
+    beam = loop.start
+    while bool(loop.cond(beam)):
+        beam = loop.body(beam)
+        live = Hypotheses(beam.tokens, beam.log_probs, beam.log_probs)
+        yield BeamStep(int(beam.length), live, beam.finished)
 
 
 def search_many(loop: Callable[[Any], BeamLoop], sentences: Any, slots: int) -> Hypotheses:

@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from .. import stopping
 from ..addresses import PathLike, as_path, is_local
@@ -27,12 +26,15 @@ from ..errors import UsageError
 from ..files import LOCK, lock_folder, make_folder
 from ..parallel import local, pmap_step, replicate, shard
 from ..processes import first_in_turn, is_first, together
+from ..progress import Bar
 from .checkpoint import Checkpoints
-from .metrics import Bar, Log, Window
+from .metrics import Log, OnRecord, Window
 from .state import TrainState
 from .steps import TrainStep
 
 LOG_EVERY = 50  # steps summarised in one line of metrics.jsonl
+SHOW_EVERY = 10  # steps after which the progress bar shows their loss
+SHOWN = {"bleu": "BLEU"}  # what it shows of a validation
 
 
 class TrainingDiverged(UsageError):
@@ -97,6 +99,7 @@ def fit(
     checkpoint_every: int = 500,
     average_last: int = 1,
     on_validation: "OnValidation" = lambda progress, step, metrics: None,
+    log: OnRecord | None = None,
 ) -> Fitted:
     """Trains for ``epochs``, or until ``patience`` validations in a row bring no improvement.
 
@@ -127,6 +130,9 @@ def fit(
         validated as well, and kept if it is the best; 1 for none.
       on_validation: is called with the progress, the number of updates and the metrics after each
         validation, in every process.
+      log: is called with each record that is written to ``metrics.jsonl``, in process 0, such as
+        ``{"step": 50, "train": {"loss": 3.2, ...}}`` and ``{"step": 300, "epoch": 1, "valid":
+        {"bleu": 12.3, ...}}``: for TensorBoard, Weights & Biases and the like.
 
     Returns:
       The parameters with the best score, as saved on disk.
@@ -148,7 +154,7 @@ def fit(
             progress = _resumed(checkpoints.folder, meta, key)
         run = _Run(
             checkpoints=checkpoints,
-            log=Log(folder / "metrics.jsonl", int(state.step), progress.epoch),
+            log=Log(folder / "metrics.jsonl", int(state.step), progress.epoch, log),
             step=pmap_step(step),
             key=key,
             batches=batches,
@@ -249,11 +255,7 @@ class _Run:
         bar = Bar(
             total=self.epochs * self.batches_per_epoch,
             initial=int(state.step),
-            desc=self.checkpoints.folder.parent.name,
-            unit="step",
-            disable=not is_first(),
-            dynamic_ncols=True,
-            mininterval=1,
+            desc=self.checkpoints.folder.parent.name if is_first() else None,
         )
         with bar:
             while not self.is_trained(progress):
@@ -261,18 +263,20 @@ class _Run:
                     with stopping.deferred():
                         state, progress = self.train_epoch(state, progress, teacher_params, bar)
                         self.save(state, progress)  # a stop during validation loses no steps
-                bar.set_postfix_str("validating")
+                bar.doing = "validating"
                 metrics = self.validate(local(state.params))
+                bar.doing = ""
+                bar.show(**{name: metrics[key] for key, name in SHOWN.items() if key in metrics})
                 with stopping.deferred():
                     state, progress = _after_epoch(state, progress, metrics)
                     progress = self.keep(state, progress, metrics)
                 self.on_validation(progress, int(state.step), metrics)
             if not self.is_over(progress):
-                bar.set_postfix_str("averaging")
+                bar.doing = "averaging"
                 self.average(state)
 
     def train_epoch(
-        self, state: TrainState, progress: Progress, teacher_params: Params, bar: tqdm
+        self, state: TrainState, progress: Progress, teacher_params: Params, bar: Bar
     ) -> tuple[TrainState, Progress]:
         """Trains on the rest of an epoch; reads a step's metrics after the next is dispatched."""
         previous, window = None, Window()
@@ -298,7 +302,7 @@ class _Run:
         self.read_metrics(previous, window, bar)
         return state, replace(progress, seconds=at_start + time.monotonic() - started)
 
-    def read_metrics(self, metrics: dict[str, Any] | None, window: Window, bar: tqdm) -> None:
+    def read_metrics(self, metrics: dict[str, Any] | None, window: Window, bar: Bar) -> None:
         """Waits for a step's metrics and logs them; TrainingDiverged if they are not finite."""
         if metrics is None:
             return
@@ -318,12 +322,10 @@ class _Run:
             )
         bar.update()
         window.add(metrics)
+        if step % SHOW_EVERY == 0:
+            bar.show(loss=window.summary()["loss"])
         if step % LOG_EVERY == 0:
-            summary = window.summary()
-            bar.set_postfix_str(
-                f"loss {summary['loss']:.3f}, {summary['tokens_per_second']:,.0f} tok/s"
-            )
-            self.log.write(step, train=summary)
+            self.log.write(step, train=window.summary())
             window.clear()
 
     def average(self, state: TrainState) -> None:

@@ -1,46 +1,18 @@
-"""What is shown and logged of a training: a bar with a forecast, sums of metrics, a file."""
+"""What is logged of a training: sums of metrics, and a file."""
 
-import itertools
 import json
-import statistics
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from .. import console
 from ..addresses import is_local
 from ..files import atomic_write
 from ..processes import is_first
 from ..sealed import parse_json
 
-FORECAST_AFTER = 40  # steps after which the duration of a training is told
-
-
-class Bar(tqdm):
-    """A progress bar that says after the first steps how long the whole training will take."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.times = [time.monotonic()]
-
-    def update(self, n: float | None = 1) -> bool | None:
-        """Counts a step."""
-        shown = super().update(n)
-        if self.disable or len(self.times) == FORECAST_AFTER:
-            return shown
-        self.times.append(time.monotonic())
-        if len(self.times) == FORECAST_AFTER:
-            # The median leaves out the steps in which a program was compiled.
-            step = statistics.median(b - a for a, b in itertools.pairwise(self.times))
-            minutes = step * (self.total - self.n) / 60
-            self.write(
-                f"{self.desc}: about {minutes:,.0f} minutes for the {self.total - self.n:,} steps "
-                f"to go, {step:.2g} s each, and what validation takes",
-                file=sys.stderr,
-            )
-        return shown
+OnRecord = Callable[[dict[str, Any]], None]
 
 
 class Window:
@@ -73,8 +45,8 @@ class Window:
 class Log:
     """``metrics.jsonl``: one JSON object per line; lines after the resumed state are removed."""
 
-    def __init__(self, path: Path, step: int, epochs: int):
-        self.path = path
+    def __init__(self, path: Path, step: int, epochs: int, also: OnRecord | None = None):
+        self.path, self.also = path, also
         if not is_first():
             return
         lines = path.read_bytes().split(b"\n") if path.exists() else []
@@ -83,7 +55,7 @@ class Log:
         atomic_write(path, self.written)
 
     def write(self, step: int, **record: Any) -> None:
-        """Appends a line, in process 0."""
+        """Appends a line, in process 0, and gives the record to ``also``."""
         if is_first():
             line = (json.dumps({"step": step, **record}) + "\n").encode()
             if is_local(self.path):
@@ -92,6 +64,9 @@ class Log:
             else:  # stores of objects know no appending
                 self.written += line
                 atomic_write(self.path, self.written)
+            console.record("metrics", run=str(self.path.parent), step=step, **record)
+            if self.also:
+                self.also({"step": step, **record})
 
 
 def _is_until(line: bytes, step: int, epochs: int) -> bool:

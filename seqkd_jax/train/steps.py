@@ -153,10 +153,10 @@ def make_train_step(
 def require_divisible(rows: int, microbatches: int) -> None:
     """Raises UsageError unless the rows of a batch on one device have so many equal parts."""
     if rows % microbatches:
+        divisors = [n for n in range(1, rows + 1) if rows % n == 0]
         raise UsageError(
             f"microbatches is {microbatches}, which does not divide the {rows} sentences of "
-            "a batch that each device gets; batches have a multiple of 8 sentences, so "
-            "give 2, 4 or 8."
+            f"a batch that each device gets; give one of {', '.join(map(str, divisors))}."
         )
 
 
