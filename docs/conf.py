@@ -4,6 +4,7 @@ Notebooks and the list of changes lie outside of this folder. Notebooks are copi
 build; links to other files outside lead to the repository.
 """
 
+import dataclasses
 import inspect
 import itertools
 import json
@@ -137,6 +138,25 @@ def field_comments(source: str) -> dict[str, str]:
     return comments
 
 
+class Verbatim(str):
+    """A text that stands for a value in a signature."""
+
+    __repr__ = str.__str__
+
+
+def without_ranges(app, what, name, obj, options, signature: str, returned):
+    """Leaves the types of settings out of their signature: their ranges would fill pages."""
+    if what != "class" or "Annotated[" not in (signature or ""):
+        return None
+    parameters = [
+        p.replace(annotation=p.empty, default=Verbatim(f"{type(p.default).__name__}(...)"))
+        if dataclasses.is_dataclass(p.default)
+        else p.replace(annotation=p.empty)
+        for p in inspect.signature(obj).parameters.values()
+    ]
+    return str(inspect.Signature(parameters)), None
+
+
 def skip_aliases(app, what, name, obj, skip: bool, options) -> bool | None:
     """Leaves out the attributes of named tuples, which are listed as fields."""
     return True if (obj.__doc__ or "").startswith("Alias for field number") else None
@@ -182,6 +202,7 @@ def setup(app) -> None:
     app.add_post_transform(LinkNames)
     copy_notebooks(DOCS / "notebooks")
     app.connect("source-read", lead_outside)
+    app.connect("autodoc-process-signature", without_ranges)
     app.connect("autodoc-skip-member", skip_aliases)
     app.connect("autodoc-process-docstring", mark_code, priority=400)
     app.connect("autodoc-process-docstring", list_fields, priority=600)

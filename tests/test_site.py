@@ -45,6 +45,10 @@ def test_every_page_is_in_the_contents():
     assert {page.resolve() for page in SITE} - listed == {(DOCS / "index.md").resolve()}
 
 
+def test_no_page_has_the_name_of_one_that_sphinx_makes():
+    assert not {"search", "genindex", "py-modindex"} & {page.stem for page in DOCS.glob("*.md")}
+
+
 def test_llms_txt_names_the_pages_of_the_site():
     named = re.findall(r"\]\(([^)]+)\.html\)", (DOCS / "llms.txt").read_text("utf-8"))
     assert named and all((DOCS / f"{name}.md").exists() for name in named)
@@ -135,6 +139,14 @@ def test_the_comments_beside_fields_are_their_descriptions(conf):
     conf.list_fields(None, "class", "Search", seqkd_jax.Search, None, lines)
     assert "* **n_best**: Translations returned for each sentence, at most the beam size." in lines
     assert any(line.startswith("* **length_rule**: What log-probabilities") for line in lines)
+
+
+def test_signatures_of_settings_show_defaults_without_ranges(conf):
+    signature, _ = conf.without_ranges(
+        None, "class", "Plan", seqkd_jax.Plan, None, "(a: Annotated[int, Range()])", None
+    )
+    assert signature.startswith("(teacher=Size(...), student=Size(...), ")
+    assert "kd_weight=0.5" in signature and "Range" not in signature
 
 
 def test_links_out_of_the_pages_lead_to_the_repository(conf):
