@@ -70,7 +70,7 @@ class Diagnose(Checked):
 
 @dataclass(frozen=True)
 class Report(Checked):
-    """Write one HTML file that compares the rows of runs, sentence by sentence."""
+    """Write a page that compares the rows of runs, sentence by sentence."""
 
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of seqkd run or seqkd demo, with the same test set."""
