@@ -141,7 +141,7 @@ def test_centroids_are_a_fixed_point_of_lloyds_algorithm(values, k):
     distance = np.abs(values - centroids[nearest])
     means = [values[nearest == c].mean(dtype=float) for c in range(len(centroids))]
     again = np.abs(values[:, None].astype(float) - np.array(means)[None]).min(1)
-    np.testing.assert_allclose(np.square(again).sum(), np.square(distance).sum(), atol=1e-4)
+    np.testing.assert_allclose(np.square(again).sum(), np.square(distance).sum(), 1e-5, 1e-4)
 
 
 def test_each_weight_gets_the_closest_value_and_zeros_stay():
