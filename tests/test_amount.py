@@ -77,6 +77,7 @@ def test_passes_follow_each_other_from_any_batch():
     assert sorted(first[first >= 0]) == sorted(data.index)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, monkeypatch):
     training = Training(updates=40, tokens_per_batch=64, rate=0.05)
 

@@ -118,9 +118,9 @@ def test_a_distilled_corpus_with_one_of_two_translations_is_simpler_and_less_fai
 def test_predictions_are_those_of_the_logits_one_pair_at_a_time():
     encoded = encode_pairs(PAIRS, SRC, TGT)
     made = predictions(TEACHER, encoded)
-    expected = []
+    hidden_states, expected = jax.jit(TEACHER.model.hidden), []
     for src, tgt in zip(encoded.src, encoded.tgt, strict=True):
-        hidden = TEACHER.model.hidden(TEACHER.params, src, tgt)
+        hidden = hidden_states(TEACHER.params, src, tgt)
         for t, target in enumerate(tgt[tgt != PAD]):
             p = jax.nn.softmax(TEACHER.model.project(TEACHER.params, hidden[t]))
             best = int(p.argmax())

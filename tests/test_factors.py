@@ -154,6 +154,7 @@ def test_words_are_cut_and_keep_their_ends():
     assert spell("a", ids, 5) == [2, 4, 3, PAD, PAD]
 
 
+@pytest.mark.slow
 def test_features_and_characters_go_through_training_files_and_search(tmp_path):
     pairs = [(line, target) for line in LINES for target in ("the house is there",)] * 4
     corpus = Corpus("rich", "x", "y", pairs, pairs[:2], pairs[:2])

@@ -81,6 +81,7 @@ def test_the_gradient_is_that_of_all_logits_at_once():
     assert not np.any(got.model.generator.kernel)  # the hint alone moves no word
 
 
+@pytest.mark.slow
 def test_the_hint_alone_trains_the_student_on_any_number_of_devices():
     tx = optax.adam(1e-2)
     step = make_train_step(STUDENT, tx, on_hidden(), teacher=GUIDE)

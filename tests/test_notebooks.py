@@ -5,12 +5,10 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SLOW = pytest.mark.slow
-# The first goes through everything; the others are left to the slow tests.
-RUN = [NOTEBOOKS[0], *(pytest.param(path, marks=SLOW) for path in NOTEBOOKS[1:])]
 
 
-@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("FAST", "1")
     monkeypatch.setenv("SEQKD_RUNS", str(tmp_path))

@@ -89,6 +89,7 @@ SLOW = {
     "dot",
     "concat",
     "local-m",
+    "local-p",
     "deep-ed",
     "shallow encoder, symbols",
     "fast-forward, no attention",
@@ -355,6 +356,7 @@ def test_the_shapes_of_deep_att_are_the_papers():
     assert values.shape == (5, 1280)
 
 
+@pytest.mark.slow
 def test_fast_forward_brings_more_gradient_to_the_lowest_of_nine_layers():
     xs, mask = jax.random.normal(jax.random.key(1), (6, 4)), jnp.ones(6, bool)
 

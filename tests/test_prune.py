@@ -201,6 +201,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_mask_in_every_checkpoint(tmp_path):
     model = attention_lstm(dataclasses.replace(CONFIG, dropout=0.0))
     data = [example(seed) for seed in range(4)]

@@ -104,6 +104,7 @@ def finished(tmp_path_factory):
     return exp
 
 
+@pytest.mark.slow
 def test_students_of_all_seeds_share_the_teacher_and_its_lists(finished):
     assert not (finished.folder / "seed-2" / "teacher").exists()
     assert not list((finished.folder / "seed-2").glob("nbest*"))
@@ -116,6 +117,7 @@ def test_students_of_all_seeds_share_the_teacher_and_its_lists(finished):
     assert [m["seed"] for m in made_by] == [1, 2] and made_by[0]["pairs"] == made_by[1]["pairs"]
 
 
+@pytest.mark.slow
 def test_results_hold_every_seed_and_the_table_their_means(finished):
     results = read_results(finished.folder / "results.json")
     assert results.about["seeds"] == [1, 2]
@@ -133,11 +135,13 @@ def test_results_hold_every_seed_and_the_table_their_means(finished):
     assert len(difference.by_seed) == 2
 
 
+@pytest.mark.slow
 def test_the_first_seed_is_the_run_without_seeds(finished, tmp_path):
     alone = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
     assert recipes.baseline(alone).digest == load_model(finished.folder / "baseline").digest
 
 
+@pytest.mark.slow
 def test_new_teachers_belong_to_their_seeds(finished, tmp_path):
     one = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
     other = one.with_seed(2, new_teacher=True)
@@ -147,6 +151,7 @@ def test_new_teachers_belong_to_their_seeds(finished, tmp_path):
     assert one.with_seed(1) is one
 
 
+@pytest.mark.slow
 def test_all_hypotheses_train_as_long_as_the_best_ones(finished):
     def updates(name):
         lines = (finished.folder / name / "metrics.jsonl").read_text().splitlines()
@@ -188,6 +193,7 @@ def test_options_of_seeds_are_obeyed_or_refused(tmp_path, capsys, options, messa
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_claims_are_counted_over_seeds(finished):
     results = read_results(finished.folder / "results.json")
     text = claims_table({finished.folder: results})
@@ -204,6 +210,7 @@ def test_claims_are_counted_over_seeds(finished):
     assert word_kd.rstrip().endswith("+3.5")  # there is no such row here
 
 
+@pytest.mark.slow
 def test_a_document_says_which_version_made_its_table(finished, monkeypatch):
     place = "<!-- table: results.json -->\n<!-- end -->\n"
     made = fill_tables(place, finished.folder)
@@ -216,6 +223,7 @@ def test_a_document_says_which_version_made_its_table(finished, monkeypatch):
     assert "Seq-KD beats training" in both
 
 
+@pytest.mark.slow
 def test_teachers_that_differ_in_their_seeds_teach_as_one_ensemble(tmp_path):
     plan = dataclasses.replace(test_recipes.PLAN, teachers=2)
     exp = recipes.experiment(test_recipes.CORPUS, tmp_path, plan)

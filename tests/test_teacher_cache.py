@@ -268,6 +268,7 @@ t.make(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_bytes_as_one(tmp_path, whole):
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     command = [sys.executable, "-c", WORKER.format(paths=paths), str(tmp_path)]

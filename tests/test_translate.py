@@ -196,6 +196,7 @@ t.decode(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_bytes_as_one(tmp_path):
     decode(tmp_path / "one")
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]

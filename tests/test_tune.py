@@ -27,6 +27,7 @@ def tuned(tmp_path_factory):
     return exp, *recipes.tune(exp, "baseline", RATES, seeds=(1, 2))
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_one_after_the_other_by_the_mean_over_seeds(tuned):
     exp, plan, trials = tuned
     first = [{"student_training.rate": rate} for rate in RATES["student_training.rate"]]
@@ -40,6 +41,7 @@ def test_settings_are_chosen_one_after_the_other_by_the_mean_over_seeds(tuned):
     assert all(len(trial.scores) == 2 for trial in trials)
 
 
+@pytest.mark.slow
 def test_all_trials_are_kept_with_what_their_folders_say(tuned):
     exp, plan, trials = tuned
     about, kept = read_trials(exp.folder / "tuning.json")
@@ -57,6 +59,7 @@ def test_all_trials_are_kept_with_what_their_folders_say(tuned):
     assert trials_table(trials).count("*") == 1
 
 
+@pytest.mark.slow
 def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
     exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
     recipes.tune(exp, "seq-kd", {"student_training.rate": [0.1, 0.01]}, seeds=(1,))
