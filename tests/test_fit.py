@@ -268,6 +268,13 @@ def test_nothing_is_believed_that_stands_in_the_log(tmp_path, whole):
     assert fitted.validations == whole.validations
 
 
+@pytest.mark.parametrize("count, found", [(PER_EPOCH - 1, "4"), (PER_EPOCH + 1, "more")])
+def test_an_epoch_of_another_number_of_batches_is_refused(tmp_path, count, found):
+    other = lambda epoch, first: (example(n) for n in range(first, count))  # noqa: E731
+    with pytest.raises(ValueError, match=f"batches_per_epoch is 5, but batches yields {found}"):
+        run(tmp_path, batches=other)
+
+
 def test_metrics_are_json_lines_without_repeats(tmp_path):
     run(tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()

@@ -18,7 +18,7 @@ from small import (
     params,
 )
 
-from seqkd_jax.base import BOS, EOS, PAD, for_teaching
+from seqkd_jax.base import BOS, EOS, PAD, for_teaching, step_fn
 from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluation import count_parameters
 from seqkd_jax.models.attention_lstm import Config, attention_lstm, network
@@ -106,6 +106,21 @@ def test_the_decoders_gradient_is_that_of_stepping():
 
     want, got = jax.jit(jax.grad(stepped))(shapes), jax.jit(jax.grad(scanned))(shapes)
     assert largest_difference(want, got) < 5e-6
+
+
+def test_parameters_may_be_arrays_of_numpy_in_a_traced_function():
+    """As they are when they come from a file or from jax.device_get."""
+    batch, plain = example(), jax.device_get(params())
+    got = jax.jit(jax.vmap(lambda src, tgt: MODEL.hidden(plain, src, tgt)))(batch.src, batch.tgt)
+    np.testing.assert_allclose(got, HIDDEN(params(), batch.src, batch.tgt), atol=1e-6)
+
+    def first(src):
+        memory, state = MODEL.encode(plain, src)
+        return step_fn(MODEL, plain, memory)(state, jnp.asarray(BOS))[0]
+
+    logits = jax.jit(jax.vmap(first))(batch.src)
+    project = jax.vmap(MODEL.project, (None, 0))
+    np.testing.assert_allclose(logits, project(params(), got[:, 0]), atol=1e-5)
 
 
 def test_the_gradient_of_a_gradient_is_refused():

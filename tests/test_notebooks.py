@@ -33,7 +33,7 @@ def test_a_notebook_opens_in_colab_and_leaves_jax_alone(path):
     assert "install -U" not in text and "pip install jax" not in text
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_short_cells_and_keeps_its_outputs(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert max(len(cell.source.splitlines()) for cell in cells) <= 15

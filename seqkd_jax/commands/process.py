@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import jax
-import pooch
+import platformdirs
 
 from .. import console, processes
 from ..errors import UsageError
@@ -33,7 +33,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     time, XLA's flag, and malloc's variables.
     """
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        cache = Path(pooch.os_cache("seqkd_jax")) / "compiled"
+        cache = platformdirs.user_cache_path("seqkd_jax") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,5 +1,7 @@
 """Word vectors: one row of a table for each id."""
 
+import jax.numpy as jnp
+
 from ..base import PAD, Array
 from .blocks import Embedding, cached
 from .draws import uniform
@@ -12,4 +14,7 @@ def word_vectors(words: int, width: int) -> Embedding:
     def init(key: Array, scale: float) -> Array:
         return uniform(key, (words, width), scale).at[PAD].set(0)
 
-    return Embedding(init, lambda table, ids: table[ids], width, table=lambda table: table)
+    def vectors(table: Array, ids: Array) -> Array:
+        return jnp.asarray(table)[ids]  # one of numpy, as restored, cannot be indexed while tracing
+
+    return Embedding(init, vectors, width, table=lambda table: table)

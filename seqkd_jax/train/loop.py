@@ -139,8 +139,8 @@ def fit(
 
     Raises:
       TrainingDiverged: a loss or gradient was not finite.
-      UsageError: the folder holds another model or a longer run, or another process is writing to
-        it.
+      UsageError: the folder holds another model or a longer run, another process is writing to
+        it, or an epoch has another number of batches than ``batches_per_epoch``.
       OSError: a checkpoint could not be written; earlier ones are intact.
       stopping.Stopped: a signal asked the process to end.
     """
@@ -282,6 +282,8 @@ class _Run:
         previous, window = None, Window()
         started, at_start = time.monotonic(), progress.seconds
         for batch in self.batches(progress.epoch, progress.batch):
+            if progress.batch == self.batches_per_epoch:
+                raise self.other_number("more")
             stop = stopping.requested() is not None
             state, metrics = self.step(state, shard(batch), self.key, teacher_params, stop)
             progress = replace(progress, batch=progress.batch + 1)
@@ -300,7 +302,16 @@ class _Run:
                 self.checkpoints.finish()
                 raise stopping.Stopped(stopping.requested() or signal.SIGTERM)
         self.read_metrics(previous, window, bar)
+        if progress.batch < self.batches_per_epoch:
+            raise self.other_number(f"{progress.batch:,}")
         return state, replace(progress, seconds=at_start + time.monotonic() - started)
+
+    def other_number(self, found: str) -> UsageError:
+        """Returns the error of an epoch that has another number of batches than was said."""
+        return UsageError(
+            f"batches_per_epoch is {self.batches_per_epoch:,}, but batches yields {found}. Let it "
+            "yield as many as data.number_of_batches counts, or islice(batches, batches_per_epoch)."
+        )
 
     def read_metrics(self, metrics: dict[str, Any] | None, window: Window, bar: Bar) -> None:
         """Waits for a step's metrics and logs them; TrainingDiverged if they are not finite."""
