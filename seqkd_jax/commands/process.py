@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from pathlib import Path
 
 import jax
 import platformdirs
