@@ -33,7 +33,7 @@ class Point(NamedTuple):
     """One point of the grid."""
 
     hidden: int = 32  # of the student
-    updates: int = 1400  # of the student
+    updates: int = 4000  # of the student
     pairs: int = 30_000  # of the corpus
     teacher_updates: int = 2400
     errors: float = 0.0  # share of the words of references
@@ -43,11 +43,11 @@ BASE = Point()
 POINTS = [
     BASE,
     *(BASE._replace(hidden=hidden) for hidden in (12, 20, 64, 128)),
-    *(BASE._replace(updates=updates) for updates in (350, 700, 2800, 5600)),
+    *(BASE._replace(updates=updates) for updates in (500, 1000, 2000, 8000)),
     *(BASE._replace(pairs=pairs) for pairs in (2_000, 5_000, 10_000)),
     *(BASE._replace(teacher_updates=updates) for updates in (300, 600, 1200)),
     *(BASE._replace(errors=errors) for errors in (0.05, 0.15, 0.3)),
-    BASE._replace(hidden=128, updates=5600),
+    BASE._replace(hidden=128, updates=8000),
     BASE._replace(hidden=64, errors=0.15),
     BASE._replace(pairs=5_000, errors=0.15),
 ]
