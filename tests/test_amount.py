@@ -109,6 +109,7 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
     assert steps == list(range(2, 41, 2))
 
 
+@pytest.mark.slow
 def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, capsys):
     seen: list = []
     exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN, log=seen.append)

@@ -168,6 +168,7 @@ def wide_batch():
     return batch, *nbest_teacher(sources, nbest, TARGET)
 
 
+@pytest.mark.slow
 def test_it_teaches_on_one_device_and_on_four():
     batch, model, lists = wide_batch()
     step = make_train_step(MODEL, optax.sgd(0.05), word_kd, teacher=model)

@@ -123,6 +123,7 @@ def test_a_share_of_the_batches_is_replaced_as_the_schedule_says():
     assert 10 <= sum(replaced[:40]) <= 30  # 20 expected, standard deviation 2.6
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one_and_microbatches_change_nothing():
     one, many, parts = start(), replicate(start()), start()
     on_many, in_parts = pmap_step(stepping(0.7)), jax.jit(stepping(0.7, microbatches=3))

@@ -171,6 +171,7 @@ def test_a_teacher_is_weak_if_its_bleu_is_low_or_still_rises_steeply():
     assert "rose from 8.0 to 16.0 in the last fifth" in recipes.weakness(rising)
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_a_teacher_that_cannot_teach(tmp_path):
     exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
     with pytest.raises(UsageError, match="too|little to do with the source.*--anyway"):
@@ -245,6 +246,7 @@ def test_teachers_that_differ_in_their_seeds_teach_as_one_ensemble(tmp_path):
     recipes.seq_kd_word_kd(exp)  # they also teach words
 
 
+@pytest.mark.slow
 def test_more_source_text_is_translated_and_added(tmp_path):
     extra = [source for source, _ in test_recipes.pairs(7, 20)]
     corpus = dataclasses.replace(test_recipes.CORPUS, extra=extra)

@@ -190,6 +190,7 @@ def test_the_order_of_the_corpus_and_pairs_that_repeat_change_no_byte(tmp_path, 
     assert len(again.keys) == len(set(corpus()))
 
 
+@pytest.mark.slow
 def test_a_training_step_on_devices_and_in_microbatches_is_the_direct_one(whole):
     loss = mix(nll, word_kd, 0.5)
     batch = next(iter(one_epoch(encoded(), tokens=48)))
