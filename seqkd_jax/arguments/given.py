@@ -25,7 +25,7 @@ class Corpus(Checked):
     """What to train on: a named corpus, or any files of sentence pairs (plain or .gz)."""
 
     data: str | None = None
-    """Name of a corpus: grammar (generated, no download) or multi30k."""
+    """Name of a corpus: grammar, noisy-grammar (generated, no download) or multi30k."""
     pair: str | None = None
     """Source and target language, such as en-ja. The target language decides how BLEU tokenises.
     For multi30k, two of en, de, fr, cs (en-de if omitted)."""

@@ -42,8 +42,8 @@ class Diagnose(Checked):
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folder of the teacher, then those of students."""
-    data: Literal["grammar"] | None = None
-    """Test on the generated corpus, of which the truth is known, instead of on files."""
+    data: Literal["grammar", "noisy-grammar"] | None = None
+    """Test on a generated corpus, of which the truth is known, instead of on files."""
     source: Path | None = None
     """Source sentences of the test set, or a .tsv file with both sides."""
     reference: Path | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
+from ..data.corpora import GENERATED
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
@@ -47,7 +48,7 @@ def run(command: arguments.Run) -> None:
     exp = recipes.Experiment(command.out, corpus, plan, given)
     recipes.ready(exp, wanted)
     truth = None
-    if command.corpus.data == "grammar":
+    if command.corpus.data in GENERATED:
         truth = recipes.grammar_truth(exp.corpus.test)
     done = recipes.run(
         exp,
@@ -82,9 +83,10 @@ def tune(command: arguments.Tune) -> None:
 
 
 def demo(command: arguments.Demo) -> None:
-    """Runs the main rows on the generated corpus."""
-    corpus = arguments.TestedCorpus(data="grammar")
-    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS["grammar"], layout=command.layout))
+    """Runs the main rows on the generated corpus whose references have errors."""
+    name = "noisy-grammar"
+    corpus = arguments.TestedCorpus(data=name)
+    run(arguments.Run(corpus=corpus, out=command.out, plan=PLANS[name], layout=command.layout))
 
 
 def train(command: arguments.Train) -> None:

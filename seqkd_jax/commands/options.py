@@ -15,6 +15,7 @@ from ..addresses import PathLike
 from ..build import VOCABULARIES
 from ..contrib.factors import FactoredVocabulary
 from ..data import Corpus, Vocabulary, corpus_from_files, load_corpus, open_vocabulary
+from ..data.corpora import GENERATED
 from ..errors import UsageError
 from ..recipes.experiment import VOCABULARY
 from ..settings import Plan, Size, Training
@@ -205,8 +206,8 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
         raise UsageError("Give either --data NAME or --train SOURCE TARGET, not both.")
     if given.data:
         unused(command, f"with --data {given.data}, which has its own", "valid", "test")
-        if given.data == "grammar":
-            unused(command, "with --data grammar", "pair", "form")
+        if given.data in GENERATED:
+            unused(command, f"with --data {given.data}", "pair", "form")
         return load_corpus(given.data, given.pair or "en-de", given.form)
     if not given.train or not given.valid:
         raise UsageError(

@@ -33,6 +33,8 @@ MULTI30K_LANGUAGES = ("en", "de", "fr", "cs")
 MULTI30K_SPLITS = ("train", "val", "test_2016_flickr")
 MULTI30K_SUFFIX = {"tok": ".lc.norm.tok", "raw": ""}  # lower-cased, normalised, tokenised
 GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST = 1, 30_000, 500, 1_000
+# Corpora drawn from the grammar: the share of wrong words in the targets to train on.
+GENERATED = {"grammar": 0.0, "noisy-grammar": 0.15}
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,13 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
     subfolder ``multi30k/task1/{raw,tok}/``, packed or not. Otherwise it is downloaded once into
     the user's cache. Either way the sha256 of every file is checked.
 
+    ``grammar`` and ``noisy-grammar`` are drawn from ``data.grammar`` and differ in one thing: of
+    the second, 15 % of the words in the targets to train on are wrong (``grammar.with_errors``).
+
     Args:
-      name: ``"multi30k"`` or ``"grammar"``.
+      name: ``"multi30k"``, ``"grammar"`` or ``"noisy-grammar"``.
       pair: languages, source first. For multi30k any two of en, de, fr, cs; ignored for the
-        grammar.
+        others.
       form: for multi30k, ``"tok"`` (lower-cased, normalised, tokenised: the form of the published
         scores) or ``"raw"``.
 
@@ -111,7 +116,7 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
     """
     loaders: dict[str, Callable[[], Corpus]] = {
         "multi30k": lambda: multi30k(pair, form),
-        "grammar": _grammar,
+        **{known: functools.partial(_generated, known) for known in GENERATED},
     }
     if name not in loaders:
         raise UsageError(
@@ -250,9 +255,9 @@ def multi30k_sha256() -> dict[str, str]:
     return {name: digest for digest, name in map(str.split, text.splitlines())}
 
 
-def _grammar() -> Corpus:
-    from .grammar import splits
+def _generated(name: str) -> Corpus:
+    from .grammar import splits, with_errors
 
     parts = splits(GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST)
-    train, valid, test = (parts[name] for name in ("train", "valid", "test"))
-    return Corpus("grammar", "source", "target", train, valid, test, tokenised=True)
+    train = with_errors(parts["train"], GENERATED[name])
+    return Corpus(name, "source", "target", train, parts["valid"], parts["test"], tokenised=True)
