@@ -7,7 +7,7 @@ Everything is taken from the records beside the model, and is left out where the
 of other parameters than the model's are left out too. Floor 7.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def model_card(
       UsageError: a record is damaged or was edited.
     """
     folder = as_path(folder)
-    made_by = read_config(folder / "config.json")[2]["made_by"]
+    trainings = _trainings(read_config(folder / "config.json")[2])
     card: dict[str, Any] = {
         "name": folder.resolve().name,
         "model": {
@@ -61,14 +61,19 @@ def model_card(
             side: {"size": vocab.size, "lower": vocab.lower, "digest": vocab.digest}
             for side, vocab in (("source", trained.src_vocab), ("target", trained.tgt_vocab))
         },
-        "method": [text.format(made_by[n]) for n, text in METHODS.items() if made_by.get(n)],
-        "made_by": made_by,
+        "method": [
+            text.format(training[name])
+            for training in trainings
+            for name, text in METHODS.items()
+            if training.get(name)
+        ],
+        "trainings": trainings,
     }
-    taught = "kd_beam" in made_by or "inter_beam" in made_by or made_by.get("teacher")
+    taught = any(t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher"))
     if teacher is None and taught and (folder.parent / "teacher" / "config.json").exists():
         teacher = folder.parent / "teacher"
     if teacher is not None:
-        card["teacher"] = _teacher(as_path(teacher), made_by)
+        card["teacher"] = _teacher(as_path(teacher), trainings)
     results = folder.parent / "results.json"
     if results.exists():
         card["experiment"] = read_results(results).about
@@ -77,19 +82,23 @@ def model_card(
     return card
 
 
-def _teacher(folder: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
+def _trainings(description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*description["history"], description["made_by"]]
+
+
+def _teacher(folder: Path, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     config, parts, description = read_config(folder / "config.json")
     teacher: dict[str, Any] = {
         "name": folder.resolve().name,
         "config": asdict(config),
         "parts": asdict(parts),
-        "made_by": description["made_by"],
+        "trainings": _trainings(description),
     }
     path = folder / "evaluation.json"
     if path.exists():
         record = read_record(path, EVALUATION)
         teacher["digest"], teacher["scores"] = record["of"]["model"], _of(record)
-    known = made_by.get("teacher")
+    known = next((t["teacher"] for t in reversed(trainings) if t.get("teacher")), None)
     if known and teacher.setdefault("digest", known) != known:
         raise UsageError(
             f"{folder}: not the model that taught this student, whose parameters are "
@@ -140,9 +149,8 @@ def card_text(card: Mapping[str, Any]) -> str:
         lines.append(f"- Teacher: {teacher['name']}, {_shape(teacher)}{known}.")
     if about := card.get("experiment"):
         lines.append(f"- Corpus: {about['corpus']}.")
-    pairs, seed = card["made_by"].get("pairs"), card["made_by"].get("seed")
-    if pairs:
-        lines.append(f"- Training pairs {pairs[:12]} (sha256), seed {seed}.")
+    learnt = {(t["pairs"], t["seed"]): None for t in card["trainings"] if t.get("pairs")}
+    lines += [f"- Training pairs {pairs[:12]} (sha256), seed {seed}." for pairs, seed in learnt]
     lines += ["", "## Scores", ""]
     scored = {
         name: of["scores"]

@@ -47,7 +47,7 @@ def describe_model(folder: PathLike, model: TrainedModel, made_by: dict[str, Any
 
     Args:
       folder: of the run.
-      model: an attention LSTM with its vocabularies, trained or not.
+      model: an attention LSTM with its vocabularies, trained or not; its ``history`` is kept.
       made_by: everything else that decides the outcome (training settings, digests of the data
         and of the teacher), as JSON.
 
@@ -66,6 +66,7 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
         "parts": asdict(model.parts),
         "own": _own_blocks(model),
         "vocabularies": {side: vocab.digest for side, vocab in vocabularies.items()},
+        "history": list(model.history),
         "made_by": made_by,
     }
     path = folder / "config.json"
@@ -149,7 +150,8 @@ def open_model(folder: PathLike, **own: Any) -> TrainedModel:
     if "compressed" in description["made_by"] and not (folder / COMPRESSED).exists():
         raise FileNotFoundError(f"{folder / COMPRESSED}: no such file; run seqkd compress again.")
     net = build(config, parts, (src_vocab, tgt_vocab), **own)
-    loaded = TrainedModel(model_of(net), None, src_vocab, tgt_vocab, net, parts)
+    history = (*description["history"], description["made_by"])
+    loaded = TrainedModel(model_of(net), None, src_vocab, tgt_vocab, net, parts, history)
     if (built := _own_blocks(loaded)) != description.get("own"):
         raise UsageError(
             f"{folder}: the model was built with its own {_named(description.get('own'))}, not "
@@ -174,6 +176,9 @@ def read_config(path: PathLike) -> tuple[Config, Parts, dict[str, Any]]:
     for name in "vocabularies", "made_by":
         if not isinstance(description.get(name), dict):
             raise UsageError(f"{path}: has no {name}. {REMEDY}")
+    history = description.get("history")
+    if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
+        raise UsageError(f"{path}: has no history. {REMEDY}")
     return *_config(path, description), description
 
 

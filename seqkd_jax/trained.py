@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,8 @@ class TrainedModel:
     tgt_vocab: Vocabulary
     lstm: Network | None = None  # of an attention LSTM: its blocks; see ``network``
     parts: Parts = Parts()  # names of these blocks
+    # What made the parameters, as JSON: a record for each training that they went through.
+    history: tuple[Mapping[str, Any], ...] = ()
 
     @functools.cached_property
     def digest(self) -> str:

@@ -70,6 +70,9 @@ def test_a_compressed_model_has_few_values_and_the_zeros_of_the_pruned_one(lab):
     for a, b in zip(jax.tree.leaves(pruned.params), jax.tree.leaves(read.params), strict=True):
         assert (b[a == 0] == 0).all() and len(np.unique(b)) <= 8
     assert not (lab.folder / "pruned-90-3bit" / "checkpoints").exists()
+    taught, *rounds, written = read.history
+    assert taught["kd_beam"] == lab.plan.kd_beam and written["bits"] == 3
+    assert [record["training"]["epochs"] for record in rounds] == [1] * len(rounds) != []
 
 
 def test_a_finished_table_is_not_worked_on_again(lab, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.card import card_text, model_card
 from seqkd_jax.errors import UsageError
 from seqkd_jax.evaluation import Decoding, Evaluation
-from seqkd_jax.model_folder import describe_model, load_model
+from seqkd_jax.model_folder import describe_model, load_model, open_model
 from seqkd_jax.report.records import EVALUATION, evaluation_record
 from seqkd_jax.report.results import write_results
 from seqkd_jax.report.table import Row
@@ -126,6 +127,25 @@ def test_a_card_says_what_taught_the_model_and_its_scores(folder, tmp_path):
         trained.digest,
     ):
         assert part in text
+
+
+def test_a_card_says_all_that_a_compressed_student_went_through(tmp_path):
+    write_small(tmp_path / "teacher", 1)
+    steps = {"kd_beam": 5, "pairs": "9" * 64, "seed": 1}, {"mask": "7" * 64}, {"bits": 3}
+    trained = replace(load_model(write_small(tmp_path / "first", 2)), history=())
+    for number, made_by in enumerate(steps):
+        folder = tmp_path / str(number)
+        describe_model(folder, trained, made_by)
+        trained = open_model(folder).with_params(trained.params)
+    assert [record.get("bits") for record in trained.history] == [None, None, 3]
+    card = model_card(folder, trained)
+    assert [text.split(",")[0] for text in card["method"]] == [
+        "Seq-KD on the teacher's translations",
+        "weights pruned",
+        "weights share values",
+    ]
+    assert card["teacher"]["name"] == "teacher"
+    assert "Training pairs 999999999999 (sha256), seed 1." in card_text(card)
 
 
 def test_scores_of_other_parameters_and_other_teachers_are_not_believed(folder, tmp_path):

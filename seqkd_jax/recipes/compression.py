@@ -95,11 +95,13 @@ def prune(
         stage = name if ratio == ratios[-1] else str(Path(name) / f"round-{100 * ratio:g}")
         pruned = start.with_params(params)
         trainable = objectives.kept_weights(pruned, mask)
-        return train(exp, stage, pruned, pairs, training, trainable=trainable).params
+        trained.append(train(exp, stage, pruned, pairs, training, trainable=trainable))
+        return trained[-1].params
 
+    trained: list[TrainedModel] = []
     left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
-    params, _ = schemes.prune_gradually(start.params, ratios, choose, retrain, left)
-    return start.with_params(params)
+    schemes.prune_gradually(start.params, ratios, choose, retrain, left)
+    return trained[-1]
 
 
 def share_values(

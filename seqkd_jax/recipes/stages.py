@@ -14,7 +14,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -195,7 +195,8 @@ def train(
     )
     if is_first() and fitted.progress.best_score == 0:
         console.warn(f"{folder}: {_without_bleu(fitted)}")
-    return model.with_params(trainable.to_params(fitted.params))
+    trained = model.with_params(trainable.to_params(fitted.params))
+    return replace(trained, history=(*model.history, made_by))
 
 
 def _log_of(folder: PathLike, log: OnRecord, record: dict[str, Any]) -> None:
