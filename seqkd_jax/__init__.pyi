@@ -3,15 +3,16 @@ from . import contrib as contrib
 from . import data as data
 from . import decode as decode
 from . import distill as distill
+from . import errors as errors
 from . import losses as losses
 from . import models as models
 from . import recipes as recipes
 from . import report as report
 from . import search as search
+from . import settings as settings
 from . import train as train
 from .base import EOS as EOS
 from .base import PAD as PAD
-from .base import Example as Example
 from .base import Seq2Seq as Seq2Seq
 from .data import batches as batches
 from .data import build_words as build_words
@@ -42,7 +43,6 @@ from .search import beam_search as beam_search
 from .search import for_search as for_search
 from .settings import Plan as Plan
 from .settings import Search as Search
-from .settings import Size as Size
 from .settings import Training as Training
 from .train import clipped_adam as clipped_adam
 from .train import init_state as init_state

@@ -165,14 +165,14 @@ def jit_step(step: SplitStep, mesh: Mesh) -> Callable[..., tuple[Any, dict[str, 
         sentences = lax.psum(batch.weight.sum(), DATA)
         return lax.psum(step.gradients(state, batch, key, teacher_params, sentences), DATA)
 
-    rows, whole = PartitionSpec(DATA), PartitionSpec()
+    rows, replicated = PartitionSpec(DATA), PartitionSpec()
     # Only ``data`` is mapped by hand. Types would be checked with ``check_vma``; but JAX would then
     # also add up gradients by itself, before the ``psum``.
     summed = jax.shard_map(
         on_shard,
         mesh=mesh,
-        in_specs=(whole, rows, whole, whole),
-        out_specs=whole,
+        in_specs=(replicated, rows, replicated, replicated),
+        out_specs=replicated,
         axis_names={DATA},
         check_vma=False,
     )
@@ -181,8 +181,8 @@ def jit_step(step: SplitStep, mesh: Mesh) -> Callable[..., tuple[Any, dict[str, 
         return step.update(state, *summed(state, batch, key, teacher_params))
 
     @functools.lru_cache(maxsize=4)
-    def compiled(tree: Any, places: tuple[Sharding, ...]) -> Callable[..., Any]:
-        state, metrics = jax.tree.unflatten(tree, places), NamedSharding(mesh, whole)
+    def compiled(tree: Any, shardings: tuple[Sharding, ...]) -> Callable[..., Any]:
+        state, metrics = jax.tree.unflatten(tree, shardings), NamedSharding(mesh, replicated)
         return jax.jit(run, out_shardings=(state, metrics), donate_argnums=0)
 
     def call(state: Any, batch: Example, key: Array, teacher_params: Params = None):
@@ -284,7 +284,7 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _announced(mapped: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function; that it compiles for new shapes of its second argument is told."""
+    """Returns the function, which now announces that it compiles for new shapes of a batch."""
     known: set[Any] = set()
 
     def call(params: Any, rows: Any, *others: Any) -> Any:

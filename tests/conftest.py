@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 
-# Commands keep downloads and compiled programs in the user's cache; tests leave it alone.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqkd-cache-")
+# Commands keep downloads and compiled programs in the user's cache; tests leave it alone. Programs
+# that tests start share the folder of the process that made it, which is the one that removes it.
+if "seqkd-cache-" not in os.environ.get("XDG_CACHE_HOME", ""):
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix=f"seqkd-cache-{os.getpid()}-")
 # XLA has been seen to die while it wrote a program there, once in some thousand programs.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 # Nearly all of the suite's time is compilation, of programs that run once: XLA is to be quick, not
@@ -30,10 +32,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
-@atexit.register  # also of programs that tests start and that import this file
+@atexit.register
 def pytest_unconfigure(cache: str = os.environ["XDG_CACHE_HOME"]) -> None:
     """Leaves nothing in the temporary folder."""
-    shutil.rmtree(cache, ignore_errors=True)
+    if f"seqkd-cache-{os.getpid()}-" in cache:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from seqkd_jax.plan import (
     training_flops,
 )
 from seqkd_jax.report.documents import fill_tables
-from seqkd_jax.report.plans import plan_tables
+from seqkd_jax.report.programs import plan_tables
 from seqkd_jax.sealed import write_record
 
 FLOAT = jnp.float32
@@ -198,12 +198,12 @@ def test_tables_of_plans_are_filled_in(tmp_path):
     other = record | {"topology": "v4:2x2x2", "fits": "no"}
     made = {"jax": "1", "libtpu": "2"}
     write_record(
-        tmp_path / "plan.json", "seqkd-plan-1", {"made_with": made, "plans": [record, other]}
+        tmp_path / "plan.json", "seqkd-programs-1", {"made_with": made, "plans": [record, other]}
     )
     shown = fill_tables("<!-- plan: plan.json -->\n<!-- end -->\n", tmp_path)
     assert "compiled, not run: jax 1, libtpu 2" in shown and "train 2x500" in shown
     assert shown.count("roofline, ms") == 2  # a table for each slice
     assert plan_tables(tmp_path / "plan.json") in shown
-    write_record(tmp_path / "other.json", "seqkd-plan-1", {"made_with": made})
+    write_record(tmp_path / "other.json", "seqkd-programs-1", {"made_with": made})
     with pytest.raises(UsageError, match="not a file of plans"):
         plan_tables(tmp_path / "other.json")

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,8 +55,13 @@ def test_there_are_tables():
 
 
 def test_the_code_names_what_there_is():
-    names = set(re.findall(r"\bskd\.(\w+)", "".join(p.read_text("utf-8") for p in PAGES)))
-    assert names and names <= set(seqkd_jax.__all__)
+    text = "".join(p.read_text("utf-8") for p in PAGES)
+    names = sorted(set(re.findall(r"\bskd\.(\w+(?:\.\w+)*)", text)))
+    assert {name.split(".")[0] for name in names} <= set(seqkd_jax.__all__)
+    # In a process of its own, in which no other test has imported a module.
+    code = f"import seqkd_jax as skd\nfor name in {names}: eval(f'skd.{{name}}')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,7 +9,7 @@ import pytest
 
 from seqkd_jax import plan
 from seqkd_jax.models.attention_lstm import Config, attention_lstm
-from seqkd_jax.report.plans import kept_plans
+from seqkd_jax.report.programs import kept_plans
 
 pytestmark = pytest.mark.slow
 WORK = plan.Work(batch=16, length=16, beam_size=5)

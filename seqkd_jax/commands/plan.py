@@ -13,7 +13,7 @@ from ..files import make_folder
 from ..model_folder import open_model
 from ..models.attention_lstm import Config, model_of
 from ..progress import Bar
-from ..report.plans import Record, keep_plans, kept_plans, plan_table
+from ..report.programs import Record, keep_plans, kept_plans, plan_table
 from ..settings import Size
 from .process import compile_only, prepare
 
@@ -43,10 +43,12 @@ def plan(command: arguments.Plan) -> None:
             record |= {"batch": work.batch, "length": work.length}
             record |= {"beam": beam} if beam else {}
 
-            def told(what: str, row: str = row) -> None:
+            def on_compile(what: str, row: str = row) -> None:
                 bar.doing = f"{row}, {what}"
 
-            record |= planning.plan(make, work, where, largest=command.largest, told=told)
+            record |= planning.plan(
+                make, work, where, largest=command.largest, on_compile=on_compile
+            )
             records.append(record)
             bar.update()
             if command.out:

@@ -63,9 +63,9 @@ def missed_accelerator(backend: str, named: str, plugins: Sequence[str], cause: 
     asked = named.split(",")[0]
     if backend != "cpu" or asked == "cpu" or not (asked or plugins):
         return ""
-    spite = f"JAX_PLATFORMS={named} was set" if asked else f"{', '.join(plugins)} is installed"
+    wanted = f"JAX_PLATFORMS={named} was set" if asked else f"{', '.join(plugins)} is installed"
     return (
-        f"WARNING: JAX computes on the CPU, although {spite}. {cause and cause.rstrip('.') + '. '}"
+        f"WARNING: JAX computes on the CPU, although {wanted}. {cause and cause.rstrip('.') + '. '}"
         "docs/accelerators.md says what to do; if you want the CPU, set JAX_PLATFORMS=cpu."
     )
 

@@ -53,18 +53,18 @@ def distill(command: arguments.Distill) -> None:
     if command.out.is_dir():  # a new folder is made when the model has been read and suits
         _check_out(command)
     nbest, lower = _given_lists(command, sources) if command.nbest else _decoded(command, sources)
-    ways: list[select.Way] = [select.seq_kd]
+    selections: list[select.Selection] = [select.seq_kd]
     name = ""
     if compares:
         texts = pairs.targets if command.reference else _said(nbest)
         name, similarity = choose(*named, texts=texts)
-        way = select.closest_to_list if command.mbr else select.closest_to_reference
-        ways.append(way(similarity, lower))
+        closest = select.closest_to_list if command.mbr else select.closest_to_reference
+        selections.append(closest(similarity, lower))
     differing = 0
 
     def chosen() -> Iterator[tuple[str, str]]:
         nonlocal differing
-        for best, *others in select.in_blocks(pairs, nbest, *ways):
+        for best, *others in select.in_blocks(pairs, nbest, *selections):
             block = others[0] if others else best
             differing += select.differing(block, best)
             yield from block.pairs

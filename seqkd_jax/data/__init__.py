@@ -1,5 +1,7 @@
 """Text and ids: files, vocabularies, sentence pairs, length buckets, named corpora. Floor 3."""
 
+from ..base import Example as Example
+from . import grammar as grammar
 from .batches import SOURCE_LENGTHS as SOURCE_LENGTHS
 from .batches import Bucket as Bucket
 from .batches import batches as batches

@@ -34,21 +34,25 @@ class Selected:
     weights: np.ndarray | None = None  # [pairs] float32, in training; None for 1
 
 
-Way = Callable[[Pairs, Sequence[NBest]], Selected]
+Selection = Callable[[Pairs, Sequence[NBest]], Selected]
 
 
 def in_blocks(
-    pairs: Iterable[tuple[str, str]], nbest: Iterable[NBest], *ways: Way, sentences: int = BLOCK
+    pairs: Iterable[tuple[str, str]],
+    nbest: Iterable[NBest],
+    *selections: Selection,
+    sentences: int = BLOCK,
 ) -> Iterator[tuple[Selected, ...]]:
-    """Yields what each way selects from some sentences at a time; at least one block.
+    """Yields what each selection takes from some sentences at a time; at least one block.
 
-    The blocks together are what the way selects from the whole corpus. Both inputs are read once.
+    The blocks of a selection together are what it takes from the whole corpus. Both inputs are
+    read once.
 
     Args:
       pairs: (source, reference) lines.
       nbest: of the sources, in their order.
-      *ways: ``seq_kd``, ``closest_to_reference(...)``, ``closest_to_list(...)``, or any function of
-        a part of a corpus, numbered from 0.
+      *selections: ``seq_kd``, ``closest_to_reference(...)``, ``closest_to_list(...)``, or any
+        function of a part of a corpus, numbered from 0.
       sentences: in a block.
 
     Raises:
@@ -69,7 +73,7 @@ def in_blocks(
             if not block and first:
                 return
             numbered = [replace(n, index=number) for number, n in enumerate(own)]
-            chosen = (way(block, numbered) for way in ways)
+            chosen = (selection(block, numbered) for selection in selections)
             yield tuple(replace(c, sources=c.sources + np.int32(first)) for c in chosen)
             first += len(block)
             bar.update(len(block))
@@ -77,7 +81,7 @@ def in_blocks(
                 return
 
 
-def whole(blocks: Iterable[Selected]) -> Selected:
+def concatenate(blocks: Iterable[Selected]) -> Selected:
     """Returns the selection whose parts these are, in memory."""
     parts = list(blocks)
     columns = {
@@ -190,12 +194,12 @@ def seq_inter(
     """
     if similarity is None:
         similarity = choose(texts=(target for _, target in pairs))[1]
-    return whole(
+    return concatenate(
         chosen for (chosen,) in in_blocks(pairs, nbest, closest_to_reference(similarity, lower))
     )
 
 
-def closest_to_reference(similarity: Similarity, lower: bool = False) -> Way:
+def closest_to_reference(similarity: Similarity, lower: bool = False) -> Selection:
     """Returns ``seq_inter`` with a similarity, as a function of (pairs, lists)."""
 
     def choose_closest(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:
@@ -231,11 +235,11 @@ def mbr(
     """
     if similarity is None:
         similarity = choose(texts=(text for n in nbest for text in n.texts))[1]
-    way = closest_to_list(similarity, lower)
-    return whole(chosen for (chosen,) in in_blocks(pairs, nbest, way))
+    selection = closest_to_list(similarity, lower)
+    return concatenate(chosen for (chosen,) in in_blocks(pairs, nbest, selection))
 
 
-def closest_to_list(similarity: Similarity, lower: bool = False) -> Way:
+def closest_to_list(similarity: Similarity, lower: bool = False) -> Selection:
     """Returns ``mbr`` with a similarity, as a function of (pairs, lists)."""
 
     def choose_closest(pairs: Pairs, nbest: Sequence[NBest]) -> Selected:

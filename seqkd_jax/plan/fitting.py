@@ -84,7 +84,7 @@ def plan(
     where: Slice,
     *,
     largest: bool = False,
-    told: Callable[[str], None] = lambda what: None,
+    on_compile: Callable[[str], None] = lambda what: None,
 ) -> Record:
     """Compiles a program and returns what a reader wants to know about it.
 
@@ -93,7 +93,7 @@ def plan(
       work: what it works on.
       where: the slice.
       largest: whether to look for the largest batch that fits, which compiles several times.
-      told: is told what is being compiled.
+      on_compile: is called with what is being compiled.
 
     Returns:
       Numbers per device: ``fits``; ``hbm_gib`` and the chip's, ``of_gib``; ``tflop`` of the matrix
@@ -106,7 +106,7 @@ def plan(
     found: dict[int, Compiled | None] = {}
 
     def num_bytes(batch: int) -> int | None:
-        told(f"B = {batch:,}")
+        on_compile(f"B = {batch:,}")
         program = make(work._replace(batch=batch), where.devices)
         result = found[batch] = compiled(program)
         record.setdefault("own_tflop", program.flops / 1e12)

@@ -137,12 +137,12 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str) -> int:
-    """Returns the place of the parenthesis that closes the operands."""
+    """Returns the index of the parenthesis that closes the operands."""
     depth = 1
-    for place, letter in enumerate(text):
+    for index, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
         if not depth:
-            return place
+            return index
     return len(text)
 
 
@@ -264,29 +264,29 @@ def _accessed(program: Program, body: Computation, line: Instruction) -> int:
     return sum(reads.values()) + sum(size for array, size in writes if array.in_hbm)
 
 
-def _read(program: Program, line: Instruction, place: int, array: Stored) -> int:
-    """Returns the bytes that an instruction reads of its operand in a place."""
+def _read(program: Program, line: Instruction, index: int, array: Stored) -> int:
+    """Returns the bytes that an instruction reads of its operand with an index."""
     whole = array.num_bytes()
-    if not place and line.opcode in ("dynamic-slice", "slice", "gather"):
+    if not index and line.opcode in ("dynamic-slice", "slice", "gather"):
         return min(whole, line.results[0].num_bytes())
-    if not place and line.opcode == "dynamic-update-slice":
+    if not index and line.opcode == "dynamic-update-slice":
         return 0  # what is not replaced stays where it is
     if line.opcode == "fusion":
         inside = program[_called(line, "calls")]
-        return _read_inside(program, inside, inside.parameters[place], array)
+        return _read_inside(program, inside, inside.parameters[index], array)
     return whole
 
 
 def _read_inside(program: Program, body: Computation, name: str, array: Stored) -> int:
     total = 0
     for line in body.lines.values():
-        for place, operand in enumerate(line.operands):
+        for index, operand in enumerate(line.operands):
             if operand == name:
                 same = line.opcode == "bitcast"
                 total += (
                     _read_inside(program, body, line.name, array)
                     if same
-                    else _read(program, line, place, array)
+                    else _read(program, line, index, array)
                 )
     return min(total, array.num_bytes())
 

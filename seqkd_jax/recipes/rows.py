@@ -31,7 +31,9 @@ from .variants import VARIANTS
 from .weak import require_able
 
 # rows that need the teacher
-TAUGHT = {name for name in (*TABLE1, "on-policy", *VARIANTS) if name not in ("teacher", "baseline")}
+NEEDS_TEACHER = {
+    name for name in (*TABLE1, "on-policy", *VARIANTS) if name not in ("teacher", "baseline")
+}
 ROWS: dict[str, Callable[[Experiment], TrainedModel]] = {
     **TABLE1,
     "on-policy": on_policy,
@@ -69,7 +71,7 @@ def run(
     wanted = with_baselines(rows)
     scorer = ready(exp, wanted)
     each = [exp.with_seed(seed, new_teachers) for seed in seeds or (exp.plan.seed,)]
-    if not anyway and any(name in TAUGHT for name in wanted):
+    if not anyway and any(name in NEEDS_TEACHER for name in wanted):
         for one in {e.teaching.folder: e.teaching for e in each}.values():
             teacher(one)
             for name in teachers_of(one):
@@ -190,11 +192,10 @@ def grammar_truth(pairs: Pairs) -> Truth:
     modes, nats, tokens, mass = [], 0.0, 0, 0.0
     for source, target in pairs:
         targets = grammar.targets(source)
-        mode = max(targets, key=lambda t: targets[t])
-        modes.append(mode)
+        modes.append(grammar.mode(source))
         nats -= math.log(targets[target])
         tokens += len(target.split()) + 1
-        mass += targets[mode]
+        mass += targets[modes[-1]]
     references = [target for _, target in pairs]
     return Truth(
         bleu=Scorer("none").bleu(modes, references),

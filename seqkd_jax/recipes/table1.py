@@ -114,11 +114,11 @@ def seq_inter_pairs(exp: Experiment) -> Pairs:
     trained, pairs = teacher(exp), exp.corpus.train
     beam = exp.plan.inter_beam
     name, similarity = choose(exp.plan.similarity, texts=targets_of(pairs))
-    way = select.closest_to_reference(similarity, trained.tgt_vocab.lower)
+    selection = select.closest_to_reference(similarity, trained.tgt_vocab.lower)
 
     def targets() -> Iterator[str]:
         lists, differing = nbest(exp, f"nbest-{beam}", trained, beam), 0
-        for best, chosen in select.in_blocks(pairs, lists, select.seq_kd, way):
+        for best, chosen in select.in_blocks(pairs, lists, select.seq_kd, selection):
             differing += select.differing(chosen, best)
             yield from (target for _, target in chosen.pairs)
         _record_choices(exp, name, differing)

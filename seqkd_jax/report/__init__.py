@@ -1,5 +1,6 @@
 """Tables, pictures and a page of measurements. Floor 7."""
 
+from . import pictures as pictures
 from .page import write_page as write_page
 from .results import Results as Results
 from .results import read_results as read_results

@@ -19,7 +19,7 @@ from ..addresses import PathLike, as_path
 from .claims import claims_table
 from .compressed import compressed_table, read_compressed_rows
 from .diagnosis import diagnosis_tables, read_diagnosis
-from .plans import plan_tables
+from .programs import plan_tables
 from .results import read_results
 from .speed import speed_tables
 from .table import table

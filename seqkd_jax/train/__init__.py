@@ -1,5 +1,6 @@
 """Training: state, optimisers, steps, checkpoints, and the loop. Floor 4."""
 
+from ..base import for_teaching as for_teaching
 from .checkpoint import Checkpoints as Checkpoints
 from .loop import Fitted as Fitted
 from .loop import TrainingDiverged as TrainingDiverged

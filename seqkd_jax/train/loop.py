@@ -269,7 +269,7 @@ class _Run:
                 bar.show(**{name: metrics[key] for key, name in SHOWN.items() if key in metrics})
                 with stopping.deferred():
                     state, progress = _after_epoch(state, progress, metrics)
-                    progress = self.keep(state, progress, metrics)
+                    progress = self.record_validation(state, progress, metrics)
                 self.on_validation(progress, int(state.step), metrics)
             if not self.is_over(progress):
                 bar.doing = "averaging"
@@ -352,10 +352,12 @@ class _Run:
         metrics = self.validate(jax.tree.map(jnp.asarray, mean))
         state = replicate(replace(local(state), params=mean))
         with stopping.deferred():
-            progress = self.keep(state, replace(progress, averaged=True), metrics)
+            progress = self.record_validation(state, replace(progress, averaged=True), metrics)
         self.on_validation(progress, int(state.step), metrics)
 
-    def keep(self, state: TrainState, progress: Progress, metrics: dict[str, Any]) -> Progress:
+    def record_validation(
+        self, state: TrainState, progress: Progress, metrics: dict[str, Any]
+    ) -> Progress:
         """Records a validation, and saves the state, as the best so far if it is that."""
         number = self.checkpoints.next_number
         progress, best = _judged(progress, metrics)

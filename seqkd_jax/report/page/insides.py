@@ -137,8 +137,8 @@ def lists_of_test(run: KeptRun, sentences: int) -> Lists | None:
     tables = select.similarities(pairs, nbest, similarity, lower=lower)
     chosen = None
     if inter:
-        way = select.closest_to_reference(similarity, lower)
-        chosen = [t for (part,) in select.in_blocks(pairs, nbest, way) for _, t in part.pairs]
+        selection = select.closest_to_reference(similarity, lower)
+        chosen = [t for (part,) in select.in_blocks(pairs, nbest, selection) for _, t in part.pairs]
     seq_kd = [target for _, target in select.seq_kd(pairs, best).pairs]
     return Lists(nbest, [table.tolist() for table in tables], name, seq_kd, chosen)
 

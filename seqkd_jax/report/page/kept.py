@@ -130,14 +130,14 @@ def _read_row(folder: Path, results: Results, row: Row) -> list[tuple[Kept, str]
     for seed, evaluation in zip(seeds, row.evaluations, strict=True):
         own = folder if seed == first else folder / f"seed-{seed}"
         # The teacher that the students of all seeds share is evaluated once.
-        places = [place / row.name for place in dict.fromkeys((own, folder))]
-        for place in places:
-            if (kept := _read_evaluation(place, evaluation)) is not None:
+        folders = [parent / row.name for parent in dict.fromkeys((own, folder))]
+        for candidate in folders:
+            if (kept := _read_evaluation(candidate, evaluation)) is not None:
                 found.append(kept)
                 break
         else:
             raise UsageError(
-                f"{places[0] / 'evaluation.json'}: missing, or not what {folder / 'results.json'} "
+                f"{folders[0] / 'evaluation.json'}: missing, or not what {folder / 'results.json'} "
                 f"says of {row.name} with seed {seed}: {AGAIN}."
             )
     return found

@@ -141,7 +141,7 @@ def _ranked(root: Prefix, results: Sequence[Prefix]) -> Prefix:
 
 
 class _Placed(NamedTuple):
-    """A prefix and its place, in characters from the left and rows from the top."""
+    """A prefix and its position, in characters from the left and rows from the top."""
 
     node: Prefix
     left: float
@@ -200,8 +200,8 @@ def draw_tree(root: Prefix, ax: "Axes | None" = None) -> "Axes":
         if before is not None:
             # Down in the gap between columns, then to the right: lines cross no word.
             bend, start = left - GAP / 2, (before.left + before.right) / 2
-            places = [start, bend, bend, middle], [before.row, before.row, row, row]
-            axes.plot(*places, **style, zorder=1 + IMPORTANCE[node.kind] / 10)
+            line = [start, bend, bend, middle], [before.row, before.row, row, row]
+            axes.plot(*line, **style, zorder=1 + IMPORTANCE[node.kind] / 10)
         value = "" if node.log_prob is None else f"\n{node.log_prob:.2f}"
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour}
         box |= {"linewidth": max(0.8, style["linewidth"] / 2), "linestyle": style["linestyle"]}

@@ -51,8 +51,8 @@ def position_losses(models: Mapping[str, Any], ax: "Axes | None" = None) -> "Axe
     axes: Any = axes_or_new(ax)
     for n, (name, measured) in enumerate(models.items()):
         bins = measured["loss_by_position"]
-        places = [f"{b['from'] + 1}" + ("" if b["to"] == b["from"] + 1 else "+") for b in bins]
-        axes.plot(places, [b["loss"] for b in bins], label=name, **line_style(n))
+        labels = [f"{b['from'] + 1}" + ("" if b["to"] == b["from"] + 1 else "+") for b in bins]
+        axes.plot(labels, [b["loss"] for b in bins], label=name, **line_style(n))
     axes.set_xlabel("position of the token, from")
     axes.set_ylabel("nats per token")
     axes.legend(loc=FREE_PLACE)
@@ -93,8 +93,8 @@ def corpus_complexity(corpora: Mapping[str, Any], ax: "Axes | None" = None) -> "
     """
     axes: Any = axes_or_new(ax)
     for n, (name, measured) in enumerate(corpora.items()):
-        place = measured["complexity"], measured.get("faithfulness", 0.0)
-        axes.plot(*place, label=name, linestyle="none", **point_style(n))
+        point = measured["complexity"], measured.get("faithfulness", 0.0)
+        axes.plot(*point, label=name, linestyle="none", **point_style(n))
     axes.set_xlabel("complexity (nats per source word)")
     axes.set_ylabel("KL of the original to it (nats)")
     axes.margins(0.15)

@@ -78,8 +78,8 @@ def grouped_bars(
     names = list(ticks)
     width = 0.8 / max(1, len(groups))
     for n, (name, heights) in enumerate(groups.items()):
-        places = [place + (n - (len(groups) - 1) / 2) * width for place in range(len(names))]
-        bars = ax.bar(places, heights, width, label=name, **bar_style(n))
+        centres = [tick + (n - (len(groups) - 1) / 2) * width for tick in range(len(names))]
+        bars = ax.bar(centres, heights, width, label=name, **bar_style(n))
         ax.bar_label(bars, fmt=values, fontsize=6, padding=1)
     ax.set_xticks(range(len(names)), names)
     ax.margins(y=0.12)  # room for the values

@@ -1,4 +1,4 @@
-"""Plans: programs that were compiled and not run, as a file and as a table."""
+"""Programs that were compiled and not run (``seqkd plan``), as a file and as a table."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from ..sealed import RESTORE, read_record, write_record
 from ..settings import Layout
 from .layout import TEXT, Column, render
 
-FORMAT = "seqkd-plan-1"
+FORMAT = "seqkd-programs-1"
 Record = dict[str, Any]
 WORK = ("topology", "row", "dtype", "batch", "length", "beam")  # what a program is known by
 # column -> its heading and how its numbers are written
