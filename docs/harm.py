@@ -180,7 +180,7 @@ class Hang(BaseException):
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Raises ``Hang`` in the block after so many seconds."""
+    """Raises ``Hang`` in the block after this many seconds."""
 
     def end(*_: object) -> None:
         raise Hang

@@ -13,7 +13,7 @@ def speak_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors=errors)
 
 
-def nobody_listens() -> bool:
+def reader_has_gone() -> bool:
     """Returns whether the reader of standard output is gone; later output is then discarded."""
     try:
         descriptor = sys.stdout.fileno()

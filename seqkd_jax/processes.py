@@ -32,7 +32,7 @@ LAST_WORDS = (
     "any more. Run the same command again in all processes, as many as you like, to resume."
 )
 _turns = itertools.count()
-_over = threading.Event()  # whether nobody listens to the other processes any more
+_over = threading.Event()  # whether this process has stopped listening to the others
 
 
 def start(coordinator: str | None = None, processes: int | None = None, process: int | None = None):

@@ -46,7 +46,7 @@ def _run(function: Callable[[], None], again: Callable[[], str]) -> int:
     except KeyboardInterrupt:  # some libraries raise their own for SIGTERM, too
         return _stopped(again(), 128 + (stopping.requested() or signal.SIGINT))
     except (UsageError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and output.nobody_listens():
+        if isinstance(error, BrokenPipeError) and output.reader_has_gone():
             return 141
         console.error(str(error))
         stopping.tell_peers(str(error))
@@ -70,7 +70,7 @@ def end(run: Callable[[], int]) -> NoReturn:
 
     After a signal the process ends without any clean-up: XLA's threads may still be computing, and
     the memory that they use would be torn down under them. So does one of several processes that
-    has failed, as the others will not come to say good-bye. Nothing is lost by that: files appear
+    has failed, because the others will not take part in the shutdown. Nothing is lost by that: files appear
     whole or not at all, and locks end with the process.
     """
     status = 1

@@ -1,4 +1,4 @@
-"""One line that says how far a work is. Floor 0.
+"""One line that says how much of a job is done. Floor 0.
 
     with Bar(desc="decoding", unit="sent", total=len(lines)) as bar:
         ...

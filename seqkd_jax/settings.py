@@ -208,8 +208,8 @@ class Training(Checked):
     # Keep an exponential moving average of the parameters with this decay, such as 0.999, which is
     # what is validated as well. 0: keep the parameters themselves.
     ema: Fraction = 0.0
-    # At the end, also validate the mean of the parameters after so many last validations, and keep
-    # it if it is the best; 1: do not.
+    # At the end, also validate the mean of the parameters after this many of the last
+    # validations, and keep it if it is the best; 1: do not.
     average_last: Count = 1
     # Label smoothing, for the part of the loss that compares with the data.
     label_smoothing: Fraction = 0.0

@@ -22,7 +22,7 @@ XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis"
 
 
 def prepare(hosts: Hosts | None = None) -> None:
-    """Makes the settings that every command wants; call it before anything is computed.
+    """Applies the settings that every command needs; call it before anything is computed.
 
     A command that trains gives its ``hosts``, and meets the other processes; of these, process 0
     alone prints, and the others say what is wrong.

@@ -22,7 +22,7 @@ from ..errors import UsageError
 from ..files import GZIP, open_reading, read_file, unpack_chunks
 from .text import BOM, check_text, columns, is_packed, is_table, split_lines, words_of
 
-BLOCK = 64  # lines; where every so many of them begin is kept in memory
+BLOCK = 64  # lines; memory holds where each block of them begins
 PIECE = 1 << 22  # bytes of a file that are read at a time
 MISALIGNED_RATIO = 3  # a line that is this many times as long as its partner looks misaligned
 

@@ -25,7 +25,7 @@ def oracle(
     """Returns the mean similarity of the best of the first n hypotheses, by n.
 
     Args:
-      nbest: lists of at least max(sizes) hypotheses, where the search found so many.
+      nbest: lists of at least max(sizes) hypotheses, where the search found as many.
       references: one for each list.
       sizes: n.
       similarity: as in ``distill.seq_inter``; sentence BLEU if omitted.

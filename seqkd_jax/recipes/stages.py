@@ -252,7 +252,7 @@ def prepared(
     )
     for bucket in buckets:
         require_divisible(rows_of_device(bucket.rows), training.microbatches)
-    # A model with weights for so many positions refuses a longer source when it is traced.
+    # A model with one weight for each position refuses a longer source when it is traced.
     params = jax.eval_shape(model.model.init, jax.random.key(0))
     longest = encoded.src[int(encoded.src.lengths.argmax())]
     jax.eval_shape(model.model.hidden, params, longest, encoded.tgt[0])
@@ -272,7 +272,7 @@ def _without_bleu(fitted: Fitted) -> str:
 def optimizer(
     training: Training, updates: int, updates_per_pass: int
 ) -> optax.GradientTransformation:
-    """Returns the optimiser that settled settings name, for so many updates in all."""
+    """Returns the optimiser that settled settings name, for a training of ``updates`` updates."""
     # These numbers are arrays in the state, so that runs of other lengths share a compiled program.
     assert training.rate is not None
     numbers = {"rate": float(training.rate), "clip": float(training.clip)}

@@ -126,7 +126,7 @@ def fit(
       patience: validations in a row without improvement that end the run; None for no limit.
       checkpoint_every: number of steps; the end of an epoch is always saved, before and after
         validation.
-      average_last: at the end, the mean of the parameters after so many last validations is
+      average_last: at the end, the mean of the parameters after this many of the last validations is
         validated as well, and kept if it is the best; 1 for none.
       on_validation: is called with the progress, the number of updates and the metrics after each
         validation, in every process.
@@ -236,7 +236,7 @@ class _Run:
         if progress.averaged and not self.is_trained(progress):
             raise UsageError(
                 f"{self.checkpoints.folder}: the run there has ended with the mean of its last "
-                "checkpoints, which is nothing to train on from. Choose another folder."
+                "checkpoints, and training cannot go on from a mean. Choose another folder."
             )
 
     def is_over(self, progress: Progress) -> bool:

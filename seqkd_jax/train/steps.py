@@ -151,7 +151,7 @@ def make_train_step(
 
 
 def require_divisible(rows: int, microbatches: int) -> None:
-    """Raises UsageError unless the rows of a batch on one device have so many equal parts."""
+    """Raises UsageError unless ``microbatches`` divides the rows of a batch on one device."""
     if rows % microbatches:
         divisors = [n for n in range(1, rows + 1) if rows % n == 0]
         raise UsageError(

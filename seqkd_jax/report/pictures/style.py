@@ -1,6 +1,6 @@
 """The look of all pictures, and the axes that they are drawn on.
 
-Colours are those of Okabe and Ito (2008), which people see apart who are colour-blind. No picture
+Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart. No picture
 relies on colour alone: lines differ in marker and dashes too, and bars in their hatching.
 """
 
@@ -51,7 +51,7 @@ def axes_or_new(ax: "Axes | None", size: tuple[float, float] = (7, 4)) -> Any:
 
 
 def unmanaged_axes(size: tuple[float, float] = (7, 4)) -> Any:
-    """Returns the axes of a new figure that pyplot does not keep, so that nobody has to close it.
+    """Returns the axes of a new figure that pyplot does not keep, so it need not be closed.
 
     Raises UsageError if matplotlib is missing.
     """
