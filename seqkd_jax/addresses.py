@@ -27,7 +27,7 @@ def as_path(path: PathLike) -> Path:
     (it is a ``upath.UPath``): see ``is_local``. ``file://`` is a local path.
 
     Raises:
-      UsageError: the package of such addresses is missing, or no installed package handles such addresses.
+      UsageError: no installed package handles such addresses.
     """
     if not isinstance(path, str):
         if isinstance(path, Path) and (spoiled := _SPOILED.fullmatch(str(path))):

@@ -70,8 +70,8 @@ def end(run: Callable[[], int]) -> NoReturn:
 
     After a signal the process ends without any clean-up: XLA's threads may still be computing, and
     the memory that they use would be torn down under them. So does one of several processes that
-    has failed, because the others will not take part in the shutdown. Nothing is lost by that: files appear
-    whole or not at all, and locks end with the process.
+    has failed, because the others will not take part in the shutdown. Nothing is lost by that:
+    files appear whole or not at all, and locks end with the process.
     """
     status = 1
     try:

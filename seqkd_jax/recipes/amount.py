@@ -51,7 +51,7 @@ def settled(training: Training, tokens: int, *, trained: bool = False) -> Traini
 
 
 def longer(training: Training, factor: int) -> Training:
-    """Returns settled settings for a training that is ``times`` times as long."""
+    """Returns settled settings for a training that is ``factor`` times as long."""
     return replace(
         training,
         updates=training.updates and factor * training.updates,

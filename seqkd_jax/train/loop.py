@@ -126,8 +126,8 @@ def fit(
       patience: validations in a row without improvement that end the run; None for no limit.
       checkpoint_every: number of steps; the end of an epoch is always saved, before and after
         validation.
-      average_last: at the end, the mean of the parameters after this many of the last validations is
-        validated as well, and kept if it is the best; 1 for none.
+      average_last: at the end, the mean of the parameters after this many of the last validations
+        is validated as well, and kept if it is the best; 1 for none.
       on_validation: is called with the progress, the number of updates and the metrics after each
         validation, in every process.
       log: is called with each record that is written to ``metrics.jsonl``, in process 0, such as
