@@ -16,10 +16,16 @@ from .models.layers import lstm, summed
 from .models.lower_attention import lower_attention
 from .models.network import Network
 from .models.reading_order import Order
-from .settings import Parts
+from .settings import Parts, Size
 
 # Vocabularies other than of words and pieces, for ``load_vocabulary``.
 VOCABULARIES = {FactoredVocabulary.kind: FactoredVocabulary.of_record}
+
+
+def config_of(size: Size, src_vocab: int, tgt_vocab: int) -> Config:
+    """Returns the sizes of a model with vocabularies of these numbers of entries."""
+    sizes = {name: value for name, value in vars(size).items() if name != "parts"}
+    return Config(src_vocab, tgt_vocab, **sizes)
 
 
 def build(

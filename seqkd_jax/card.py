@@ -69,7 +69,7 @@ def model_card(
         ],
         "trainings": trainings,
     }
-    taught = any(t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher"))
+    taught = any(t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher_digest"))
     if teacher is None and taught and (folder.parent / "teacher" / "config.json").exists():
         teacher = folder.parent / "teacher"
     if teacher is not None:
@@ -98,7 +98,8 @@ def _teacher(folder: Path, trainings: Sequence[Mapping[str, Any]]) -> dict[str, 
     if path.exists():
         record = read_record(path, EVALUATION)
         teacher["digest"], teacher["scores"] = record["of"]["model"], _of(record)
-    known = next((t["teacher"] for t in reversed(trainings) if t.get("teacher")), None)
+    digests = [t["teacher_digest"] for t in trainings if t.get("teacher_digest")]
+    known = digests[-1] if digests else None
     if known and teacher.setdefault("digest", known) != known:
         raise UsageError(
             f"{folder}: not the model that taught this student, whose parameters are "

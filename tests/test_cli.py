@@ -418,7 +418,7 @@ def test_a_student_is_taught_from_a_cache(files, capsys, refused):
     shown(capsys, *train, files / "cached", "--teacher", files / "big")
     made_by = json.loads((files / "cached" / "config.json").read_bytes())["made_by"]
     teacher = load_model(files / "big").digest
-    assert made_by["cache"] == {"k": 5, "temperature": 1.0, "teacher": teacher}
+    assert made_by["cache"] == {"k": 5, "temperature": 1.0, "teacher_digest": teacher}
     assert made_by["kd_weight"] == 0.5
 
     assert "needs --teacher" in refused(*train, files / "cached")

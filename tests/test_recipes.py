@@ -108,14 +108,14 @@ def test_each_row_trains_on_what_the_paper_says(finished):
         row = made_by(name)
         assert (row["pairs"], row.get("kd_weight", 0)) == (of, weight), name
         assert row["start"] == (start and digest[start]), name
-        assert row.get("teacher") == (digest["teacher"] if weight else None), name
+        assert row.get("teacher_digest") == (digest["teacher"] if weight else None), name
 
 
 def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(finished):
     trained = recipes.ROWS["on-policy"](finished)
     made_by = json.loads((finished.folder / "on-policy" / "config.json").read_bytes())["made_by"]
     digest = {name: load_model(finished.folder / name).digest for name in ("teacher", "baseline")}
-    assert (made_by["start"], made_by["teacher"]) == (digest["baseline"], digest["teacher"])
+    assert (made_by["start"], made_by["teacher_digest"]) == (digest["baseline"], digest["teacher"])
     assert (made_by["kd_weight"], made_by["on_policy"]) == (1, {"share": 1, "temperature": 1})
     assert trained.digest not in digest.values()
 
@@ -133,7 +133,7 @@ def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
 def test_distilled_lines_can_be_traced_to_the_teacher(finished):
     header, lists = read_nbest(finished.folder / "nbest-2")
     teacher = load_model(finished.folder / "teacher")
-    assert header["teacher"] == teacher.digest and header["search"]["beam_size"] == 2
+    assert header["teacher_digest"] == teacher.digest and header["search"]["beam_size"] == 2
     for (source, target), (given, _), n in zip(
         recipes.seq_kd_pairs(finished), CORPUS.train, lists, strict=True
     ):

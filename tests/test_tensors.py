@@ -157,6 +157,6 @@ def test_scores_of_other_parameters_and_other_teachers_are_not_believed(folder, 
     assert "None are on record" in card_text(card)
     trained = load_model(other)
     (other / "config.json").unlink()
-    describe_model(other, trained, {"teacher": "1" * 64, "kd_weight": 0.5, "compressed": ""})
+    describe_model(other, trained, {"teacher_digest": "1" * 64, "kd_weight": 0.5, "compressed": ""})
     with pytest.raises(UsageError, match="not the model that taught this student"):
         model_card(other, trained, model)

@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import arguments
 from .. import plan as planning
 from ..base import Seq2Seq
-from ..build import build
+from ..build import build, config_of
 from ..contrib.factors import FactoredVocabulary
 from ..errors import UsageError
 from ..files import make_folder
@@ -88,8 +88,7 @@ def _model(
                 f"Target characters need a vocabulary: give the folder of a model (--{option})."
             )
         vocabulary = command.vocabulary_size
-        sizes = {n: value for n, value in vars(size).items() if n != "parts"}
-        config = Config(vocabulary, vocabulary, **sizes)
+        config = config_of(size, vocabulary, vocabulary)
         net = build(config, size.parts, (None, None))  # type: ignore[arg-type]
         return model_of(net), config, f"{config.layers}x{config.hidden}"
     if option == "model" and size != arguments.Plan().size:

@@ -67,7 +67,7 @@ def translate_corpus(
     folder = make_folder(folder)
     here = teacher() if callable(teacher) else teacher
     header = {
-        "teacher": here.digest,
+        "teacher_digest": here.digest,
         "search": asdict(search),
         "source": lines_digest(lines),
         "sentences": len(lines),
@@ -134,7 +134,7 @@ def _decode_part(job: _Job, part: _Part, bar: tqdm | None = None) -> tuple[int, 
 def _prepared(job: _Job) -> TrainedModel:
     """Returns a job's teacher, made ready once for all shards, which then share its programs."""
     teacher = job.teacher() if callable(job.teacher) else job.teacher
-    if teacher.digest != job.header["teacher"]:
+    if teacher.digest != job.header["teacher_digest"]:
         raise UsageError(
             "A worker has loaded another teacher than the process that started it: give both the "
             "same folder, one that all machines see."

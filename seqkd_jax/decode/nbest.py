@@ -1,7 +1,7 @@
 """N-best files: sharded, gzip-packed JSON lines, each shard sealed and traceable to its teacher.
 
     shard-00003-of-00012.jsonl.gz
-        {"format": "seqkd-nbest-1", "teacher": ..., "search": ..., "first": 6000, "sha256": ...}
+        {"format": "seqkd-nbest-1", "teacher_digest": ..., "search": ..., "first": 6000, ...}
         {"index": 6000, "hypotheses": [{"text": ..., "tokens": [...], "score": ..., ...}, ...]}
         ...
 

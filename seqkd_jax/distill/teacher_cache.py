@@ -178,7 +178,7 @@ def cache_teacher(
     make_folder(folder)  # only now, so that wrong arguments leave no folder
     shards = -(-len(keys) // shard_pairs)
     header = {
-        "teacher": teacher.digest,
+        "teacher_digest": teacher.digest,
         "vocabulary": vocabulary,
         "k": k,
         "temperature": float(temperature),

@@ -1,6 +1,6 @@
 """Files of top-k distributions: arrays after a sealed header, written atomically.
 
-    {"format": "seqkd-topk-1", "teacher": ..., "k": 16, ..., "sha256": ...}   padded to 64 bytes
+    {"format": "seqkd-topk-1", "teacher_digest": ..., "k": 16, ...}             padded to 64 bytes
     keys [pairs, 16] | tokens of each pair uint32 [pairs] | rest float32 [tokens]
     ids uint16 or uint32 [tokens, k] | distances float16 [tokens, k]          little-endian
 

@@ -62,12 +62,12 @@ def word_kd_from(
     Raises:
       UsageError: the cache was made by another teacher.
     """
-    if cache and cache.header["teacher"] != teacher.digest:
+    if cache and cache.header["teacher_digest"] != teacher.digest:
         raise UsageError(
             f"{cache.folder}: made by another teacher than the one given; give the teacher that "
             "made it, or make a new cache (seqkd cache)."
         )
-    made_by = {"kd_weight": weight, "teacher": teacher.digest}
+    made_by = {"kd_weight": weight, "teacher_digest": teacher.digest}
 
     def check(student: TrainedModel, pairs: Encoded) -> None:
         check_same(student.tgt_vocab, teacher.tgt_vocab)
@@ -84,7 +84,7 @@ def word_kd_from(
             attach=cache.attach_to,
             check=check,
             made_by=made_by
-            | {"cache": {n: cache.header[n] for n in ("teacher", "k", "temperature")}},
+            | {"cache": {n: cache.header[n] for n in ("teacher_digest", "k", "temperature")}},
         )
     guide, params = for_teaching(teacher.model, teacher.params)
     return Objective(

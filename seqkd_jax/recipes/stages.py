@@ -24,7 +24,7 @@ import optax
 from .. import console
 from ..addresses import PathLike
 from ..base import Example
-from ..build import build
+from ..build import build, config_of
 from ..contrib.sutskever import half_epoch_sgd
 from ..data import (
     Bucket,
@@ -46,7 +46,7 @@ from ..decode.nbest import NBest
 from ..evaluation import validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model
-from ..models.attention_lstm import Config, model_of
+from ..models.attention_lstm import model_of
 from ..parallel import own_rows, rows_of_device
 from ..processes import is_first
 from ..scoring import Scorer, scorer_of
@@ -101,8 +101,7 @@ def _new(
     size: Size, vocabularies: tuple[Vocabulary, Vocabulary], own: dict[str, Any]
 ) -> TrainedModel:
     src_vocab, tgt_vocab = vocabularies
-    sizes = {name: value for name, value in vars(size).items() if name != "parts"}
-    config = Config(src_vocab.size, tgt_vocab.size, **sizes)
+    config = config_of(size, src_vocab.size, tgt_vocab.size)
     net = build(config, size.parts, (src_vocab, tgt_vocab), **own)
     return TrainedModel(model_of(net), None, src_vocab, tgt_vocab, net, size.parts)
 

@@ -64,7 +64,8 @@ def seq_kd_pairs(exp: Experiment) -> Pairs:
         for (best,) in select.in_blocks(pairs, lists, select.seq_kd):
             yield from (target for _, target in best.pairs)
 
-    return _with_targets(exp, "seq-kd", {"teacher": trained.digest, "beam": beam}, pairs, targets)
+    made_of = {"teacher_digest": trained.digest, "beam": beam}
+    return _with_targets(exp, "seq-kd", made_of, pairs, targets)
 
 
 def _with_targets(
@@ -123,7 +124,7 @@ def seq_inter_pairs(exp: Experiment) -> Pairs:
             yield from (target for _, target in chosen.pairs)
         _record_choices(exp, name, differing)
 
-    settings = {"teacher": trained.digest, "beam": beam, "similarity": name}
+    settings = {"teacher_digest": trained.digest, "beam": beam, "similarity": name}
     return _with_targets(exp, "seq-inter", settings, pairs, targets)
 
 
