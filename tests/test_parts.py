@@ -384,7 +384,7 @@ def test_a_zero_peephole_is_a_plain_lstm():
     "parts, named",
     [
         (dict(join="interleaved"), "needs bidirectional=True"),
-        (dict(attention="dot", encoder_hidden=5), 'use attention="general"'),
+        (dict(attention="dot", encoder_hidden=5), "use the general attention"),
         (dict(attention="none", alignment="local-p"), "needs an attention"),
         (dict(lower_attention=3), "from 2 to layers, 2"),
         (dict(window=0), "at least 1"),

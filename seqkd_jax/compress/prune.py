@@ -166,6 +166,9 @@ def masked(tx: optax.GradientTransformation, mask: Params) -> optax.GradientTran
 
     Gradients are masked before ``tx``, so pruned weights affect neither the norm for clipping nor
     the moments; updates are masked after ``tx``, whatever it computed.
+
+    Raises:
+      UsageError: when the state is made, if the mask has other shapes than the weights.
     """
     inner = optax.with_extra_args_support(tx)
 

@@ -101,7 +101,13 @@ def _vector(hidden: Any) -> Array:
 
 
 def squared_distance(hidden: Array, target: Array, teacher_hidden: Array | None = None) -> Array:
-    """Returns half the squared distance of two hidden states (Romero et al. 2015, equation 3)."""
+    """Returns half the squared distance of two hidden states [H], as a scalar.
+
+    Raises:
+      UsageError: there is no teacher.
+
+    Source: Romero et al. 2015, equation 3.
+    """
     del target
     if teacher_hidden is None:
         raise UsageError("squared_distance compares with a teacher, but there is none.")

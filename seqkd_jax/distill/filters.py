@@ -90,6 +90,9 @@ def mean_log_prob(threshold: float) -> Filter:
 
     The mean is over tokens, EOS counted, in nats, under the teacher: a cheap detector of
     hallucinations (Guerreiro et al. 2023).
+
+    Raises:
+      UsageError: when it is applied to lists without log-probabilities.
     """
 
     def passes(selected: Selected) -> np.ndarray:
@@ -137,7 +140,11 @@ def most_frequent(text: str, n: int) -> int:
 
 
 def min_similarity(threshold: float) -> Filter:
-    """Returns a filter for targets selected with a similarity of at least ``threshold``."""
+    """Returns a filter for targets selected with a similarity of at least ``threshold``.
+
+    Raises:
+      UsageError: when it is applied to what ``seq_kd`` selected, which has no similarities.
+    """
 
     def passes(selected: Selected) -> np.ndarray:
         if selected.similarities is None:

@@ -57,6 +57,9 @@ def write_shard(path: Path, header: dict[str, Any], shard: Shard) -> None:
       header: ``k``, ``vocabulary``, ``shard``, ``shards``, ``nats``, ``temperature``, and any other
         fields.
       shard: the arrays.
+
+    Raises:
+      UsageError: the distributions are not finite.
     """
     if not math.isfinite(header["nats"]):
         raise UsageError("The teacher's distributions are not finite; there is nothing to cache.")

@@ -72,7 +72,11 @@ def network(
     order: Order = AS_WRITTEN,
     **blocks: Any,
 ) -> Network:
-    """Returns the definition of the model that ``attention_lstm`` builds from these arguments."""
+    """Returns the definition of the model that ``attention_lstm`` builds from these arguments.
+
+    Raises:
+      UsageError: both an attention and a reader are given.
+    """
     if attention is not None and "reader" in blocks:
         raise UsageError("Give either an attention or a reader: a reader has its own attention.")
     columns = blocks.setdefault("columns", summed())

@@ -31,13 +31,19 @@ from .draws import uniform
 
 @cached
 def dot() -> Attention:
-    """score_s = h . context_s"""
+    """Returns the attention with score_s = h . context_s, for h [H] and context [S, H].
+
+    Raises:
+      UsageError: ``init`` gets encoder and decoder outputs of different widths.
+
+    Source: Luong et al. 2015, section 3.1.
+    """
 
     def init(key: Array, hidden: int, width: int, scale: float) -> tuple[()]:
         if hidden != width:
             raise UsageError(
-                f'attention="dot" multiplies decoder outputs of width {hidden} by encoder '
-                f'outputs of width {width}: make the widths equal, or use attention="general".'
+                f"The dot attention multiplies decoder outputs of width {hidden} by encoder "
+                f"outputs of width {width}: make the widths equal, or use the general attention."
             )
         return ()
 
@@ -55,7 +61,12 @@ class ConcatParams:
 
 @cached
 def concat() -> Attention:
-    """score_s = v . tanh(W_e context_s + W_h h)"""
+    """Returns the attention with score_s = v . tanh(W_e context_s + W_h h), additive attention.
+
+    The shapes are h [H], context [S, M], W_e [M, H], W_h [H, H], v [H].
+
+    Source: Bahdanau et al. 2015; ``concat`` in Luong et al. 2015, section 3.1.
+    """
 
     def init(key: Array, hidden: int, width: int, scale: float) -> ConcatParams:
         shapes = (width, hidden), (hidden, hidden), (hidden,)
@@ -74,7 +85,13 @@ def concat() -> Attention:
 
 @cached
 def location(max_source: int = 100) -> Attention:
-    """score_s = (W_a h)_s, for sources of at most ``max_source`` positions."""
+    """Returns the attention with score_s = (W_a h)_s, for h [H] and W_a [max_source, H].
+
+    Raises:
+      UsageError: a source has more than ``max_source`` positions.
+
+    Source: Luong et al. 2015, equation 8.
+    """
 
     def memory(w_a: Array, context: Array) -> Array:
         if len(context) > max_source:

@@ -217,7 +217,11 @@ def _faster(
 def restrict(
     params: AttentionLSTMParams | InferenceParams, ids: Array
 ) -> AttentionLSTMParams | InferenceParams:
-    """Returns parameters for the target words ``ids`` [C] only, which become words 0 to C - 1."""
+    """Returns parameters for the target words ``ids`` [C] only, which become words 0 to C - 1.
+
+    Raises:
+      UsageError: the decoder's embedding has no vectors of words.
+    """
     decoder = params.decoder
     if isinstance(decoder, TableDecoder):
         decoder = dataclasses.replace(decoder, table=decoder.table[ids])

@@ -29,6 +29,9 @@ def lower_attention(reader: Reader, number: int) -> Reader:
 
     The layer reads x + sum_s softmax_s(context_s . (W x)) context_s. Layers are counted from 1;
     ``number`` is at least 2.
+
+    Raises:
+      UsageError: ``init`` gets encoder and decoder outputs of different widths.
     """
 
     def init(key: Array, hidden: int, width: int, scale: float) -> LowerParams:

@@ -152,7 +152,11 @@ def beam_loop(
     banned: Sequence[int] = (PAD, BOS),
     stop_at_first: bool = False,
 ) -> BeamLoop:
-    """Returns the loop of ``beam_search``, which has the same arguments, without running it."""
+    """Returns the loop of ``beam_search``, which has the same arguments, without running it.
+
+    Raises:
+      UsageError: as ``beam_search``.
+    """
     if stop_at_first and n_best not in (None, 1):
         raise UsageError(
             f"n_best is {n_best}, but a search with stop_at_first (--stop-at-first) finds only 1."
