@@ -66,6 +66,11 @@ def opened(browser, files):
     assert not said
 
 
+def test_the_front_of_quality_and_speed_is_drawn(opened):
+    front = opened().locator("figure", has_text="Quality and speed").locator(".u-label")
+    assert front.filter(has_text="Pareto front").count() == 1
+
+
 def change(page, rank=0) -> float:
     text = page.locator(f"#item-{rank} .change").first.inner_text()
     return float(text.replace("−", "-"))

@@ -46,6 +46,11 @@ function joined(series) {
   }));
 }
 
+// The points that no other one beats in both numbers.
+function paretoFront(points) {
+  return points.filter(([x, y]) => !points.some(([a, b]) => a >= x && b >= y && (a > x || b > y)));
+}
+
 class Pictures {
   constructor(page, place) {
     this.page = page;
@@ -93,8 +98,9 @@ class Pictures {
     }
     const speed = page.systems.map((system) => Object.values(system.decodings).map((d) => [d.speed, d.bleu]).filter(([x]) => x));
     if (speed.some((points) => points.length)) {
+      const front = { label: "Pareto front", stroke: () => colourOf("--muted"), width: 1, dash: [2, 2], spanGaps: true, points: { show: false } };
       this.draw(this.figure("Quality and speed", "of each system, joined over its beams; further right is faster"),
-        joined(speed), lines, { x: { time: false, distr: 3 } },
+        joined([...speed, paretoFront(speed.flat())]), [...lines, front], { x: { time: false, distr: 3 } },
         [axis("sentences per second", { ...flat, values: (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en")) }), axis("BLEU")]);
     }
     this.lengths = this.figure("BLEU by length", "mean of sentence BLEU, over fifths of the test set by the length of the source");
