@@ -118,5 +118,5 @@ def _side_by_side(shown: Sequence[str], bars: Mapping[str, Sequence[float]], ax:
     axes.set_yticks(rows, shown, fontfamily=families(shown), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("probability")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=min(4, len(bars)), frameon=False)
     return axes
