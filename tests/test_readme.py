@@ -71,6 +71,15 @@ def test_links_and_paths_lead_somewhere(page):
         assert (page.parent / (path[0] or path[1])).exists(), path
 
 
+def test_links_into_the_repository_lead_somewhere():
+    files = [*PAGES, *(ROOT / "notebooks").glob("*.ipynb")]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    paths = set(re.findall(r"seqkd-jax/seqkd_jax/blob/main/([\w./-]+\w)", text))
+    assert len(paths) > 10
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
 def test_readme_is_short():
     assert len(README.encode()) <= 9 << 10
 
