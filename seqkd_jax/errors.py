@@ -9,6 +9,12 @@ def quoted(value: object, max_length: int = 40) -> str:
     return text if len(text) <= max_length else text[:max_length] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun: ``1 pair``, ``2 pairs``, ``3 batches``."""
+    ending = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 class UsageError(ValueError):
     """Wrong input or settings: the message says what is wrong, where, and how to fix it.
 

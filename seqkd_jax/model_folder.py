@@ -32,7 +32,7 @@ from .train.checkpoint import Checkpoints
 from .train.loop import Progress
 from .trained import TrainedModel
 
-FORMAT = "seqkd-model-1"
+FORMAT = "seqkd-model-2"
 SETTINGS = "seqkd-settings-1"
 REMEDY = "Restore the file from a copy, or train again in a new folder."
 COMPRESSED = "params.seqkd"
@@ -184,6 +184,8 @@ def read_config(path: PathLike) -> tuple[Config, Parts, dict[str, Any]]:
 
 def _load_side(folder: Path, side: str, digest: Any) -> Vocabulary:
     path = folder / f"{side}.vocab.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file. {REMEDY}")
     vocab = load_vocabulary(path, VOCABULARIES)
     if vocab.digest != digest:
         raise UsageError(f"{path}: not the vocabulary that the model was trained with. {REMEDY}")
@@ -268,7 +270,7 @@ def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     changes = differences(old, new)
     if changes:
         texts = [
-            f"{SECTION.sub('', name, count=1)} was {quoted(before)} there and is {quoted(now)} now"
+            _changed(SECTION.sub("", name, count=1), before, now)
             for name, before, now in changes[:3]
         ]
         others = f", and {len(changes) - 3} more" if len(changes) > 3 else ""
@@ -276,3 +278,19 @@ def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             f"{path.parent}: this folder holds another run: {'; '.join(texts)}{others}. Choose "
             "another folder."
         )
+
+
+# What messages call the data whose digests are recorded; their digests would tell nobody anything.
+DATA = {
+    "pairs": "the training text",
+    "validation.pairs": "the validation text",
+    "text": "the text",
+    "start": "the model to train further",
+    "teacher_digest": "the teacher",
+}
+
+
+def _changed(name: str, before: Any, now: Any) -> str:
+    if all(isinstance(value, str) and len(value) == 64 for value in (before, now)):
+        return f"{DATA.get(name, name)} was another one"
+    return f"{name} was {quoted(before)} there and is {quoted(now)} now"

@@ -78,8 +78,8 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         alone = "should be defined" in str(error) or "must be called before" in str(error)
         if asked or not alone:
             raise UsageError(
-                f"The other processes were not found ({_first(error)}). Give --coordinator, "
-                "--processes and --process, all three; given here: "
+                f"The other processes were not found ({_first(error).rstrip('.')}). Give "
+                "--coordinator, --processes and --process, all three; given here: "
                 f"{', '.join(asked) or 'none of them'}."
             ) from None
     if jax.distributed.is_initialized():

@@ -24,6 +24,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from .addresses import as_path
 from .errors import UsageError
 
+MANY = 10**12  # the most that any number of things may be; help does not show this bound
+
 
 class Range(NamedTuple):
     """An interval of integers or of floats; an ``open`` bound does not belong to it."""
@@ -61,7 +63,7 @@ class Range(NamedTuple):
         """The range as ``--help`` shows it: ``INT>=1``, ``0<=FLOAT<1``."""
         name = "INT" if self.kind is int else "FLOAT"
         less = ("<" if self.open_low else "<=", "<" if self.open_high else "<=")
-        if self.high < math.inf:
+        if self.high < MANY:
             return f"{_format(self.low)}{less[0]}{name}{less[1]}{_format(self.high)}"
         greater = {"<": ">", "<=": ">="}[less[0]]
         return f"{name}{greater}{_format(self.low)}" if self.low > -math.inf else name
@@ -82,8 +84,9 @@ def argument(allowed: Range) -> PrimitiveConstructorSpec[Any]:
     )
 
 
-_COUNT = Range(int, 1)
-_NATURAL = Range(int, 0)
+_COUNT = Range(int, 1, MANY)
+_NATURAL = Range(int, 0, MANY)
+_BEAM = Range(int, 1, 1024)
 _SEED = Range(int, 0, 2**32 - 1)
 _WIDTH = Range(int, 1, 1 << 16)
 _DEPTH = Range(int, 1, 256)
@@ -98,6 +101,7 @@ _FRACTION = Range(float, 0, 1, open_high=True)
 
 Count = Annotated[int, _COUNT, argument(_COUNT)]  # 1, 2, 3, ...
 Natural = Annotated[int, _NATURAL, argument(_NATURAL)]  # 0, 1, 2, ...
+Beam = Annotated[int, _BEAM, argument(_BEAM)]  # hypotheses: a search keeps all in memory
 Seed = Annotated[int, _SEED, argument(_SEED)]
 Width = Annotated[int, _WIDTH, argument(_WIDTH)]  # of vectors: the model must fit into memory
 Depth = Annotated[int, _DEPTH, argument(_DEPTH)]  # of stacks: each layer is compiled
@@ -114,7 +118,7 @@ Fraction = Annotated[float, _FRACTION, argument(_FRACTION)]  # 0 <= x < 1
 NONEMPTY = "at least one value"  # annotation of a tuple that must not be empty
 
 
-Counts = Annotated[tuple[Count, ...], NONEMPTY]
+Beams = Annotated[tuple[Beam, ...], NONEMPTY]
 Fractions = Annotated[tuple[Fraction, ...], NONEMPTY]
 Names = Annotated[tuple[str, ...], NONEMPTY]
 

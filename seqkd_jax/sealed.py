@@ -83,6 +83,8 @@ def read_record(path: PathLike, format: str, remedy: str = RESTORE) -> dict[str,
     record = read_json(path, remedy)
     try:
         _check_seal(record, format)
+    except _OtherVersion as error:
+        raise UsageError(f"{path}: {error}.") from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}. {remedy}") from None
     return {name: value for name, value in record.items() if name not in ("format", "sha256")}
@@ -115,6 +117,8 @@ def unseal(
     try:
         header = parse_json(line)
         _check_seal(header, format, body)
+    except _OtherVersion as error:
+        raise UsageError(f"{path}: {error}.") from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}. {remedy}") from None
     return header, body
@@ -125,10 +129,20 @@ def _sealed(record: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
     return record | {"sha256": digest_of(record, body)}
 
 
+class _OtherVersion(ValueError):
+    """A file of the right kind that another version of the library has written."""
+
+
 def _check_seal(record: Any, format: str, body: bytes | memoryview = b"") -> None:
     if not isinstance(record, dict) or not isinstance(record.get("format"), str):
         raise ValueError(f"not a file of this library ({format} expected)")
     if record["format"] != format:
+        if record["format"].rpartition("-")[0] == format.rpartition("-")[0]:
+            raise _OtherVersion(
+                f"written by another version of this library: its format is "
+                f"{quoted(record['format'], 60)}, and this version reads {format}. Use the "
+                "version that wrote it, or make it again with this one"
+            )
         raise ValueError(f"its format is {quoted(record['format'], 60)}, but {format} is expected")
     if record.get("sha256") != digest_of(record, body):
         raise ValueError("damaged or edited: its content does not match its digest")

@@ -10,10 +10,11 @@ from typing import Literal
 from .errors import UsageError
 from .ranges import (
     AtLeastOne,
+    Beam,
+    Beams,
     Bits,
     Checked,
     Count,
-    Counts,
     Depth,
     Entries,
     Fraction,
@@ -76,8 +77,8 @@ class Search(Checked):
     24
     """
 
-    beam_size: Count = 5  # Hypotheses kept at each step; 1 is greedy decoding.
-    n_best: Count = 1  # Translations returned for each sentence, at most the beam size.
+    beam_size: Beam = 5  # Hypotheses kept at each step; 1 is greedy decoding.
+    n_best: Beam = 1  # Translations returned for each sentence, at most the beam size.
     # What log-probabilities are divided by to rank hypotheses: nothing (none), the length (mean),
     # or GNMT's length penalty (gnmt).
     length_rule: Literal["none", "mean", "gnmt"] = "none"
@@ -112,7 +113,8 @@ class Search(Checked):
 
     def limit(self, source_tokens: int) -> int:
         """Returns the maximum length of a translation, in tokens with EOS, for a source length."""
-        return max(1, min(self.max_len, int(self.max_ratio * source_tokens) + self.max_extra))
+        longest = int(min(float(self.max_len), self.max_ratio * source_tokens))  # may be infinite
+        return max(1, min(self.max_len, longest + self.max_extra))
 
 
 GREEDY = Search(beam_size=1)
@@ -313,11 +315,11 @@ class Plan(Checked):
     # Sources to translate are cut to this many tokens; None: never.
     max_source: Count | None = 250
     kd_weight: Share = 0.5  # Weight of Word-KD in the loss; the data have 1 - kd-weight.
-    kd_beam: Count = 5  # Beam size of Seq-KD.
-    inter_beam: Count = 35  # Beam size of Seq-Inter.
+    kd_beam: Beam = 5  # Beam size of Seq-KD.
+    inter_beam: Beam = 35  # Beam size of Seq-Inter.
     # How Seq-Inter measures similarity; auto: chrf for text without spaces, otherwise bleu.
     similarity: Similarity = "auto"
-    beams: Counts = (1, 5)  # Beam sizes to evaluate rows with; 1 is greedy.
+    beams: Beams = (1, 5)  # Beam sizes to evaluate rows with; 1 is greedy.
     # sacreBLEU's tokeniser; auto: by the corpus and its target language.
     tokenize: Tokenizer = "auto"
     seed: Seed = 1  # Seed of parameters, dropout and data order.

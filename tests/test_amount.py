@@ -8,7 +8,7 @@ import math
 import jax
 import numpy as np
 import pytest
-import test_recipes
+import small_lab
 
 from seqkd_jax import recipes
 from seqkd_jax.data import encode_pairs, number_of_batches, plan_buckets
@@ -19,8 +19,8 @@ from seqkd_jax.settings import Training
 
 
 def encoded():
-    words = recipes.experiment(test_recipes.CORPUS, "unused", test_recipes.PLAN)
-    return encode_pairs(test_recipes.CORPUS.train, *words._new_vocabularies())
+    words = recipes.experiment(small_lab.CORPUS, "unused", small_lab.PLAN)
+    return encode_pairs(small_lab.CORPUS.train, *words._new_vocabularies())
 
 
 def test_a_small_corpus_is_seen_often_and_a_large_one_in_large_batches():
@@ -82,9 +82,9 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
     training = Training(updates=40, tokens_per_batch=64, rate=0.05)
 
     def trained(folder):
-        exp = recipes.experiment(test_recipes.CORPUS, folder, test_recipes.PLAN)
-        model = recipes.new(exp, test_recipes.PLAN.student)
-        return recipes.train(exp, "model", model, test_recipes.CORPUS.train, training).digest
+        exp = recipes.experiment(small_lab.CORPUS, folder, small_lab.PLAN)
+        model = recipes.new(exp, small_lab.PLAN.student)
+        return recipes.train(exp, "model", model, small_lab.CORPUS.train, training).digest
 
     class Killed(Exception):
         pass
@@ -112,12 +112,12 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
 @pytest.mark.slow
 def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, capsys):
     seen: list = []
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN, log=seen.append)
-    model = recipes.new(exp, test_recipes.PLAN.student)
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN, log=seen.append)
+    model = recipes.new(exp, small_lab.PLAN.student)
     training = Training(updates=60, tokens_per_batch=64, rate=0.05)
-    recipes.train(exp, "model", model, test_recipes.CORPUS.train, training)
+    recipes.train(exp, "model", model, small_lab.CORPUS.train, training)
     said = capsys.readouterr().err
-    source, reference = test_recipes.CORPUS.valid[0]
+    source, reference = small_lab.CORPUS.valid[0]
     assert f"source      {source}\nreference   {reference}\n" in said
     assert said.count("translation") == 1
     cells = [line.split() for line in said.splitlines() if line.startswith("       ")]
@@ -129,10 +129,10 @@ def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, cap
 
 
 def test_a_moving_average_is_what_is_validated_and_kept(tmp_path):
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
-    model = recipes.new(exp, test_recipes.PLAN.student)
-    training = dataclasses.replace(test_recipes.ONE_EPOCH, rate=0.05)
-    pairs = test_recipes.CORPUS.train
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
+    model = recipes.new(exp, small_lab.PLAN.student)
+    training = dataclasses.replace(small_lab.ONE_EPOCH, rate=0.05)
+    pairs = small_lab.CORPUS.train
     plain = recipes.train(exp, "plain", model, pairs, training)
     averaged = recipes.train(exp, "ema", model, pairs, dataclasses.replace(training, ema=0.9))
     assert averaged.digest != plain.digest

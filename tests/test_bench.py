@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from test_recipes import CORPUS, PLAN
+from small_lab import CORPUS, PLAN
 
 from seqkd_jax import bench, commands
 from seqkd_jax.__main__ import main

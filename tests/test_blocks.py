@@ -17,12 +17,12 @@ from seqkd_jax.distill.select import (
     Selected,
     closest_to_list,
     closest_to_reference,
+    concatenate,
     in_blocks,
     mbr,
     seq_inter,
     seq_kd,
     weighted_seq_kd,
-    whole,
 )
 from seqkd_jax.distill.similarity import TextSimilarity, bleu_of_kim_and_rush, chrf
 from seqkd_jax.errors import UsageError
@@ -67,11 +67,11 @@ def test_blocks_together_are_the_whole_selection(rows, sentences):
     # Both come as streams, which can be read once.
     blocks = list(in_blocks(iter(pairs), iter(nbest), *ways, sentences=sentences))
     for parts, want in zip(zip(*blocks, strict=True), ways.values(), strict=True):
-        same(whole(parts), want)
+        same(concatenate(parts), want)
     filters = {"length": length_ratio(1.5), "score": mean_log_prob(-0.3)}
     kept, counts = filter_pairs(ways[seq_kd], filters)
     filtered = list(filter_blocks((best for best, *_ in blocks), filters))
-    same(whole(block for block, _ in filtered), kept)
+    same(concatenate(block for block, _ in filtered), kept)
     assert filtered[-1][1] == counts
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_recipes import CORPUS
+from small_lab import CORPUS, SHORT, SIZE, WORDS
 
 from seqkd_jax.__main__ import main
 from seqkd_jax.base import EOS
@@ -17,10 +17,6 @@ from seqkd_jax.distill import select
 from seqkd_jax.distill.similarity import choose, chrf
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.models.inspection import states
-
-SIZE = ["--embed", "6", "--hidden", "8", "--dropout", "0"]
-SHORT = ["--epochs", "1", "--tokens-per-batch", "64", "--tokenize", "none"]
-WORDS = ["--vocabulary", "words", "--vocabulary-size", "None"]
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from test_cli import SHORT
-from test_recipes import CORPUS, PLAN
+from small_lab import CORPUS, PLAN, SHORT
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from small_folder import write_small
-from test_recipes import PLAN
+from small_lab import PLAN
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main

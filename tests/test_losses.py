@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqkd_jax.errors import UsageError
 from seqkd_jax.losses import (
     Scheduled,
     at,
@@ -85,6 +86,12 @@ def test_l2_does_not_see_a_constant():
     logits, teacher = jax.random.normal(jax.random.key(0), (2, V))
     shifted = l2_logits(logits + 5, 0, teacher - 3)
     np.testing.assert_allclose(shifted, l2_logits(logits, 0, teacher), rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
+def test_a_weight_outside_of_its_range_is_refused(alpha):
+    with pytest.raises(UsageError, match="alpha is .* from 0 to 1"):
+        mix(nll, word_kd, alpha)
 
 
 @settings(deadline=None, max_examples=50)

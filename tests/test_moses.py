@@ -1,6 +1,7 @@
 """N-best lists in the form of Moses: what ``translate --n-best`` prints, and what others write."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -196,6 +197,28 @@ def test_shards_of_this_library_serve_as_well_and_must_be_of_this_text(files, tm
         assert read_lines(tmp_path / "out" / f"train.{side}") == want
     run("distill", *given_lists, "--source", files / "reference", status=2)
     assert "from another text than" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_distilled_corpus_serves_as_its_lists(files, tmp_path):
+    both = ["--source", files / "text", "--out", tmp_path / "out"]
+    run("distill", "--nbest", files / "distilled", *both)
+    want = read_lines(files / "distilled" / "train.tgt")
+    assert read_lines(tmp_path / "out" / "train.tgt") == want
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_lists_without_a_hypothesis_are_counted(tmp_path, capsys, reference):
+    write_lines(tmp_path / "text", ["a b", "", "c"])
+    write_lines(tmp_path / "reference", ["x", "", "z"])
+    lists = [["y"], [], []]
+    rows = [{"index": n, "hypotheses": [{"text": t} for t in each]} for n, each in enumerate(lists)]
+    write_lines(tmp_path / "lists.jsonl", map(json.dumps, rows))
+    more = ["--reference", tmp_path / "reference"] if reference else []
+    given = ["--nbest", tmp_path / "lists.jsonl", "--source", tmp_path / "text"]
+    run("distill", *given, *more, "--out", tmp_path / "out")
+    assert read_lines(tmp_path / "out" / "train.tgt") == ["y", "", "z" if reference else ""]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no hypotheses for 1 source (line 3)" in said
 
 
 def test_settings_that_lists_there_are_do_not_obey_are_refused(files, tmp_path, capsys):

@@ -17,6 +17,7 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.errors import UsageError
 from seqkd_jax.models import config
 from seqkd_jax.ranges import Checked, Count, Fraction, Limit, Range, check
+from seqkd_jax.settings import Search
 
 
 def settings():
@@ -98,7 +99,7 @@ class Example(Checked):
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"count": 0}, "count is 0: give a whole number of at least 1."),
+        ({"count": 0}, "count is 0: give a whole number of at least 1 and at most 1000000000000."),
         ({"share": 1.0}, "share is 1.0: give a number of at least 0 and below 1 or None."),
         ({"limit": 0.0}, "limit is 0.0: give a number above 0."),
         ({"widths": ((1, 2.0),)}, "widths is ((1, 2.0),): give for each"),
@@ -123,6 +124,11 @@ def test_values_at_the_bounds_are_taken():
         Example(widths=((1, 0.0), (2, 0.999))),
     ):
         check(right)
+
+
+def test_no_settings_of_a_search_overflow():
+    assert Search(max_ratio=1e308, max_extra=10**11).limit(source_tokens=50) == Search().max_len
+    assert Search(max_ratio=1.5, max_extra=2).limit(source_tokens=7) == 12
 
 
 def test_help_shows_ranges():

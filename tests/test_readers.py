@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, params
-from test_recipes import CORPUS
+from small_lab import CORPUS
 
 from seqkd_jax.__main__ import main
 from seqkd_jax.build import VOCABULARIES

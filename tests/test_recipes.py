@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
+from small_lab import CORPUS, ONE_EPOCH, PLAN, pairs
 
 from seqkd_jax import recipes
-from seqkd_jax.data import Corpus, grammar
+from seqkd_jax.data import grammar
 from seqkd_jax.data.lines import lines_digest
 from seqkd_jax.decode.nbest import read_nbest
 from seqkd_jax.distill import select
@@ -18,33 +19,7 @@ from seqkd_jax.model_folder import load_model
 from seqkd_jax.report import read_results, table
 from seqkd_jax.report.documents import fill_tables
 from seqkd_jax.scoring import Scorer
-from seqkd_jax.settings import Filters, Plan, Size, Training
-
-WORDS = "anna ben cat dog eats fish goes home is just kind long".split()
-ONE_EPOCH = Training(epochs=1, tokens_per_batch=64)
-PLAN = Plan(
-    teacher=Size(embed=8, hidden=8, dropout=0.0),
-    student=Size(embed=4, hidden=4, dropout=0.0),
-    teacher_training=dataclasses.replace(ONE_EPOCH, rate=0.1),
-    student_training=ONE_EPOCH,
-    fine_tuning=ONE_EPOCH,
-    vocabulary="words",
-    vocabulary_size=None,
-    kd_beam=2,
-    inter_beam=3,
-    beams=(1, 2),
-    filters=Filters(max_ratio=100, max_repeats=100),  # such a teacher repeats itself
-)
-
-
-def pairs(seed, count):
-    """Sentences of four words, and their translation: the words backwards, in capitals."""
-    rng = np.random.default_rng(seed)
-    drawn = [rng.choice(WORDS, 4).tolist() for _ in range(count)]
-    return [(" ".join(words), " ".join(words[::-1]).upper()) for words in drawn]
-
-
-CORPUS = Corpus("backwards", "lower", "upper", pairs(0, 48), pairs(1, 8), pairs(2, 8))
+from seqkd_jax.settings import Size
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +192,7 @@ def test_a_damaged_results_file_is_named(tmp_path):
 SMALL_LAB = """
 import os, sys
 os.environ["JAX_PLATFORMS"] = "cpu"
-import test_recipes as t
+import small_lab as t
 from seqkd_jax import commands, recipes
 commands.prepare()
 exp = recipes.experiment(t.CORPUS, sys.argv[1], t.PLAN)

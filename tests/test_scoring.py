@@ -10,7 +10,7 @@ import pytest
 import sacrebleu
 from sacrebleu.tokenizers import tokenizer_ja_mecab, tokenizer_spm
 from small import CONFIG, MODEL, params
-from test_recipes import CORPUS
+from small_lab import CORPUS
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main

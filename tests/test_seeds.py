@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-import test_recipes
+import small_lab
 from sacrebleu.metrics.bleu import BLEU
 
 import seqkd_jax as skd
@@ -96,9 +96,7 @@ def test_the_p_value_is_the_share_of_resamples_that_are_as_far_from_their_mean()
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    exp = recipes.experiment(
-        test_recipes.CORPUS, tmp_path_factory.mktemp("seeds"), test_recipes.PLAN
-    )
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path_factory.mktemp("seeds"), small_lab.PLAN)
     rows = ["teacher", "baseline", "seq-kd", "seq-kd-weighted", "seq-kd-all", "seq-kd-filtered"]
     recipes.run(exp, rows, seeds=(1, 2), anyway=True)
     return exp
@@ -137,13 +135,13 @@ def test_results_hold_every_seed_and_the_table_their_means(finished):
 
 @pytest.mark.slow
 def test_the_first_seed_is_the_run_without_seeds(finished, tmp_path):
-    alone = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+    alone = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     assert recipes.baseline(alone).digest == load_model(finished.folder / "baseline").digest
 
 
 @pytest.mark.slow
 def test_new_teachers_belong_to_their_seeds(finished, tmp_path):
-    one = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+    one = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     other = one.with_seed(2, new_teacher=True)
     assert other.teaching is other and one.with_seed(2).teaching is one
     recipes.teacher(other)
@@ -173,7 +171,7 @@ def test_a_teacher_is_weak_if_its_bleu_is_low_or_still_rises_steeply():
 
 @pytest.mark.slow
 def test_a_run_stops_at_a_teacher_that_cannot_teach(tmp_path):
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     with pytest.raises(UsageError, match="too|little to do with the source.*--anyway"):
         recipes.run(exp, ["seq-kd"])
     assert not (tmp_path / "seq-kd").exists() and (tmp_path / "teacher").exists()
@@ -226,8 +224,8 @@ def test_a_document_says_which_version_made_its_table(finished, monkeypatch):
 
 @pytest.mark.slow
 def test_teachers_that_differ_in_their_seeds_teach_as_one_ensemble(tmp_path):
-    plan = dataclasses.replace(test_recipes.PLAN, teachers=2)
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, plan)
+    plan = dataclasses.replace(small_lab.PLAN, teachers=2)
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, plan)
     both = [
         load_model(tmp_path / name) for name in ("teacher", "teacher-2") if recipes.teacher(exp)
     ]
@@ -239,22 +237,22 @@ def test_teachers_that_differ_in_their_seeds_teach_as_one_ensemble(tmp_path):
         params=[one.params for one in both],
         lstm=None,
     )
-    sources = [source for source, _ in test_recipes.CORPUS.train]
+    sources = [source for source, _ in small_lab.CORPUS.train]
     search = skd.Search(beam_size=2, n_best=2)
     lists = skd.translate_texts(together, sources, search)
-    assert list(pairs) == skd.seq_kd(test_recipes.CORPUS.train, lists).pairs
+    assert list(pairs) == skd.seq_kd(small_lab.CORPUS.train, lists).pairs
     recipes.seq_kd_word_kd(exp)  # they also teach words
 
 
 @pytest.mark.slow
 def test_more_source_text_is_translated_and_added(tmp_path):
-    extra = [source for source, _ in test_recipes.pairs(7, 20)]
-    corpus = dataclasses.replace(test_recipes.CORPUS, extra=extra)
-    exp = recipes.experiment(corpus, tmp_path, test_recipes.PLAN)
+    extra = [source for source, _ in small_lab.pairs(7, 20)]
+    corpus = dataclasses.replace(small_lab.CORPUS, extra=extra)
+    exp = recipes.experiment(corpus, tmp_path, small_lab.PLAN)
     pairs = recipes.seq_kd_pairs(exp)
     assert len(pairs) == 48 + 20 and [source for source, _ in pairs][48:] == extra
     lists = skd.translate_texts(recipes.teacher(exp), extra, skd.Search(beam_size=2, n_best=2))
     assert list(pairs)[48:] == skd.seq_kd([(source, "") for source in extra], lists).pairs
-    without = recipes.experiment(test_recipes.CORPUS, tmp_path / "without", test_recipes.PLAN)
+    without = recipes.experiment(small_lab.CORPUS, tmp_path / "without", small_lab.PLAN)
     assert list(pairs)[:48] == list(recipes.seq_kd_pairs(without))
     recipes.seq_kd(exp)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_cli import SHORT, SIZE, WORDS
-from test_recipes import CORPUS, ONE_EPOCH, PLAN, pairs
+from small_lab import CORPUS, ONE_EPOCH, PLAN, SHORT, SIZE, WORDS, pairs
 
 from seqkd_jax import commands, recipes
 from seqkd_jax.__main__ import main
@@ -85,10 +85,34 @@ def test_a_finished_folder_refuses_other_settings_by_their_names(files, refused,
 
 
 def test_a_finished_folder_refuses_other_text(files, refused):
-    assert "run: validation.pairs was" in refused(*trained(files, "big", valid="other"))
+    assert "run: the validation text was another one" in refused(
+        *trained(files, "big", valid="other")
+    )
     other = trained(files, "big")
     other[2] = f"{files}/other.tsv"
     assert "text was" in refused(*other)
+
+
+def test_text_that_differs_is_called_by_its_name(files, refused):
+    text = ["--train", f"{files}/other.tsv", "--valid", f"{files}/valid.tsv"]
+    error = refused("train", *text, *SIZE, *SHORT, *WORDS, "--out", f"{files}/big")
+    assert re.search("text was another one", error)
+    assert not re.search("[0-9a-f]{12}", error)  # digests would tell nobody anything
+
+
+@pytest.mark.parametrize("rate", ["1e30", "1e6"])
+def test_a_training_that_ends_in_nothing_is_not_called_trained(files, refused, rate):
+    given = trained(files, f"diverged-{rate}", "--rate", rate, "--clip", "inf")
+    error = refused(*given)
+    assert "no validation had a perplexity below" in error or "gradient norm" in error
+
+
+def test_a_model_of_another_version_is_called_that(copied):
+    description = json.loads((copied / "config.json").read_text())
+    content = {k: v for k, v in description.items() if k not in ("format", "sha256", "history")}
+    write_record(copied / "config.json", "seqkd-model-1", content)
+    with pytest.raises(ValueError, match="another version of this library.*seqkd-model-1"):
+        load_model(copied)
 
 
 def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, refused):
@@ -105,6 +129,8 @@ def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, re
     assert "saliency was" in refused(*prune, "--ratio", "0.5", "--saliency", "obd")
     assert "prunable was" in refused(*prune, "--ratio", "0.5", "--keep-embeddings")
     assert sorted(files.glob("pruned/*")) == made
+    error = refused(*prune[:-1], prune[1], "--ratio", "0.5")
+    assert "folder of the model itself" in error
     compress = ["compress", f"{files}/pruned", "--out", f"{files}/small"]
     assert main([*compress, "--bits", "3"]) == 0
     assert "run: bits was 3 there and is 4 now" in refused(*compress, "--bits", "4")

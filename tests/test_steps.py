@@ -9,6 +9,7 @@ from small import CONFIG, MODEL, TEACHER, TEACHER_CONFIG, example, largest_diffe
 
 from seqkd_jax.base import Total
 from seqkd_jax.contrib.sutskever import half_epoch_sgd
+from seqkd_jax.errors import UsageError
 from seqkd_jax.losses import mix, nll, word_kd
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.parallel import (
@@ -42,6 +43,12 @@ TEACHER_PARAMS = params(TEACHER, 1)
 
 def start():
     return init_state(MODEL, TX, jax.random.key(0), params())
+
+
+@pytest.mark.parametrize("wrong", [{"rate": -1.0}, {"clip": -5.0}, {"rate": float("nan")}])
+def test_an_optimiser_that_climbs_is_refused(wrong):
+    with pytest.raises(UsageError, match="give a number of at least 0"):
+        clipped_adam(**wrong)
 
 
 def test_four_devices_equal_one_over_twenty_steps_of_uneven_sentences():

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_fit
-from test_cli import SHORT, SIZE, WORDS
-from test_recipes import CORPUS
+from small_lab import CORPUS, SHORT, SIZE, WORDS
 
 from seqkd_jax import program, stopping
 from seqkd_jax.data import write_lines

@@ -52,6 +52,15 @@ def translated(model, lines, *more, capsys):
     return capsys.readouterr().out.split("\n")[:-1]
 
 
+def test_a_table_on_standard_input_is_warned_of(model, capsys, monkeypatch):
+    table = io.BytesIO(b"a b\na\tb\nb\ta\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(table))
+    assert main(["translate", str(model), *LIMITS]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 3
+    assert shown.err.count("cut -f1") == 1 and ":2: there is a tab" in " ".join(shown.err.split())
+
+
 def test_each_line_is_answered_before_the_next_is_given_and_in_utf8(model, capsys):
     lines = ["aß b c", "", "h", "d d d d d d d d d d d d"]
     want = translated(model, lines, capsys=capsys)

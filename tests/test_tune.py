@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-import test_recipes
+import small_lab
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
@@ -22,8 +22,8 @@ RATES = {"student_training.rate": [0.2, 0.001], "student.hidden": [4, 6]}
 def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     # Nobody may look at the test set: there is none.
-    corpus = dataclasses.replace(test_recipes.CORPUS, test=[])
-    exp = recipes.experiment(corpus, folder, test_recipes.PLAN)
+    corpus = dataclasses.replace(small_lab.CORPUS, test=[])
+    exp = recipes.experiment(corpus, folder, small_lab.PLAN)
     return exp, *recipes.tune(exp, "baseline", RATES, seeds=(1, 2))
 
 
@@ -61,7 +61,7 @@ def test_all_trials_are_kept_with_what_their_folders_say(tuned):
 
 @pytest.mark.slow
 def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path, test_recipes.PLAN)
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     recipes.tune(exp, "seq-kd", {"student_training.rate": [0.1, 0.01]}, seeds=(1,))
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("teacher")] == ["teacher"]
     assert len(list(tmp_path.glob("trial-*/seq-kd"))) == 2
@@ -77,13 +77,13 @@ def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, choices, message):
-    exp = recipes.experiment(test_recipes.CORPUS, tmp_path / "new", test_recipes.PLAN)
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path / "new", small_lab.PLAN)
     with pytest.raises(UsageError, match=message):
         recipes.tune(exp, row, choices)
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("plan", [Plan(), *PLANS.values(), test_recipes.PLAN])
+@pytest.mark.parametrize("plan", [Plan(), *PLANS.values(), small_lab.PLAN])
 def test_a_plan_is_read_as_it_was_written(tmp_path, plan):
     write_plan(tmp_path / "plan.json", plan)
     assert read_plan(tmp_path / "plan.json") == plan

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..ranges import NONEMPTY, Checked, Count, Counts, Entries
+from ..ranges import NONEMPTY, Beam, Beams, Checked, Count, Entries
 from ..settings import Layout, Messages, Size, Timing, Tokenizer
 from .given import Files, Flat
 
@@ -21,7 +21,7 @@ class Evaluate(Checked):
     """File of source sentences, or one .tsv file with both sides."""
     reference: Path | None = None
     """File of their reference translations."""
-    beams: Counts = (1, 5)
+    beams: Beams = (1, 5)
     """Beam sizes; 1 is greedy."""
     pair: str | None = None
     """Source and target language, such as en-ja. The target language decides how BLEU tokenises."""
@@ -58,7 +58,7 @@ class Diagnose(Checked):
     """sacreBLEU's tokeniser; auto: by target language; none: already tokenised."""
     max_source: Count | None = 250
     """Sources are cut to this many tokens; None: never."""
-    oracle: Counts = (1, 5, 35)
+    oracle: Beams = (1, 5, 35)
     """Lengths of the teacher's n-best lists whose best hypothesis is scored."""
     out: Path | None = None
     """File for all that was measured (JSON)."""
@@ -126,7 +126,7 @@ class Plan(Checked):
     """Sentences of each device."""
     length: Count = 50
     """Tokens of each source and of each target; none is padding."""
-    beam_size: Count = 5
+    beam_size: Beam = 5
     """Hypotheses of the search."""
     largest: bool = True
     """Look for the largest batch that fits, which compiles each program several times."""

@@ -104,14 +104,23 @@ def check_table3(command: arguments.Table3) -> None:
 
 def check_prune(command: arguments.Prune) -> None:
     """Refuses options of ``prune`` that have no effect because of other options."""
+    _check_apart(command)
     _check_training(command, "", command.training)
 
 
 def check_compress(command: arguments.Compress) -> None:
     """Refuses options for training the shared values if there is no text to train them on."""
+    _check_apart(command)
     if not command.corpus.data and not command.corpus.train:
         unused(command, "without --data or --train", *CORPUS, *TRAINING, *VALIDATION, "seed")
     _check_training(command, "", command.training)
+
+
+def _check_apart(command: arguments.Prune | arguments.Compress) -> None:
+    if str(command.out) == str(command.model):
+        raise UsageError(
+            f"{command.out}: this is the folder of the model itself; choose another one for --out."
+        )
 
 
 def unused(command: arguments.Learning, where: str, *options: str) -> None:

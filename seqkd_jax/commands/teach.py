@@ -17,7 +17,7 @@ from ..decode.nbest import NBest, open_nbest
 from ..distill import select
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..files import check_folder, check_writable, make_folder
 from ..model_folder import load_model, validations
 from ..recipes.weak import weakness
@@ -60,24 +60,36 @@ def distill(command: arguments.Distill) -> None:
         name, similarity = choose(*named, texts=texts)
         closest = select.closest_to_list if command.mbr else select.closest_to_reference
         selections.append(closest(similarity, lower))
-    differing = 0
+    differing = number = 0
+    without: list[int] = []  # lines of sources for which there is no hypothesis
 
     def chosen() -> Iterator[tuple[str, str]]:
-        nonlocal differing
+        nonlocal differing, number
         for best, *others in select.in_blocks(pairs, nbest, *selections):
             block = others[0] if others else best
             differing += select.differing(block, best)
+            for (source, _), rank in zip(block.pairs, block.ranks, strict=True):
+                number += 1
+                if rank < 0 and words_of(source):
+                    without.append(number)
             yield from block.pairs
 
     write_pairs(command.out / "train.src", command.out / "train.tgt", chosen())
     if compares:
         share = 100 * differing / max(1, len(pairs))
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
+    if without:
+        where = lines_at(without[:EXAMPLES], len(without))
+        have = "the reference" if command.reference else "an empty line"
+        console.warn(
+            f"{command.nbest or command.out}: no hypotheses for {counted(len(without), 'source')} "
+            f"{where}; what is written as target is {have}."
+        )
     empty = [number for number, source in enumerate(sources, 1) if not words_of(source)]
     if empty:
         where = lines_at(empty[:EXAMPLES], len(empty))
         console.note(f"Empty sources, with empty targets: {len(empty):,} {where}.")
-    print(f"{command.out}: {len(pairs):,} pairs in train.src and train.tgt.")
+    print(f"{command.out}: {counted(len(pairs), 'pair')} in train.src and train.tgt.")
 
 
 def _check_out(command: arguments.Distill) -> None:
@@ -140,7 +152,8 @@ def _given_lists(
             "--nbest brings the teacher's lists: leave out the teacher's folder and the "
             "options of a search (--beam-size, --engine, ...)."
         )
-    nbest = open_nbest(command.nbest, command.first_index)
+    inside = command.nbest / "nbest"  # where distill writes its lists
+    nbest = open_nbest(inside if inside.is_dir() else command.nbest, command.first_index)
     if len(nbest) != len(sources):
         raise UsageError(
             f"{command.nbest} has lists of {len(nbest):,} sentences, but {command.source} has "

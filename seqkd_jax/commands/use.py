@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ def translate(command: arguments.Translate) -> None:
         lines = waiting_lines(file, name, STREAM_SENTENCES)
         if command.source and is_table(command.source):
             lines = first_columns(lines, name)
+        if not command.source:
+            lines = _warned_of_tabs(lines, name)
         stream = translate_stream(trained, lines, command.search, shortlist=shortlist, bar=bar)
         if command.replace_unk:
             most = command.search.max_source
@@ -85,6 +87,21 @@ def translate(command: arguments.Translate) -> None:
         for answer in answers:
             sys.stdout.write("".join(line + "\n" for line in answer))
             sys.stdout.flush()
+
+
+def _warned_of_tabs(batches: Iterator[list[str]], name: str) -> Iterator[list[str]]:
+    """Yields lines in their batches, and warns of the first line that has a tab."""
+    first, warned = 1, False
+    for lines in batches:
+        tabs = [number for number, line in enumerate(lines, first) if "\t" in line]
+        if tabs and not warned:
+            warned = True
+            console.warn(
+                f"{name}:{tabs[0]}: there is a tab, and the whole line is translated. Of a table, "
+                "give the source column alone (cut -f1), or the file with --source FILE.tsv."
+            )
+        first += len(lines)
+        yield lines
 
 
 def score(command: arguments.Score) -> None:

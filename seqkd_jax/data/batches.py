@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base import Example
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from .encode import Encoded
 from .sentences import Sentences, pack
 
@@ -124,7 +124,8 @@ def describe(buckets: Sequence[Bucket]) -> str:
     batches = [math.ceil(b.pairs / b.rows) for b in buckets]
     area = sum(n * b.rows * (b.src_len + b.tgt_len) for n, b in zip(batches, buckets, strict=True))
     padding = 1 - sum(b.tokens for b in buckets) / area
-    return f"{sum(batches):,} batches of {len(buckets)} shapes ({shapes}), {padding:.1%} padding"
+    many = f"{counted(sum(batches), 'batch')} of {counted(len(buckets), 'shape')}"
+    return f"{many} ({shapes}), {padding:.1%} padding"
 
 
 def number_of_batches(encoded: Encoded, buckets: Sequence[Bucket]) -> int:

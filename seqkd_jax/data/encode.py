@@ -21,7 +21,7 @@ import numpy as np
 
 from ..addresses import PathLike, as_path, is_local
 from ..base import BOS, EOS, UNK
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..progress import Bar
 from .lines import pairs_digest
 from .sentences import Flat, Sentences, join, pack
@@ -47,13 +47,14 @@ class Report:
     shortest: int | None = None  # tokens of the shortest overlong pair
 
     def __str__(self) -> str:
-        parts = [f"{self.kept:,} pairs kept"]
+        parts = [f"{counted(self.kept, 'pair')} kept"]
         if self.empty:
             where = lines_at(self.empty_lines, self.empty)
             parts.append(f"{self.empty:,} with an empty side left out {where}")
         if self.overlong:
             where = lines_at(self.overlong_lines, self.overlong)
-            parts.append(f"{self.overlong:,} longer than {self.max_len} tokens left out {where}")
+            limit = counted(self.max_len or 0, "token")
+            parts.append(f"{self.overlong:,} longer than {limit} left out {where}")
         return "; ".join(parts)
 
 

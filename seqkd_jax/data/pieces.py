@@ -50,9 +50,10 @@ class PieceVocabulary:
 
     A model from elsewhere (``kind="sentencepiece"``) gives the same pieces and text as in
     SentencePiece itself. So U+2581 is decoded as a space, and what its normalisation changes
-    (NFKC: U+00A0 becomes a space, U+200B is dropped) stays changed. Two things differ: the word
-    ``<unk>`` is UNK in both directions, and a line break or NUL spelt in bytes becomes a space or
-    U+FFFD, because a translation is one line.
+    (NFKC: U+00A0 becomes a space, U+200B is dropped) stays changed. Three things differ: the word
+    ``<unk>`` is UNK in both directions; a line break or NUL spelt in bytes becomes a space or
+    U+FFFD, because a translation is one line; and a translation neither begins nor ends with a
+    space, even if the model marks the ends of words (``treat_whitespace_as_suffix``).
     """
 
     model: bytes  # as SentencePiece serialises it
@@ -110,7 +111,7 @@ class PieceVocabulary:
         text = " ".join(parts)
         if self.kind != "sentencepiece":
             return " ".join(words_of(text)).translate(ORIGINALS)
-        return text.translate(NOT_IN_LINES)
+        return text.strip(" ").translate(NOT_IN_LINES)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Returns the piece of each id; U+2581 marks the start of a word."""

@@ -44,7 +44,10 @@ def load_vocabulary(path: PathLike, kinds: Kinds = MappingProxyType({})) -> Voca
       FileNotFoundError: there is no such file.
       UsageError: the file is damaged, or was not written by this library.
     """
-    record = read_record(path, FORMAT, RESTORE)
+    remedy = RESTORE
+    if not str(path).endswith(".json"):
+        remedy += " SentencePiece models and lists of words are read by open_vocabulary."
+    record = read_record(path, FORMAT, remedy)
     try:
         return _vocabulary(record, kinds)
     except UsageError as error:
@@ -146,7 +149,7 @@ def _line_words(path: PathLike, suffix: str) -> Iterator[str]:
         match = form.fullmatch(line)
         if not match:
             raise UsageError(
-                f"{path}:{number}: {quoted(line, 60)} is not of the form: {description}."
+                f"{path}:{number}: {quoted(line, 60)} is not of the form {description}."
             )
         yield _unquoted(match[1]) if name == "marian" else match[1]
 

@@ -52,7 +52,10 @@ def with_temperature(loss: Loss, temperature: float) -> Loss:
 def mix(a: Loss, b: Loss, alpha: Weight) -> Loss:
     """Returns (1 - alpha) a + alpha b; ``mix(nll, word_kd, 0.5)`` is the paper's loss.
 
-    ``alpha`` is a number or an optax schedule (step -> number).
+    ``alpha`` is a number from 0 to 1 or an optax schedule (step -> number).
+
+    Raises:
+      UsageError: the number is not from 0 to 1.
 
     Source: Kim & Rush 2016, section 3.1, the interpolation with mixture weight alpha.
 
@@ -63,6 +66,8 @@ def mix(a: Loss, b: Loss, alpha: Weight) -> Loss:
     """
     if callable(alpha):
         return weighted((lambda step: 1 - alpha(step), a), (alpha, b))
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha is {alpha}: give a number from 0 to 1.")
     return weighted((1 - alpha, a), (alpha, b))
 
 

@@ -46,7 +46,7 @@ def settled(training: Training, tokens: int, *, trained: bool = False) -> Traini
     if rate is None:
         rate = RATES[training.optimizer] * (FINE_TUNING_RATE if trained else 1.0)
         if training.optimizer == "adam":  # the noise of a gradient falls with the batch
-            rate *= math.sqrt(batch / TOKENS_PER_BATCH)
+            rate *= math.sqrt(min(batch, max(tokens, TOKENS_PER_BATCH)) / TOKENS_PER_BATCH)
     return replace(training, updates=updates, tokens_per_batch=batch, rate=rate)
 
 

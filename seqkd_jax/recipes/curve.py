@@ -33,7 +33,7 @@ def validation_table(updates_per_pass: int) -> OnValidation:
             f"{step:,}",
             f"{step / updates_per_pass:.1f}",
             f"{metrics['bleu']:.2f}" + ("*" if progress.best == progress.recent[-1] else " "),
-            f"{metrics['perplexity']:,.2f}",
+            _perplexity(metrics["perplexity"]),
             f"{progress.seconds / 60:.1f}",
         )
         console.note(
@@ -49,6 +49,10 @@ def validation_table(updates_per_pass: int) -> OnValidation:
         )
 
     return show
+
+
+def _perplexity(value: float) -> str:
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.1e}"
 
 
 def _line(cells: Sequence[str]) -> str:

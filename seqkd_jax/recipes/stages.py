@@ -51,7 +51,7 @@ from ..parallel import own_rows, rows_of_device
 from ..processes import is_first
 from ..scoring import Scorer, scorer_of
 from ..settings import Search, Size, Training
-from ..train.loop import Fitted, fit
+from ..train.loop import Fitted, TrainingDiverged, fit
 from ..train.metrics import OnRecord
 from ..train.state import decayed_sgd, init_state, warm_adam
 from ..train.steps import make_train_step, require_divisible
@@ -60,6 +60,8 @@ from .amount import rounds_of, settled, tokens_of
 from .curve import validation_table
 from .experiment import Experiment, Pairs
 from .objectives import LIKELIHOOD, Objective, Trainable, all_weights
+
+USELESS = 1e9  # a perplexity that is worse than guessing from any vocabulary
 
 
 def new(
@@ -135,6 +137,7 @@ def train(
 
     Raises:
       UsageError: the folder was begun with other settings or data; the message names them.
+      TrainingDiverged: a loss was not finite, or no validation had a perplexity of any use.
     """
     folder, plan = exp.folder / name, exp.plan
     trainable = trainable or all_weights(model)
@@ -192,6 +195,12 @@ def train(
         on_validation=validation_table(per_pass),
         log=exp.log and functools.partial(_log_of, folder, exp.log),
     )
+    if all((metrics["perplexity"] or math.inf) > USELESS for metrics in fitted.validations):
+        raise TrainingDiverged(
+            f"{folder}: no validation had a perplexity below {USELESS:.0e}, so the parameters are "
+            f"of no use. A lower learning rate than {training.rate:g} (--rate) usually helps; give "
+            "another folder with it."
+        )
     if is_first() and fitted.progress.best_score == 0:
         console.warn(f"{folder}: {_without_bleu(fitted)}")
     trained = model.with_params(trainable.to_params(fitted.params))

@@ -34,7 +34,7 @@ def weakness(curve: Sequence[dict[str, Any]]) -> str | None:
         return None
     if max(bleu) < TOO_LOW:
         return (
-            f"the best validation BLEU of this teacher is {max(bleu):.1f}. What it writes has "
+            f"the best validation BLEU of this teacher is {max(bleu):.2f}. What it writes has "
             "little to do with the source, and students would learn that. Train it with more "
             "updates (--updates; in run --teacher-training.updates), on more text, or with a "
             "vocabulary that suits the text."

@@ -191,9 +191,13 @@ class Checkpoints:
             if damage := self._signature_damage(number):
                 skipped[number] = damage
                 continue
+            signature = self.signature(number)
+            instead = f"checkpoint {number} is used instead"
+            if (best := signature.meta.get("best")) not in (None, number):
+                instead += f", and to it {best} is the best one"
             for other, damage in skipped.items():
-                _warn(self.folder / str(other), damage, f"checkpoint {number} is used instead")
-            return number, self.signature(number)
+                _warn(self.folder / str(other), damage, instead)
+            return number, signature
         if skipped:
             raise UsageError(_all_damaged(self.folder, skipped))
         return None
@@ -295,8 +299,9 @@ class Checkpoints:
             return error
         unsaved = OSError(
             f"{self.folder / str(number)}: this checkpoint could not be written "
-            f"({os.strerror(code)}). Earlier checkpoints are intact: once this is fixed, "
-            "the same command resumes from them."
+            f"({os.strerror(code)}). "
+            + ("Earlier checkpoints are intact: once" if self._numbers() else "Once")
+            + " this is fixed, run the same command again."
         )
         unsaved.errno, unsaved.__cause__ = code, error
         return unsaved

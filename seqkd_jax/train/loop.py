@@ -328,8 +328,8 @@ class _Run:
             raise TrainingDiverged(
                 f"Step {step}: loss {metrics['loss']:.4g}, gradient norm "
                 f"{metrics['gradient_norm']:.4g}. This step was discarded; {last}. A lower "
-                "learning rate or stronger clipping usually helps; a run in float32 shows whether "
-                "the precision of bfloat16 is the cause."
+                "learning rate or stronger clipping usually helps; if the model computes in "
+                "bfloat16, a run in float32 shows whether its precision is the cause."
             )
         bar.update()
         window.add(metrics)
@@ -384,7 +384,8 @@ def _after_epoch(
 ) -> tuple[TrainState, Progress]:
     """Returns what the next epoch begins with; the optimiser sees the validation."""
     progress = replace(progress, epoch=progress.epoch + 1, batch=0)
-    epoch, perplexity = jnp.int32(progress.epoch), jnp.float32(metrics["perplexity"])
+    perplexity = jnp.float32(min(metrics["perplexity"], float(np.finfo(np.float32).max)))
+    epoch = jnp.int32(progress.epoch)
     return replicate(replace(local(state), epoch=epoch, perplexity=perplexity)), progress
 
 

@@ -8,6 +8,7 @@ import optax
 from flax import struct
 
 from ..base import Array, Params, Seq2Seq
+from ..errors import UsageError
 
 
 @struct.dataclass
@@ -72,7 +73,13 @@ def clipped_adam(
     >>> updates, _ = tx.update({"w": jnp.array([3.0, -4.0])}, tx.init(params))
     >>> print(updates["w"].round(5))
     [-0.001  0.001]
+
+    Raises:
+      UsageError: the rate or the norm is a number below 0.
     """
+    for name, value in (("rate", rate), ("clip", clip)):
+        if isinstance(value, int | float) and not value >= 0:
+            raise UsageError(f"{name} is {value}: give a number of at least 0.")
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
 
