@@ -5,8 +5,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from small_folder import write_small
 
 import seqkd_jax
 from seqkd_jax.parsing import parse
@@ -104,3 +106,25 @@ def test_commands_are_found():
 def test_code_runs(code, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README", "exec"), {"__name__": "readme"})
+
+
+def test_the_student_of_the_demo_is_used_as_the_first_page_shows(monkeypatch, tmp_path, capsys):
+    write_small(tmp_path / "runs" / "demo" / "seq-kd")
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
+    (code,) = (code for kind, code in blocks if kind == "py")
+    exec(compile(code, "start", "exec"), {"__name__": "start"})
+    assert float(capsys.readouterr().out.split()[-1]) > 1
+
+
+def test_records_go_to_other_programs_as_the_page_shows():
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (code,) = (code for kind, code in BLOCK.findall(text) if kind == "py")
+    (before,) = (c for kind, c in BLOCK.findall(text) if kind == "python" and "def flat" in c)
+    found: list = []
+    writer = SimpleNamespace(add_scalar=lambda *given: found.append(given))
+    wandb = SimpleNamespace(log=found.append)
+    record = {"run": "a", "step": 50, "train": {"loss": 1.5, "tokens": 3}}
+    names = {"record": record, "writer": writer, "wandb": wandb}
+    exec(before.partition("exp = ")[0] + code, names)
+    assert found == [("a/train/loss", 1.5, 50), {"a/train/loss": 1.5}]
