@@ -17,6 +17,7 @@ from seqkd_jax.report import read_results, table
 from seqkd_jax.report.claims import claims_table
 from seqkd_jax.report.documents import fill_tables
 from seqkd_jax.scoring import RESAMPLING_SEED, Scorer
+from seqkd_jax.sealed import write_record
 
 WORDS = "a b c d e f g h".split()
 
@@ -210,12 +211,15 @@ def test_claims_are_counted_over_seeds(finished):
 
 
 @pytest.mark.slow
-def test_a_document_says_which_version_made_its_table(finished, monkeypatch):
+def test_a_document_says_which_version_made_its_table(finished, tmp_path):
     place = "<!-- table: results.json -->\n<!-- end -->\n"
     made = fill_tables(place, finished.folder)
     assert f"made by seqkd_jax {skd.__version__}" in made and "not by this version" not in made
-    monkeypatch.setattr("seqkd_jax.report.documents.__version__", "9.9")
-    assert "not by this version, 9.9" in fill_tables(place, finished.folder)
+    other = json.loads((finished.folder / "results.json").read_text())
+    other["about"]["library"]["version"] = "0.0"
+    content = {name: value for name, value in other.items() if name not in ("format", "sha256")}
+    write_record(tmp_path / "results.json", other["format"], content)
+    assert f"not by this version, {skd.__version__}" in fill_tables(place, tmp_path)
     both = fill_tables(
         "<!-- claims: results.json results.json -->\n<!-- end -->\n", finished.folder
     )
