@@ -109,9 +109,7 @@ def from_states() -> Bridge:
     """Returns the bridge by which each decoder layer starts from the state of an encoder layer.
 
     Layers are paired from the top down; decoder layers without a partner start from zero.
-
-    Raises:
-      UsageError: ``init`` gets states of another width than the decoder's.
+    ``init`` raises UsageError if the states have another width than the decoder's.
     """
 
     def start(params: Any, finals: Sequence[Carry], zero: Carry, layers: int) -> tuple[Carry, ...]:

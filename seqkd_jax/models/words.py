@@ -1,13 +1,26 @@
-"""The layers of an attention LSTM at its vocabularies: words to gates, h~ to logits."""
+"""The layers of an attention LSTM at its vocabularies: words to vectors to gates, h~ to logits."""
 
 import jax.numpy as jnp
 
-from ..base import Array
+from ..base import PAD, Array
 from ..ops.dense import biased, dense
-from .blocks import Embedding, WordLayers
+from .blocks import Embedding, WordLayers, cached
 from .config import Config
-from .draws import drop
+from .draws import drop, uniform
 from .params import Decoder, Encoder, Generator
+
+
+@cached
+def word_vectors(words: int, width: int) -> Embedding:
+    """Returns the embedding of ids by the rows of a table [words, width]; the row of PAD is 0."""
+
+    def init(key: Array, scale: float) -> Array:
+        return uniform(key, (words, width), scale).at[PAD].set(0)
+
+    def vectors(table: Array, ids: Array) -> Array:
+        return jnp.asarray(table)[ids]  # one of numpy, as restored, cannot be indexed while tracing
+
+    return Embedding(init, vectors, width, table=lambda table: table)
 
 
 def word_layers(config: Config, src_embedding: Embedding, tgt_embedding: Embedding) -> WordLayers:
