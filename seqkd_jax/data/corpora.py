@@ -34,7 +34,7 @@ MULTI30K_SPLITS = ("train", "val", "test_2016_flickr")
 MULTI30K_SUFFIX = {"tok": ".lc.norm.tok", "raw": ""}  # lower-cased, normalised, tokenised
 GRAMMAR_SEED, GRAMMAR_TRAIN, GRAMMAR_VALID, GRAMMAR_TEST = 1, 30_000, 500, 1_000
 # Corpora drawn from the grammar: the share of wrong words in the targets to train on.
-GENERATED = {"grammar": 0.0, "noisy-grammar": 0.15}
+GENERATED = {"grammar": 0.0, "noisy-grammar": 0.3}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
     the user's cache. Either way the sha256 of every file is checked.
 
     ``grammar`` and ``noisy-grammar`` are drawn from ``data.grammar`` and differ in one thing: of
-    the second, 15 % of the words in the targets to train on are wrong (``grammar.with_errors``).
+    the second, 30 % of the words in the targets to train on are wrong (``grammar.with_errors``).
 
     Args:
       name: ``"multi30k"``, ``"grammar"`` or ``"noisy-grammar"``.
