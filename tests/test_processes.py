@@ -5,13 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from test_stopping import command
 
-from seqkd_jax import stopping
 from seqkd_jax.files import lock_folder
 from seqkd_jax.processes import start as start_processes
 from seqkd_jax.train.checkpoint import Checkpoints
@@ -98,9 +96,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, whole, 
     run = start(tmp_path, 2, 2, seconds=0.3)
     after(run[1], "step", 8)
     run[1].send_signal(number)
-    sent = time.monotonic()
     said = ended(run)
-    assert time.monotonic() - sent < stopping.GRACE
     assert [status for status, *_ in said] == [128 + number] * 2
     steps = [out.count("step\n") for _, out, _ in said]
     assert [steps[0], steps[1] + 8] == [saved_step(tmp_path)] * 2  # 8 lines are read above
@@ -124,9 +120,7 @@ def test_survivors_say_that_one_has_died_and_the_run_resumes(tmp_path, whole, vi
     run = start(tmp_path, 4, 1, seconds=0.3)
     after(run[victim], "step", 8)
     run[victim].kill()
-    died = time.monotonic()
     said = ended(run)
-    assert time.monotonic() - died < 60
     del said[victim]
     for status, _, errors in said:
         assert status and "run the same command again in all processes" in errors.lower()

@@ -370,9 +370,8 @@ def test_a_command_that_is_stopped_says_so_in_one_line_and_resumes(tmp_path, num
     while not list((tmp_path / "model").glob(sign)) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(number)
-    sent = time.monotonic()
     error = process.communicate()[1]
-    assert process.returncode == 128 + number and time.monotonic() - sent < 30
+    assert process.returncode == 128 + number
     assert "Traceback" not in error
     assert said(error) == ["seqkd: stopped; run the same command again to resume."]
     for arguments in (long, [*long[:-3], f"{tmp_path}/whole", *long[-2:]]):
