@@ -328,8 +328,8 @@ class Plan(Checked):
 _GRAMMAR = Plan(
     teacher=Size(embed=96, hidden=160, bidirectional=True, dropout=0.05, init_scale=0.15),
     student=Size(embed=32, hidden=32, bidirectional=True, dropout=0.0, init_scale=0.3),
-    teacher_training=Training(epochs=3, rate=4e-3, tokens_per_batch=768, buckets=3),
-    student_training=Training(epochs=5, rate=8e-3, tokens_per_batch=512, buckets=3),
+    teacher_training=Training(epochs=3, rate=8e-3, tokens_per_batch=768, buckets=3),
+    student_training=Training(epochs=5, rate=1.6e-2, tokens_per_batch=512, buckets=3),
     fine_tuning=Training(epochs=1, rate=1e-3, tokens_per_batch=512, buckets=3),
     pruning=Training(epochs=3, rate=5e-3, tokens_per_batch=512, buckets=3),
     # The student is small: it does not recover from one step from 65 % to 80 %.
