@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,8 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
+
+
+def origin() -> dict[str, Any]:
+    """Returns what results say of their making: the library, the machine, and today's date."""
+    return {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}

@@ -12,7 +12,8 @@ from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import validations
 from seqkd_jax.parsing import parse
 from seqkd_jax.plans import read_plan, with_settings, write_plan
-from seqkd_jax.recipes.tune import read_trials, trials_table
+from seqkd_jax.report.documents import fill_tables
+from seqkd_jax.report.trials import read_trials, trials_table
 from seqkd_jax.settings import PLANS, Plan
 
 RATES = {"student_training.rate": [0.2, 0.001], "student.hidden": [4, 6]}
@@ -57,6 +58,8 @@ def test_all_trials_are_kept_with_what_their_folders_say(tuned):
     }
     assert scores == {score for trial in trials for score in trial.scores}
     assert trials_table(trials).count("*") == 1
+    text = fill_tables("<!-- trials: tuning.json -->\nold\n<!-- end -->\n", exp.folder)
+    assert trials_table(trials) in text and "made by seqkd_jax" in text and "old" not in text
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
 from ..progress import Bar
-from ..recipes.tune import trials_table
 from ..report.compressed import compressed_table
 from ..report.layout import Column, render
 from ..report.page import write_page
 from ..report.table import table
+from ..report.trials import trials_table
 from ..scoring import scorer_of
 from ..settings import PLANS, Plan
 from .options import (

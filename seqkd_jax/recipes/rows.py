@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -13,7 +12,7 @@ from ..evaluation import Evaluation, evaluate
 from ..files import atomic_write, make_folder
 from ..model_folder import training_seconds
 from ..processes import is_first
-from ..provenance import library, machine
+from ..provenance import origin
 from ..report.page.kept import keep_test
 from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
@@ -142,8 +141,7 @@ def ready(exp: Experiment, rows: Iterable[str] = ()) -> Scorer:
 def about_experiment(exp: Experiment) -> dict[str, Any]:
     """Returns what rows were made with: corpus, plan, versions and machine."""
     plan = asdict(exp.plan)
-    made_with = {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
-    return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)} | made_with
+    return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)} | origin()
 
 
 def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:

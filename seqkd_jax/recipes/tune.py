@@ -7,38 +7,20 @@ The test set is not read. One setting is tried after the other, with the best va
 it; everything that was tried is kept, with every seed.
 """
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from .. import console
-from ..addresses import PathLike
 from ..errors import UsageError
 from ..model_folder import validations
 from ..plans import with_settings, write_plan
-from ..provenance import library, machine
-from ..report.layout import TEXT, Column, render
-from ..sealed import digest_of, read_record, write_record
-from ..settings import Layout, Plan
+from ..provenance import origin
+from ..report.trials import Trial, write_trials
+from ..sealed import digest_of
+from ..settings import Plan
 from .experiment import Experiment
 from .rows import ROWS
-
-FORMAT = "seqkd-tuning-1"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One choice of settings, and what it reached on the validation set."""
-
-    settings: dict[str, Any]  # the settings that differ from the plan that was started with
-    scores: tuple[float, ...]  # best validation BLEU of each seed
-    perplexities: tuple[float, ...]  # lowest validation perplexity of each seed
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The higher the better: mean BLEU, then mean perplexity."""
-        return statistics.fmean(self.scores), -statistics.fmean(self.perplexities)
 
 
 def tune(
@@ -106,35 +88,8 @@ def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[
 
 
 def _keep(exp: Experiment, row: str, seeds: Sequence[int], trials: Sequence[Trial]) -> None:
-    record = {
-        "about": {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds)}
-        | {"library": library(), "machine": machine(), "plan": asdict(exp.plan)},
-        "trials": [asdict(trial) for trial in trials],
-    }
-    write_record(exp.folder / "tuning.json", FORMAT, record)
-
-
-def read_trials(path: PathLike) -> tuple[dict[str, Any], list[Trial]]:
-    """Reads ``tuning.json``: what the trials were made with, and the trials."""
-    record = read_record(path, FORMAT)
-    trials = [
-        Trial(t["settings"], tuple(t["scores"]), tuple(t["perplexities"])) for t in record["trials"]
-    ]
-    return record["about"], trials
-
-
-def trials_table(trials: Sequence[Trial], layout: Layout = TEXT) -> str:
-    """Renders trials; a * marks the best."""
-    best = max(trials, key=lambda trial: trial.rank)
-    lines = []
-    for trial in trials:
-        settings = " ".join(f"{name}={value}" for name, value in trial.settings.items())
-        mean, each = trial.rank[0], " ".join(f"{score:.2f}" for score in trial.scores)
-        mark = "*" if trial is best else ""
-        lines.append([settings, f"{mean:.2f}{mark}", each, f"{-trial.rank[1]:.2f}"])
-    columns = [Column("settings", left=True), Column("validation BLEU")]
-    columns += [Column("of each seed", rank=1), Column("PPL")]
-    return render(columns, lines, layout=layout)
+    about = {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds), **origin()}
+    write_trials(exp.folder / "tuning.json", about | {"plan": asdict(exp.plan)}, trials)
 
 
 def _shown(trial: Trial) -> str:

@@ -4,9 +4,9 @@
 
 What lies between ``<!-- table: PATH -->`` and ``<!-- end -->`` is replaced by the table of that
 file of results. Other kinds are ``speed`` (measurements of speed), ``plan`` (programs that were
-compiled and not run), ``table3`` (pruned models), ``diagnosis`` (what distillation changed) and
-``claims`` (those of the paper, for one or more files of results). Paths are relative to the folder
-of the text.
+compiled and not run), ``table3`` (pruned models), ``diagnosis`` (what distillation changed),
+``trials`` (settings tried by ``seqkd tune``) and ``claims`` (those of the paper, for one or more
+files of results). Paths are relative to the folder of the text.
 """
 
 import re
@@ -23,9 +23,11 @@ from .programs import plan_tables
 from .results import read_results
 from .speed import speed_tables
 from .table import table
+from .trials import read_trials, trials_table
 
 TABLE = re.compile(
-    r"(<!-- (table|table3|speed|plan|claims|diagnosis): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (table|table3|speed|plan|claims|diagnosis|trials): ([^>]+?) -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -43,6 +45,9 @@ def fill_tables(text: str, folder: PathLike) -> str:
             shown = speed_tables(path)
         elif kind == "plan":
             shown = plan_tables(path)
+        elif kind == "trials":
+            about, trials = read_trials(path)
+            shown = "\n".join([trials_table(trials), *made_with(about)])
         elif kind == "table3":
             shown = compressed_table(read_compressed_rows(path))
         else:
@@ -65,7 +70,8 @@ def made_with(about: dict[str, Any]) -> list[str]:
     other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
     return [
         f"made by seqkd_jax {made['version']}{commit}, jax {made['jax']}{other}; "
-        f"{here['cpu']}, {here['cores']} cores, {here['device']}; {about['date']}"
+        f"{here['cpu']}, {here['cores']} cores, {here['device']}"
+        + (f"; {date}" if (date := about.get("date")) else "")
     ]
 
 
