@@ -176,7 +176,7 @@ def readers() -> dict[str, Reader]:
         "results": Reader(
             "results.json",
             read_results,
-            lambda f: [(results / "grammar.json").read_bytes()],
+            lambda f: [(results / "noisy-grammar.json").read_bytes()],
             sealed,
         ),
         "table3": Reader(
