@@ -31,11 +31,13 @@ TYPES = ("float32", "bfloat16")
 SHORT = {"float32": "f32", "bfloat16": "bf16"}  # in the heads of tables
 
 
-def student(corpus: str, folder: Path, seed: int, dtype: str, epochs: int | None) -> dict:
+def student(corpus: str, folder: Path, seed: int, dtype: str, given: argparse.Namespace) -> dict:
     """Trains and evaluates one student; returns its record."""
     plan = PLANS[corpus]
     training = plan.student_training
-    training = replace(training, epochs=epochs or training.epochs)
+    training = replace(
+        training, epochs=given.epochs or training.epochs, rate=given.rate or training.rate
+    )
     plan = replace(plan, seed=seed, student=replace(plan.student, dtype=dtype))
     exp = recipes.experiment(corpus, folder / corpus, plan)
     name = f"{dtype}-seed{seed}"
@@ -115,13 +117,14 @@ def main() -> None:
     options.add_argument("--corpora", nargs="+", default=["grammar"], choices=list(PLANS))
     options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options.add_argument("--epochs", type=int, help="instead of the plan's")
+    options.add_argument("--rate", type=float, help="instead of the plan's")
     options.add_argument("--out", type=Path, default=RESULTS)
     options.add_argument("--tables", action="store_true", help="only print what is in --out")
     given = options.parse_args()
     if not given.tables:
         prepare()
         for corpus, seed, dtype in product(given.corpora, given.seeds, TYPES):
-            keep(given.out, student(corpus, given.folder, seed, dtype, given.epochs))
+            keep(given.out, student(corpus, given.folder, seed, dtype, given))
     print(tables(given.out))
 
 

@@ -61,12 +61,7 @@ def model_card(
             side: {"size": vocab.size, "lower": vocab.lower, "digest": vocab.digest}
             for side, vocab in (("source", trained.src_vocab), ("target", trained.tgt_vocab))
         },
-        "method": [
-            text.format(training[name])
-            for training in trainings
-            for name, text in METHODS.items()
-            if training.get(name)
-        ],
+        "method": list(_methods(trainings).values()),
         "trainings": trainings,
     }
     taught = any(t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher_digest"))
@@ -80,6 +75,16 @@ def model_card(
     if (scores := _scores(folder, trained.digest)) is not None:
         card["scores"] = scores
     return card
+
+
+def _methods(trainings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns what each method did, in the order of the trainings; of several rounds, the last."""
+    return {
+        name: text.format(training[name])
+        for training in trainings
+        for name, text in METHODS.items()
+        if training.get(name)
+    }
 
 
 def _trainings(description: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -150,7 +155,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         lines.append(f"- Teacher: {teacher['name']}, {_shape(teacher)}{known}.")
     if about := card.get("experiment"):
         lines.append(f"- Corpus: {about['corpus']}.")
-    learnt = {(t["pairs"], t["seed"]): None for t in card["trainings"] if t.get("pairs")}
+    learnt = {(t["pairs"], t.get("seed")): None for t in card["trainings"] if t.get("pairs")}
     lines += [f"- Training pairs {pairs[:12]} (sha256), seed {seed}." for pairs, seed in learnt]
     lines += ["", "## Scores", ""]
     scored = {

@@ -280,17 +280,21 @@ def _require_same(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
         )
 
 
-# What messages call the data whose digests are recorded; their digests would tell nobody anything.
+# What messages call the data whose digests are recorded; their digests mean nothing to a reader.
 DATA = {
     "pairs": "the training text",
     "validation.pairs": "the validation text",
     "text": "the text",
     "start": "the model to train further",
     "teacher_digest": "the teacher",
+    "vocabularies.src": "the vocabulary of the source",
+    "vocabularies.tgt": "the vocabulary of the target",
 }
 
 
 def _changed(name: str, before: Any, now: Any) -> str:
-    if all(isinstance(value, str) and len(value) == 64 for value in (before, now)):
+    if name == "history":
+        return "the trainings before it were others"
+    if any(isinstance(value, str) and len(value) == 64 for value in (before, now)):
         return f"{DATA.get(name, name)} was another one"
     return f"{name} was {quoted(before)} there and is {quoted(now)} now"

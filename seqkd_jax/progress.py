@@ -46,7 +46,7 @@ class Bar(tqdm):
         initial: int = 0,
         wait: float = 0.0,
     ) -> None:
-        """Begins a work.
+        """Begins a job.
 
         Args:
           iterable: what is iterated over, if the work is a loop.

@@ -54,7 +54,7 @@ class Range(NamedTuple):
         bounds = []
         if self.low > -math.inf:
             bounds.append(f"{'above' if self.open_low else 'of at least'} {_format(self.low)}")
-        if self.high < math.inf:
+        if self.high < MANY:
             bounds.append(f"{'below' if self.open_high else 'at most'} {_format(self.high)}")
         return " ".join([number, " and ".join(bounds)]).strip()
 
@@ -155,7 +155,10 @@ def check(settings: Any) -> None:
     for name, (holds, expected) in _rules(type(settings)).items():
         value = getattr(settings, name)
         if not holds(value):
-            raise UsageError(f"{name} is {value!r}: give {expected}.")
+            large = isinstance(value, int) and value > MANY
+            raise UsageError(
+                f"{name} is {value!r}{', which is too much' * large}: give {expected}."
+            )
 
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is allowed; which values are, in words

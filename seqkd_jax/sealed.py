@@ -3,8 +3,8 @@ r"""Files that this library writes and later relies on: each carries a digest, c
 A record is one JSON object; a sealed file is a header (one line of JSON) and a body of any bytes.
 Both name their format, and ``sha256`` is the digest of everything else in them:
 
-    {"format": "seqkd-model-1", "model": {...}, ..., "sha256": "9f86d0..."}
-    {"format": "seqkd-topk-1", "k": 16, ..., "sha256": "60303a..."}\n<arrays>
+    {"format": "seqkd-model-2", "model": {...}, ..., "sha256": "9f86d0..."}
+    {"format": "seqkd-topk-2", "k": 16, ..., "sha256": "60303a..."}\n<arrays>
 
 Edited, truncated and foreign files are refused with a message that names the file and what to do.
 No code from a file is ever run, and the memory of every read is bounded. Floor 0.

@@ -116,7 +116,7 @@ def readers() -> dict[str, Reader]:
         np.ones((3, 2), np.int64),
         np.zeros((3, 2), np.float32),
     )
-    topk = {"teacher": "t", "vocabulary": 9, "k": 2, "temperature": 1.0, "corpus": "c"}
+    topk = {"teacher_digest": "t", "vocabulary": 9, "k": 2, "temperature": 1.0, "corpus": "c"}
     topk |= {"shards": 1, "shard": 0, "nats": 0.5}
     npz = given(b"PK\x03\x04", _npz(words=["a", "b"], vectors=np.ones((2, 3))))
     return {
@@ -148,7 +148,7 @@ def readers() -> dict[str, Reader]:
         "nbest": Reader(
             "shard-00000-of-00001.jsonl.gz",
             read_nbest,
-            written(lambda f: write_shard(f, 0, 1, {"teacher": "t"}, lists)),
+            written(lambda f: write_shard(f, 0, 1, {"teacher_digest": "t"}, lists)),
             sealed_gzip,
         ),
         "nbest-foreign": Reader(

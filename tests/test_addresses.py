@@ -76,9 +76,9 @@ def test_lists_at_an_address_are_a_stream(address, tmp_path):
     for folder in (address, tmp_path):
         for shard in range(2):
             part = lists[3 * shard : 3 * shard + 3]
-            write_shard(folder, shard, 2, {"teacher": "t"}, part)
+            write_shard(folder, shard, 2, {"teacher_digest": "t"}, part)
     opened = open_nbest(address)
-    assert opened == open_nbest(tmp_path) == lists and opened.header == {"teacher": "t"}
+    assert opened == open_nbest(tmp_path) == lists and opened.header == {"teacher_digest": "t"}
     (as_path(address) / "shard-00001-of-00002.jsonl.gz").unlink()
     assert opened[2] == lists[2]
     with pytest.raises(FileNotFoundError):

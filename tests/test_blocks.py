@@ -112,7 +112,7 @@ def write(folder, form, lists, first=0):
     if form == "shards":
         for shard in range(3):
             part = lists[1500 * shard : 1500 * (shard + 1)]
-            write_shard(folder, shard, 3, {"teacher": "a"}, part)
+            write_shard(folder, shard, 3, {"teacher_digest": "a"}, part)
         return folder
     path = folder / form
     numbered = [dataclasses.replace(n, index=n.index + first) for n in lists]
@@ -158,7 +158,7 @@ def test_the_memory_of_a_selection_does_not_grow_with_the_corpus(tmp_path, lists
             part = [
                 dataclasses.replace(n, index=1000 * shard + k) for k, n in enumerate(lists[:1000])
             ]
-            write_shard(folder, shard, shards, {"teacher": "a"}, part)
+            write_shard(folder, shard, shards, {"teacher_digest": "a"}, part)
         write_pairs(folder / "src", folder / "ref", [(f"s {n}", "das Haus") for n in range(size)])
 
         def distill(folder=folder):

@@ -10,6 +10,7 @@ from small_lab import CORPUS, PLAN, SHORT
 
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
+from seqkd_jax.card import model_card
 from seqkd_jax.data import write_lines
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.report.compressed import compressed_table, read_compressed_rows
@@ -104,6 +105,16 @@ def test_rounds_reach_the_last_ratio_under_every_rule(lab, tmp_path, way):
     assert abs(zeros(first) / count(first) - 0.4) < 0.02
     for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(trained.params), strict=True):
         assert (b[a == 0] == 0).all()
+
+
+def test_the_history_of_a_pruned_model_has_every_round(lab, tmp_path):
+    student, pairs = recipes.seq_kd(lab), recipes.seq_kd_pairs(lab)
+    inner = dataclasses.replace(lab, folder=tmp_path)
+    trained = recipes.prune(inner, "p", student, pairs, EPOCH, ratios=(0.3, 0.5, 0.7))
+    assert [bool(record.get("mask")) for record in trained.history] == [False, True, True, True]
+    as_kept = json.loads(json.dumps(trained.history))
+    assert list(load_model(tmp_path / "p").history) == as_kept
+    assert len(model_card(tmp_path / "p", trained)["method"]) == 2  # Seq-KD, pruned
 
 
 def test_what_does_not_go_together_is_refused(lab):

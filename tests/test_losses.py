@@ -102,6 +102,12 @@ def test_mix_is_the_weighted_sum(logits, teacher, target, alpha):
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+def test_the_weight_of_mix_may_be_traced():
+    logits = jnp.zeros((2, 4))
+    loss = jax.jit(lambda alpha: mix(nll, word_kd, alpha)(logits[0], 1, logits[1]))
+    np.testing.assert_allclose(loss(0.25), np.log(4), rtol=1e-6)
+
+
 def test_the_ends_of_mix_are_its_parts():
     logits, teacher = jax.random.normal(jax.random.key(0), (2, V))
     assert mix(nll, word_kd, 0.0)(logits, 3, teacher) == nll(logits, 3)

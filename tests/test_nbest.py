@@ -22,7 +22,7 @@ from seqkd_jax.sealed import seal
 quick = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-HEADER = {"teacher": "0a1b", "search": {"beam_size": 5, "alpha": 0.6}, "source": "süß"}
+HEADER = {"teacher_digest": "0a1b", "search": {"beam_size": 5, "alpha": 0.6}, "source": "süß"}
 STRANGE = ("süß \U0001f600", "a\u2028b\u0085c", 'q"\\\n\t\0', "", " x ", "\ufeffbom", "e\u0301")
 
 
@@ -282,7 +282,7 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
 @pytest.mark.parametrize(
     "first_line",
     [
-        '{"teacher": "0a1b"}',
+        '{"teacher_digest": "0a1b"}',
         "{}",
         '{"id": 0, "translation": "ein Satz"}',
         "ein Satz",
@@ -361,7 +361,7 @@ def test_shards_that_do_not_join_are_refused(tmp_path, first):
 
 
 OTHERS = {
-    "teacher": HEADER | {"teacher": "ffff"},
+    "teacher": HEADER | {"teacher_digest": "ffff"},
     "search": HEADER | {"search": {"beam_size": 1, "alpha": 0.6}},
     "source": {k: v for k, v in HEADER.items() if k != "source"},
     "sentences": HEADER | {"sentences": 4},

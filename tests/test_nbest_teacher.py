@@ -256,7 +256,7 @@ def test_a_file_of_texts_is_enough_and_other_peoples_ids_are_not_read(tmp_path):
         NBest(1, ("t4", "t4 ", "t7 <unk>"), (), (), tuple(np.log([0.3, 0.3, 0.4]))),
         NBest(2, ("t8", "t9")),
     ]
-    write_shard(tmp_path, 0, 1, {"teacher": "other"}, foreign)
+    write_shard(tmp_path, 0, 1, {"teacher_digest": "other"}, foreign)
     model, lists = nbest_teacher(SOURCES[:3], read_nbest(tmp_path)[1], TARGET)
     lines = [SOURCE.decode(s) for s in SOURCES[:3]]
     found = translate_texts(TrainedModel(model, lists, SOURCE, TARGET), lines, SEARCH)

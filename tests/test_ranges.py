@@ -99,7 +99,7 @@ class Example(Checked):
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"count": 0}, "count is 0: give a whole number of at least 1 and at most 1000000000000."),
+        ({"count": 0}, "count is 0: give a whole number of at least 1."),
         ({"share": 1.0}, "share is 1.0: give a number of at least 0 and below 1 or None."),
         ({"limit": 0.0}, "limit is 0.0: give a number above 0."),
         ({"widths": ((1, 2.0),)}, "widths is ((1, 2.0),): give for each"),

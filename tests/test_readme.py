@@ -69,8 +69,10 @@ def test_the_code_names_what_there_is():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
-    for path in re.findall(r"\]\((?!https?:)([^)#]+)\)|<!-- (?:table3?|speed): (\S+) -->", text):
-        assert (page.parent / (path[0] or path[1])).exists(), path
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    results = re.findall(r"<!-- \w+: ([^>]+\.json) -->", text)
+    for path in [*links, *(path for paths in results for path in paths.split())]:
+        assert (page.parent / path).exists(), path
 
 
 def test_links_into_the_repository_lead_somewhere():

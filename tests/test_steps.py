@@ -45,9 +45,11 @@ def start():
     return init_state(MODEL, TX, jax.random.key(0), params())
 
 
-@pytest.mark.parametrize("wrong", [{"rate": -1.0}, {"clip": -5.0}, {"rate": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"rate": -1.0}, {"clip": -5.0}, {"rate": float("nan")}, {"rate": float("inf")}]
+)
 def test_an_optimiser_that_climbs_is_refused(wrong):
-    with pytest.raises(UsageError, match="give a number of at least 0"):
+    with pytest.raises(UsageError, match="give a finite number of at least 0"):
         clipped_adam(**wrong)
 
 

@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
     """Reads the few flags."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiment")
-    parser.add_argument("--data", default="grammar", help="corpus: grammar or multi30k")
+    parser.add_argument("--data", default="grammar", help="grammar, noisy-grammar or multi30k")
     parser.add_argument("--tokens", type=int, help="tokens of a batch, on all devices together")
     parser.add_argument("--pairs", type=int, help="train on the first pairs only, to try it out")
     parser.add_argument("--coordinator", help="host:port of process 0; found on TPUs and SLURM")

@@ -117,7 +117,7 @@ def check_compress(command: arguments.Compress) -> None:
 
 
 def _check_apart(command: arguments.Prune | arguments.Compress) -> None:
-    if str(command.out) == str(command.model):
+    if command.out.resolve() == command.model.resolve():
         raise UsageError(
             f"{command.out}: this is the folder of the model itself; choose another one for --out."
         )

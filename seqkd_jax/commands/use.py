@@ -69,10 +69,8 @@ def translate(command: arguments.Translate) -> None:
         Bar(desc=None if typed or seen else "translating", unit="sentence", total=total) as bar,
     ):
         lines = waiting_lines(file, name, STREAM_SENTENCES)
-        if command.source and is_table(command.source):
-            lines = first_columns(lines, name)
-        if not command.source:
-            lines = _warned_of_tabs(lines, name)
+        table = command.source and is_table(command.source)
+        lines = (first_columns if table else _warned_of_tabs)(lines, name)
         stream = translate_stream(trained, lines, command.search, shortlist=shortlist, bar=bar)
         if command.replace_unk:
             most = command.search.max_source
@@ -98,7 +96,7 @@ def _warned_of_tabs(batches: Iterator[list[str]], name: str) -> Iterator[list[st
             warned = True
             console.warn(
                 f"{name}:{tabs[0]}: there is a tab, and the whole line is translated. Of a table, "
-                "give the source column alone (cut -f1), or the file with --source FILE.tsv."
+                "give the source column alone (cut -f1), or a file whose name ends in .tsv."
             )
         first += len(lines)
         yield lines

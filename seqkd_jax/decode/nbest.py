@@ -1,7 +1,7 @@
 """N-best files: sharded, gzip-packed JSON lines, each shard sealed and traceable to its teacher.
 
     shard-00003-of-00012.jsonl.gz
-        {"format": "seqkd-nbest-1", "teacher_digest": ..., "search": ..., "first": 6000, ...}
+        {"format": "seqkd-nbest-2", "teacher_digest": ..., "search": ..., "first": 6000, ...}
         {"index": 6000, "hypotheses": [{"text": ..., "tokens": [...], "score": ..., ...}, ...]}
         ...
 
@@ -30,7 +30,7 @@ from ..sealed import HEADER_BYTES, RESTORE, parse_json, seal, unseal
 from . import shards
 from .lists import NBest, check_next, foreign_lists, is_natural, json_line, parse_list
 
-FORMAT = "seqkd-nbest-1"
+FORMAT = "seqkd-nbest-2"
 PER_SHARD = ("format", "first", "count", "sha256")  # header fields that differ between shards
 ENDING = ".jsonl.gz"
 PART = 2000  # sentences of a file of another system that are read together

@@ -1,6 +1,6 @@
 """Files of top-k distributions: arrays after a sealed header, written atomically.
 
-    {"format": "seqkd-topk-1", "teacher_digest": ..., "k": 16, ...}             padded to 64 bytes
+    {"format": "seqkd-topk-2", "teacher_digest": ..., "k": 16, ...}             padded to 64 bytes
     keys [pairs, 16] | tokens of each pair uint32 [pairs] | rest float32 [tokens]
     ids uint16 or uint32 [tokens, k] | distances float16 [tokens, k]          little-endian
 
@@ -18,7 +18,7 @@ from ..errors import UsageError, quoted
 from ..files import atomic_write
 from ..sealed import RESTORE, seal, unseal
 
-FORMAT = "seqkd-topk-1"
+FORMAT = "seqkd-topk-2"
 KEY_BYTES = 16
 ALIGNMENT = 64  # bytes
 # Header fields that differ between shards.

@@ -66,7 +66,7 @@ def mix(a: Loss, b: Loss, alpha: Weight) -> Loss:
     """
     if callable(alpha):
         return weighted((lambda step: 1 - alpha(step), a), (alpha, b))
-    if not 0 <= alpha <= 1:
+    if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
         raise UsageError(f"alpha is {alpha}: give a number from 0 to 1.")
     return weighted((1 - alpha, a), (alpha, b))
 

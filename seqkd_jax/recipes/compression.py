@@ -93,15 +93,16 @@ def prune(
 
     def retrain(params: Params, mask: Params, ratio: float) -> Params:
         stage = name if ratio == ratios[-1] else str(Path(name) / f"round-{100 * ratio:g}")
-        pruned = start.with_params(params)
+        nonlocal trained
+        pruned = trained.with_params(params)
         trainable = objectives.kept_weights(pruned, mask)
-        trained.append(train(exp, stage, pruned, pairs, training, trainable=trainable))
-        return trained[-1].params
+        trained = train(exp, stage, pruned, pairs, training, trainable=trainable)
+        return trained.params
 
-    trained: list[TrainedModel] = []
+    trained = start
     left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
     schemes.prune_gradually(start.params, ratios, choose, retrain, left)
-    return trained[-1]
+    return trained
 
 
 def share_values(

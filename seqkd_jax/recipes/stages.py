@@ -198,8 +198,8 @@ def train(
     if all((metrics["perplexity"] or math.inf) > USELESS for metrics in fitted.validations):
         raise TrainingDiverged(
             f"{folder}: no validation had a perplexity below {USELESS:.0e}, so the parameters are "
-            f"of no use. A lower learning rate than {training.rate:g} (--rate) usually helps; give "
-            "another folder with it."
+            f"of no use. A lower learning rate than {training.rate:g} (--rate; in run "
+            "--student-training.rate) usually helps; give another folder with it."
         )
     if is_first() and fitted.progress.best_score == 0:
         console.warn(f"{folder}: {_without_bleu(fitted)}")

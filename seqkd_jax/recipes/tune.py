@@ -4,7 +4,7 @@
     plan, trials = recipes.tune(exp, "seq-kd", rates, seeds=(1, 2))
 
 The test set is not read. One setting is tried after the other, with the best values of those before
-it; everything that was tried is kept, with every seed.
+it; everything that was tried is kept, with every seed. A training that diverges scores 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,10 @@ from ..provenance import origin
 from ..report.trials import Trial, write_trials
 from ..sealed import digest_of
 from ..settings import Plan
+from ..train.loop import TrainingDiverged
 from .experiment import Experiment
 from .rows import ROWS
+from .stages import USELESS
 
 
 def tune(
@@ -80,10 +82,15 @@ def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[
     scores, perplexities = [], []
     for seed in seeds:
         one = replace(trial.with_seed(seed), base=base)
-        ROWS[row](one)
-        curve = validations(one.folder / row)
-        scores.append(max(metrics["score"] or 0.0 for metrics in curve))
-        perplexities.append(min(metrics["perplexity"] or float("inf") for metrics in curve))
+        try:
+            ROWS[row](one)
+            curve = validations(one.folder / row)
+        except TrainingDiverged as error:
+            console.warn(str(error))
+            curve = ()
+        scores.append(max((metrics["score"] or 0.0 for metrics in curve), default=0.0))
+        found = (metrics["perplexity"] or USELESS for metrics in curve)
+        perplexities.append(min(found, default=USELESS))
     return Trial(settings, tuple(scores), tuple(perplexities))
 
 

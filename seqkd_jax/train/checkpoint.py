@@ -194,7 +194,7 @@ class Checkpoints:
             signature = self.signature(number)
             instead = f"checkpoint {number} is used instead"
             if (best := signature.meta.get("best")) not in (None, number):
-                instead += f", and to it {best} is the best one"
+                instead += f", by which checkpoint {best} is the best"
             for other, damage in skipped.items():
                 _warn(self.folder / str(other), damage, instead)
             return number, signature

@@ -38,7 +38,7 @@ SHOWN = {"bleu": "BLEU"}  # what it shows of a validation
 
 
 class TrainingDiverged(UsageError):
-    """The loss or its gradient is not finite; the last checkpoint is from before this step."""
+    """A loss, a gradient or all validations were not finite; checkpoints are from before that."""
 
 
 @dataclass(frozen=True)

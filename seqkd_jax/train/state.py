@@ -1,5 +1,6 @@
 """The state of training, and the optimisers of the paper."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -75,11 +76,11 @@ def clipped_adam(
     [-0.001  0.001]
 
     Raises:
-      UsageError: the rate or the norm is a number below 0.
+      UsageError: the rate or the norm is a Python number below 0, or the rate is infinite.
     """
     for name, value in (("rate", rate), ("clip", clip)):
-        if isinstance(value, int | float) and not value >= 0:
-            raise UsageError(f"{name} is {value}: give a number of at least 0.")
+        if isinstance(value, int | float) and not 0 <= value or (name, value) == ("rate", math.inf):
+            raise UsageError(f"{name} is {value}: give a finite number of at least 0.")
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
 

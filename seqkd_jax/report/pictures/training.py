@@ -75,7 +75,7 @@ def live_curves(folders: Sequence[PathLike], metric: str = "bleu") -> Callable[.
 
         train.fit("runs/mine", ..., on_validation=report.pictures.live_curves(["runs/mine"]))
         live = report.pictures.live_curves(["runs/demo/baseline", "runs/demo/seq-kd"])
-        exp = recipes.experiment("grammar", "runs/demo", log=live)
+        exp = recipes.experiment("noisy-grammar", "runs/demo", log=live)
 
     Its arguments are not read: it draws what the runs have logged. Runs that have not logged the
     metric yet are left out, so other runs can be drawn beside the one that is going on. Of several
