@@ -377,7 +377,9 @@ def test_shards_of_another_teacher_are_refused(tmp_path, name, other):
     with pytest.raises(ValueError) as error:
         complete_shards(tmp_path, HEADER)
     assert f"shard-00001-of-00002.jsonl.gz: made with another {name}" in str(error.value)
-    changed = {"search": (5, 1)}.get(name, (HEADER.get(name), other.get(name)))
+    changed = {"search": (5, 1), "teacher": ("0a1b", "ffff")}.get(
+        name, (HEADER.get(name), other.get(name))
+    )
     assert all(str(value) in str(error.value) for value in changed)
 
 

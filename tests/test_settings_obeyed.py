@@ -100,12 +100,11 @@ def test_text_that_differs_is_called_by_its_name(files, refused):
     assert not re.search("[0-9a-f]{12}", error)  # digests would tell nobody anything
 
 
-@pytest.mark.parametrize(
-    "rate, why", [("1e30", "gradient norm"), ("1e6", "no validation had a perplexity below")]
-)
-def test_a_training_that_ends_in_nothing_is_not_called_trained(files, refused, rate, why):
-    given = trained(files, f"diverged-{rate}", "--rate", rate, "--clip", "inf")
-    assert why in refused(*given)
+@pytest.mark.parametrize("rate", ["1e30", "1e6"])
+def test_a_training_that_ends_in_nothing_is_not_called_trained(files, refused, rate):
+    error = refused(*trained(files, f"diverged-{rate}", "--rate", rate, "--clip", "inf"))
+    # Which of both comes first depends on the machine.
+    assert "no validation had a perplexity below" in error or "gradient norm" in error
 
 
 def test_a_model_of_another_version_is_called_that(copied):
