@@ -118,5 +118,8 @@ def _side_by_side(shown: Sequence[str], bars: Mapping[str, Sequence[float]], ax:
     axes.set_yticks(rows, shown, fontfamily=families(shown), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("probability")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=min(4, len(bars)), frameon=False)
+    if sum(len(name) + 6 for name in bars) <= 48:  # one line above the bars has room for all
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=len(bars), frameon=False)
+    else:
+        axes.legend(loc="lower right")  # where bars are short
     return axes
