@@ -23,5 +23,11 @@ class UsageError(ValueError):
     """
 
 
+def require_lines(lines: object) -> None:
+    """Raises UsageError for one text in place of lines, whose letters would be the lines."""
+    if isinstance(lines, str):
+        raise UsageError("This is one text, and lines are needed: give a list, [text].")
+
+
 class SourceCut(UserWarning):
     """Sources were longer than ``Search.max_source`` and have been cut."""

@@ -31,7 +31,7 @@ import numpy as np
 
 from .addresses import PathLike
 from .coded import unpack_compressed
-from .errors import SourceCut, UsageError, quoted
+from .errors import SourceCut, UsageError, quoted, require_lines
 from .files import UNPACKED_BYTES, UNPACKED_RATIO, read_file
 from .sealed import parse_json, unseal
 from .tokens import EOS, PAD, UNK, decoder, encoder
@@ -99,6 +99,7 @@ class Exported:
         return results
 
     def _sources(self, lines: Iterable[str]) -> list[list[int]]:
+        require_lines(lines)
         sources, limit = [self.encode(line) for line in lines], len(self.limits) - 1
         cut = [n for n, ids in enumerate(sources, 1) if len(ids) > limit]
         if cut:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import tokens
-from .errors import SourceCut, UsageError
+from .errors import SourceCut, UsageError, require_lines
 
 FORMAT = "seqkd-onnx-1"
 BATCH = 64  # sentences that are searched together
@@ -42,6 +42,7 @@ class OnnxStudent:
           lines: sentences; those that are too long are cut, with a warning.
           batch: sentences that are searched together.
         """
+        require_lines(lines)
         longest = len(self._limits) - 1
         ids = [self._encode(line) for line in lines]
         if long := sum(len(sentence) > longest for sentence in ids):

@@ -135,7 +135,8 @@ def pmap_step(step: SplitStep) -> Callable[..., tuple[Any, dict[str, Array]]]:
 
     The state is donated: copy it with ``replicate`` first, and then use only the returned state.
     With ``stop``, True or False, metrics have a number ``stop``: it is above 0 if any process gave
-    True. All processes learn this of the same step, and no further message is sent.
+    True. All processes learn this of the same step, and no further message is sent. The step raises
+    UsageError for a batch without the axis D (``shard``).
     """
     mapped = _announced(step_program(step))
 
@@ -146,6 +147,8 @@ def pmap_step(step: SplitStep) -> Callable[..., tuple[Any, dict[str, Array]]]:
         teacher_params: Params = None,
         stop: bool | None = None,
     ):
+        if np.ndim(batch.weight) != 2:
+            raise UsageError("The batch has no axis of devices: give shard(batch).")
         flags = None if stop is None else np.full(len(batch.weight), stop, np.float32)
         return mapped(state, batch, key, teacher_params, flags)
 

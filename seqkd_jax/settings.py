@@ -186,8 +186,8 @@ class Training(Checked):
     5.0
     """
 
-    # Optimiser steps in all, with 20 validations at equal distances. None: as many as suit the
-    # amount of text, unless epochs says how many passes.
+    # Optimiser steps in all, rounded up so that 20 validations lie at equal distances. None: as
+    # many as suit the amount of text, unless epochs says how many passes.
     updates: Count | None = None
     # Passes over the training pairs, each followed by a validation; in place of updates.
     epochs: Count | None = None

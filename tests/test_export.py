@@ -282,6 +282,11 @@ def test_the_command_writes_the_file_and_its_card(tmp_path, capsys):
     assert main(["export", str(folder), "--out", str(out), *settings]) == 0
     assert f"{out}: {out.stat().st_size:,} bytes" in capsys.readouterr().out
     exported, model = load_exported(out), load_model(folder)
+    for translate in (exported.translate, functools.partial(translate_texts, model)):
+        with pytest.raises(UsageError, match="one text"):
+            translate("a b")
+    assert main(["export", str(folder), "--out", str(tmp_path / "student.bin")]) == 2
+    assert "the ending of the name says" in capsys.readouterr().err
     lines = ["aß b c", "", "d e f g h"]
     search = Search(beam_size=2, max_source=16)
     assert exported.translate(lines) == [n.texts[0] for n in translate_texts(model, lines, search)]

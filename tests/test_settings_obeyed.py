@@ -276,6 +276,13 @@ def test_train_has_no_option_for_test_files(files, capsys):
     assert "--test" in capsys.readouterr().err
 
 
+def test_the_text_that_is_missing_is_named(files, refused):
+    given = ["train", "--out", f"{files}/never"]
+    assert "train on: --train SOURCE TARGET is missing" in refused(*given)
+    given += ["--train", f"{files}/train.tsv"]
+    assert "validate with: --valid SOURCE TARGET is missing" in refused(*given)
+
+
 def test_pieces_need_a_number_of_them(files, refused):
     given = [*trained(files, "never"), "--vocabulary", "bpe"]
     assert "give the number of pieces" in refused(*given)

@@ -188,6 +188,11 @@ def test_rows_come_back_in_order_from_any_number_of_devices():
         np.testing.assert_allclose(double(np.float64(2.0), x, y)["sum"], 2 * x.sum(1) + y)
 
 
+def test_a_batch_without_an_axis_of_devices_is_refused():
+    with pytest.raises(UsageError, match="give shard"):
+        pmap_step(STEP)(replicate(start()), example(), KEY)
+
+
 def test_sharding_fills_with_rows_of_no_weight():
     batch = example()
     split, devices = shard(batch), jax.device_count()

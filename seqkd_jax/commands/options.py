@@ -219,9 +219,11 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
             unused(command, f"with --data {given.data}", "pair", "form")
         return load_corpus(given.data, given.pair or "en-de", given.form)
     if not given.train or not given.valid:
+        what = "validate with" if given.train else "train on"
+        missing = "--valid" if given.train else "--train"
         raise UsageError(
-            "There is no text to train on or to validate with: give --data grammar, or both "
-            "--train SOURCE TARGET and --valid SOURCE TARGET."
+            f"There is no text to {what}: {missing} SOURCE TARGET is missing. Give --data grammar, "
+            "or both --train and --valid."
         )
     unused(command, "with files of your own; it is for --data multi30k", "form")
     pair = given.pair or "source-target"

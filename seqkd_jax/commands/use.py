@@ -161,6 +161,11 @@ def export(command: arguments.Export) -> None:
     """Writes a model as one file to serve, or its parameters alone, and its card beside it."""
     prepare()
     form = command.out.suffix
+    if form not in (".seqkdx", ".safetensors", ".onnx"):
+        raise UsageError(
+            f"{command.out}: the ending of the name says what is written: .seqkdx, .safetensors or "
+            ".onnx."
+        )
     default = arguments.Export(
         command.model, command.out, teacher=command.teacher, messages=command.messages
     )

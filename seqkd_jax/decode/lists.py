@@ -67,7 +67,7 @@ def _of_json(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int
         try:
             nbest = parse_list(path, number, line)
         except UsageError as error:
-            raise UsageError(f"{error} Each line needs the form {FORM}.") from None
+            raise UsageError(f"{error} Each line needs the form {FORM} or {moses.FORM}.") from None
         yield number, nbest
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..base import EOS, Array, Hypotheses, Params, Seq2Seq, State, StepFn, platform, step_fn
 from ..data import source_batches
 from ..data.encode import EXAMPLES, encode_line, lines_at
-from ..errors import SourceCut, UsageError
+from ..errors import SourceCut, UsageError, require_lines
 from ..models.attention_lstm import AttentionLSTMParams
 from ..models.inference import InferenceParams, restrict
 from ..parallel import pmap_rows
@@ -205,7 +205,11 @@ def translate_texts(
 
     Sources are cut to ``search.max_source`` tokens, with a warning (``SourceCut``) that names the
     lines. ``first`` is the index of the first line in its corpus.
+
+    Raises:
+      UsageError: ``lines`` is one text.
     """
+    require_lines(lines)
     ids = [
         np.array(encode_line(translator.src_vocab, line, first + n, "source"), np.int32)
         for n, line in enumerate(lines)
