@@ -268,7 +268,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         read_compressed(path, params())
     path.write_bytes(good.replace(b"compressed-1", b"compressed-2"))
-    with pytest.raises(ValueError, match="seqkd-compressed-1 is expected"):
+    with pytest.raises(ValueError, match="this version reads seqkd-compressed-1"):
         read_compressed(path, params())
 
 

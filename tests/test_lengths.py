@@ -121,6 +121,6 @@ def test_pairs_without_a_token_are_counted_by_cache_and_extract(model, tmp_path,
     for name, out, *more in ("cache", "topk", "--k", "4"), ("extract", "states.npz"):
         assert main([name, str(model), *both, *more, "--out", str(tmp_path / out)]) == 0
         said = capsys.readouterr().err
-        assert "1 pairs kept; 2 with an empty side left out (lines 2, 3)" in said
+        assert "1 pair kept; 2 with an empty side left out (lines 2, 3)" in said
     assert np.load(tmp_path / "states.npz")["lines"].tolist() == [1]
     assert len(read_lines(tmp_path / "src")) == 3

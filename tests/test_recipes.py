@@ -142,7 +142,7 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
         ({"plan": dataclasses.replace(PLAN, seed=2)}, "another run: seed was 1 there and is 2"),
         (
             {"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))},
-            "holds another run: text was",
+            "holds another run: the text was another one",
         ),
         (
             {"plan": dataclasses.replace(PLAN, teacher=Size(embed=8, hidden=9, dropout=0.0))},
