@@ -27,7 +27,7 @@ from seqkd_jax.decode.translation import translate
 from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.models.attention_lstm import Config, attention_lstm
-from seqkd_jax.models.words import word_vectors
+from seqkd_jax.models.layers import word_vectors
 from seqkd_jax.search import for_search
 from seqkd_jax.settings import Parts, Plan, Search, Size, Training
 

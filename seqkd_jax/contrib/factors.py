@@ -33,7 +33,7 @@ from ..data.vocabulary_files import texts_in, words_in
 from ..errors import UsageError
 from ..models.blocks import Embedding, cached
 from ..models.draws import uniform
-from ..models.words import word_vectors
+from ..models.layers import word_vectors
 from ..sealed import write_record
 from .characters import MAX_WORD, SPECIAL_CHARACTERS, character_cnn, character_vocabulary, spell
 

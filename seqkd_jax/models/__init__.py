@@ -1,7 +1,7 @@
 """Models of one sentence pair, as tuples of pure functions. Floor 2.
 
 The paper's model is in ``network`` (encoder, decoder step, the loop over a known target),
-``layers`` (cell, layer, stack) and ``attention``. ``blocks`` defines the types of its parts and
+``layers`` (word vectors, cell, layer, stack, projection) and ``attention``. ``blocks`` defines the types of its parts and
 ``attention_lstm`` composes them. Alternative parts are in ``attentions``, ``connections``,
 ``lower_attention``, ``reading_order`` and ``contrib``.
 

@@ -21,12 +21,11 @@ from .blocks import Attention, Blocks, Bridge, Cell, Columns, Connections
 from .config import Config as Config
 from .connections import mapped_states, plain
 from .draws import uniform
-from .layers import from_states, lstm, summed
+from .layers import from_states, lstm, summed, word_layers, word_vectors
 from .network import Network, run_columns, seq2seq
 from .params import AttentionLSTMParams as AttentionLSTMParams
 from .params import Decoder, Encoder, Generator, Layer
 from .reading_order import AS_WRITTEN, Order, reordered
-from .words import word_layers, word_vectors
 
 
 def attention_lstm(

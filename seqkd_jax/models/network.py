@@ -6,7 +6,7 @@ decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the pr
 output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
 
 This file composes layers and stacks (``layers``), the attention (``attention``), and the
-embeddings and the projection (``words.word_layers``).
+embeddings and the projection (``layers.word_layers``).
 """
 
 from collections.abc import Callable, Sequence
