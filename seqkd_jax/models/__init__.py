@@ -1,9 +1,9 @@
 """Models of one sentence pair, as tuples of pure functions. Floor 2.
 
 The paper's model is in ``network`` (encoder, decoder step, the loop over a known target),
-``layers`` (word vectors, cell, layer, stack, projection) and ``attention``. ``blocks`` defines the types of its parts and
-``attention_lstm`` composes them. Alternative parts are in ``attentions``, ``connections``,
-``lower_attention``, ``reading_order`` and ``contrib``.
+``layers`` (word vectors, cell, layer, stack, projection) and ``attention``. ``blocks`` defines the
+types of its parts and ``attention_lstm`` composes them. Alternative parts are in ``attentions``,
+``connections``, ``lower_attention``, ``reading_order`` and ``contrib``.
 
 ``inference`` builds a faster model for parameters that do not change. ``ensemble`` and
 ``renumber`` transform models into a model, ``from_linen`` and ``from_nnx`` adapt Flax modules.
