@@ -67,8 +67,11 @@ def opened(browser, files):
 
 
 def test_the_front_of_quality_and_speed_is_drawn(opened):
-    front = opened().locator("figure", has_text="Quality and speed").locator(".u-label")
-    assert front.filter(has_text="Pareto front").count() == 1
+    figure = opened().locator("figure", has_text="Quality and speed")
+    assert figure.locator(".u-label").filter(has_text="Pareto front").count() == 1
+    assert set(figure.locator(".u-value").all_inner_texts()) == {""}
+    figure.locator(".u-over").hover()
+    assert any(text.strip() for text in figure.locator(".u-value").all_inner_texts())
 
 
 def change(page, rank=0) -> float:

@@ -71,7 +71,10 @@ class Pictures {
   draw(place, data, series, scales, axes) {
     place.replaceChildren();
     const size = { width: Math.max(260, place.clientWidth), height: 280 };
-    const plot = new uPlot({ ...size, series: [{ label: axes[0].label }, ...series], scales, axes }, data, place);
+    // Values are shown where the pointer is; without one there is nothing to show.
+    const value = (_, v) => v == null ? "" : v.toLocaleString("en", { maximumFractionDigits: 2 });
+    const all = [{ label: axes[0].label }, ...series].map((one) => ({ value, ...one }));
+    const plot = new uPlot({ ...size, series: all, scales, axes }, data, place);
     this.drawn = this.drawn.filter(([known]) => known !== place);
     this.drawn.push([place, plot]);
   }
