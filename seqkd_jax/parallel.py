@@ -287,7 +287,7 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _announced(mapped: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function, which now announces that it compiles for new shapes of a batch."""
+    """Wraps a mapped function, to announce that it compiles when a batch has new shapes."""
     known: set[Any] = set()
 
     def call(params: Any, rows: Any, *others: Any) -> Any:

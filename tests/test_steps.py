@@ -188,6 +188,17 @@ def test_rows_come_back_in_order_from_any_number_of_devices():
         np.testing.assert_allclose(double(np.float64(2.0), x, y)["sum"], 2 * x.sum(1) + y)
 
 
+def test_a_rate_may_be_traced():
+    grads = {"w": jnp.ones(2)}
+
+    @jax.jit
+    def update(rate):
+        tx = clipped_adam(rate)
+        return tx.update(grads, tx.init(grads))[0]["w"]
+
+    np.testing.assert_allclose(update(0.5), -0.5, rtol=1e-5)
+
+
 def test_a_batch_without_an_axis_of_devices_is_refused():
     with pytest.raises(UsageError, match="give shard"):
         pmap_step(STEP)(replicate(start()), example(), KEY)

@@ -19,9 +19,9 @@ from . import inference
 from .attention import above, general
 from .blocks import Attention, Blocks, Bridge, Cell, Columns, Connections
 from .config import Config as Config
-from .connections import mapped_states, plain
+from .connections import from_states, mapped_states, plain, summed
 from .draws import uniform
-from .layers import from_states, lstm, summed, word_layers, word_vectors
+from .layers import lstm, word_layers, word_vectors
 from .network import Network, run_columns, seq2seq
 from .params import AttentionLSTMParams as AttentionLSTMParams
 from .params import Decoder, Encoder, Generator, Layer

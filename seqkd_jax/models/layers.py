@@ -4,7 +4,6 @@ The gates of a layer are one sum, a = x @ inputs + h @ recurrent + bias, from wh
 computes the new state. Their order is input, forget, output, candidate, as in Kim & Rush's code.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,20 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from ..base import PAD, Array
-from ..errors import UsageError
 from ..ops.dense import biased, dense
 from ..ops.lstm import Carry, lstm_cell
 from ..ops.recurrence import Sum, recurrence
-from .blocks import (
-    Bridge,
-    Cell,
-    Columns,
-    Connections,
-    Embedding,
-    LayerOutput,
-    WordLayers,
-    cached,
-)
+from .blocks import Cell, Connections, Embedding, LayerOutput, WordLayers, cached
 from .config import Config
 from .draws import drop, dropout_mask, uniform
 from .params import Decoder, Encoder, Generator, Recurrent, init_layer
@@ -93,47 +82,13 @@ def run_stack(
         if n:
             x = connections.read(outputs)
             if key is not None and rate:
-                shape, dtype = outputs[-1].h.shape, outputs[-1].h.dtype
-                x = connections.drop(
-                    x, dropout_mask(jax.random.fold_in(key, n), rate, shape, dtype)
-                )
+                h, layer_key = outputs[-1].h, jax.random.fold_in(key, n)
+                x = connections.drop(x, dropout_mask(layer_key, rate, h.shape, h.dtype))
             products = dense(x, layer.inputs)
         h, final = run_layer(cell, layer, products, mask, reverse=reverse[n])
         outputs.append(connections.output(outputs, products, h))
         finals.append(final)
     return outputs[-1], finals
-
-
-@cached
-def summed() -> Columns:
-    """Returns columns that are added, as in seq2seq-attn; the second reads right to left."""
-    return Columns(
-        lambda column, layer: column == 1,
-        lambda tops: functools.reduce(jnp.add, [top[0] for top in tops]),
-        lambda states: jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *states),
-    )
-
-
-@cached
-def from_states() -> Bridge:
-    """Returns the bridge by which each decoder layer starts from the state of an encoder layer.
-
-    Layers are paired from the top down; decoder layers without a partner start from zero.
-    ``init`` raises UsageError if the states have another width than the decoder's.
-    """
-
-    def start(params: Any, finals: Sequence[Carry], zero: Carry, layers: int) -> tuple[Carry, ...]:
-        paired = tuple(finals[-layers:])
-        return (zero,) * (layers - len(paired)) + paired
-
-    def init(key: Array, finals: Sequence[Carry], layers: int, hidden: int, scale: float) -> tuple:
-        if (width := len(finals[0][1])) != hidden:
-            raise UsageError(
-                f"Encoder states have width {width}, decoder states {hidden}: use mapped_states()."
-            )
-        return ()
-
-    return Bridge(init, start)
 
 
 @cached

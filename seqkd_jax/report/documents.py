@@ -67,11 +67,11 @@ def made_with(about: dict[str, Any]) -> list[str]:
         return []
     made, here = about["library"], about["machine"]
     commit = f" ({made['commit']})" if made["commit"] else ""
+    date = f"; {about['date']}" if "date" in about else ""
     other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
     return [
         f"made by seqkd_jax {made['version']}{commit}, jax {made['jax']}{other}; "
-        f"{here['cpu']}, {here['cores']} cores, {here['device']}"
-        + (f"; {date}" if (date := about.get("date")) else "")
+        f"{here['cpu']}, {here['cores']} cores, {here['device']}{date}"
     ]
 
 

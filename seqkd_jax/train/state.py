@@ -79,7 +79,8 @@ def clipped_adam(
       UsageError: the rate or the norm is a Python number below 0, or the rate is infinite.
     """
     for name, value in (("rate", rate), ("clip", clip)):
-        if isinstance(value, int | float) and not 0 <= value or (name, value) == ("rate", math.inf):
+        known = isinstance(value, int | float)  # neither traced nor a schedule
+        if known and not (0 <= value and (name == "clip" or math.isfinite(value))):
             raise UsageError(f"{name} is {value}: give a finite number of at least 0.")
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
