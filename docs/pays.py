@@ -1,10 +1,12 @@
 """When does Seq-KD pay? A grid on the corpus grammar, where the truth is known.
 
     python docs/pays.py --folder runs/pays --seeds 1 2 3 4 5
-    python docs/pays.py --tables
+    python docs/pays.py --tables                 # what has been measured, as a table
+    python docs/pays.py --pictures docs/pictures # ... and as two pictures
 
 Each point is a corpus, a teacher, and two students for each seed: one trained on the corpus, one on
-the teacher's translations of it. Points differ from the first one in one setting. The same command
+the teacher's translations of it. Points differ from the first one in one setting. Students wider
+than that of the corpus's plan train at a rate that falls with their width. The same command
 resumes; points are added to ``--out``.
 """
 
@@ -14,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from seqkd_jax import recipes
@@ -22,11 +25,21 @@ from seqkd_jax.data import grammar, load_corpus
 from seqkd_jax.diagnosis import against_truth, complexity, faithfulness, word_tables
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.provenance import library, machine
+from seqkd_jax.report.pictures.style import BLACK, BLUE, GREY, point_style
 from seqkd_jax.sealed import read_record, write_record
 from seqkd_jax.settings import PLANS, Plan
 
 FORMAT = "seqkd-pays-1"
 RESULTS = Path(__file__).parent / "results" / "pays.json"
+
+
+LABELS = {
+    "hidden": "units of the student",
+    "updates": "updates of the student",
+    "pairs": "pairs of the corpus",
+    "teacher_updates": "updates of the teacher",
+    "errors": "share of wrong words",
+}
 
 
 class Point(NamedTuple):
@@ -84,8 +97,9 @@ def measured(point: Point, folder: Path, seeds: list[int]) -> dict[str, Any]:
 
 def _plan(point: Point) -> Plan:
     plan = PLANS["grammar"]
+    rate = plan.student_training.rate * min(1, plan.student.hidden / point.hidden)
     teacher = replace(plan.teacher_training, epochs=None, updates=point.teacher_updates)
-    student = replace(plan.student_training, epochs=None, updates=point.updates)
+    student = replace(plan.student_training, epochs=None, updates=point.updates, rate=rate)
     shape = replace(plan.student, embed=point.hidden, hidden=point.hidden)
     return replace(plan, student=shape, teacher_training=teacher, student_training=student)
 
@@ -133,6 +147,55 @@ def tables(path: Path) -> str:
     return text + "\n\n" + ", ".join(f"{k} {v}" for k, v in about.items())
 
 
+def settings_picture(points: list[dict[str, Any]]) -> Figure:
+    """Draws what Seq-KD gains against each setting, all others being those of the first point."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    base = BASE._asdict()
+    for ax, (name, label) in zip(figure.subplots(1, 5, sharey=True), LABELS.items(), strict=True):
+        others = {k: v for k, v in base.items() if k != name}
+        line = [p for p in points if others.items() <= p["point"].items()]
+        line.sort(key=lambda p: p["point"][name])
+        where = range(len(line))
+        for n, record in zip(where, line, strict=True):
+            gain = gains(record)
+            ax.plot([n] * len(gain), gain, ".", color=GREY)
+        ax.plot(where, [statistics.fmean(gains(p)) for p in line], "o-", color=BLUE)
+        ax.set_xticks(where, [f"{p['point'][name]:,g}" for p in line])
+        ax.axhline(0, color=BLACK, linewidth=0.8)
+        ax.set_xlabel(label)
+    figure.axes[0].set_ylabel("BLEU that Seq-KD gains")
+    return figure
+
+
+def prediction_picture(points: list[dict[str, Any]]) -> Figure:
+    """Draws what Seq-KD gains against how much better the teacher is than the baseline."""
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for clean, label, style in (True, "clean references", 0), (False, "references with errors", 1):
+        shown = [p for p in points if (p["point"]["errors"] == 0) == clean]
+        gain = [gains(p) for p in shown]
+        ax.errorbar(
+            [_lead(p) for p in shown],
+            [statistics.fmean(g) for g in gain],
+            yerr=[statistics.stdev(g) if len(g) > 1 else 0 for g in gain],
+            linestyle="none",
+            capsize=2,
+            label=label,
+            **point_style(style),
+        )
+    ax.axhline(0, color=BLACK, linewidth=0.8)
+    ax.set_xlabel("BLEU of the teacher's beam less that of the baseline's greedy search")
+    ax.set_ylabel("BLEU that Seq-KD gains")
+    ax.legend()
+    return figure
+
+
+def _lead(record: dict[str, Any]) -> float:
+    """Returns by how much the teacher's beam is better than the baseline's greedy search."""
+    baseline = statistics.fmean(record["bleu"]["baseline"]["1"])
+    return record["bleu"]["teacher"]["5"][0] - baseline
+
+
 def main() -> None:
     """Measures the points that are missing, or prints the table."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -141,8 +204,13 @@ def main() -> None:
     options.add_argument("--points", type=int, nargs="+", help="numbers of points, from 0")
     options.add_argument("--out", type=Path, default=RESULTS)
     options.add_argument("--tables", action="store_true", help="only print what is in --out")
+    options.add_argument("--pictures", type=Path, help="folder for pictures of what is in --out")
     given = options.parse_args()
-    if not given.tables:
+    if given.pictures:
+        points = read_record(given.out, FORMAT)["points"]
+        settings_picture(points).savefig(given.pictures / "pays-settings.png", dpi=120)
+        prediction_picture(points).savefig(given.pictures / "pays-prediction.png", dpi=120)
+    elif not given.tables:
         prepare()
         for number in given.points or range(len(POINTS)):
             keep(given.out, measured(POINTS[number], given.folder, given.seeds))
