@@ -67,28 +67,43 @@ POINTS = [
 
 
 def measured(point: Point, folder: Path, seeds: list[int]) -> dict[str, Any]:
-    """Trains a point's models and returns its record."""
+    """Trains a point's models and returns its record.
+
+    Points of the same corpus and teacher share the teacher and its n-best lists.
+    """
     corpus = load_corpus("grammar")
-    train = corpus.train[: point.pairs]
-    corpus = replace(corpus, train=grammar.with_errors(train, point.errors))
-    name = "-".join(f"{value:g}" for value in point)
-    exp = recipes.experiment(corpus, folder / name, _plan(point))
-    rows = recipes.run(exp, ["teacher", "baseline", "seq-kd"], seeds=seeds, anyway=True)
-    distilled = recipes.seq_kd_pairs(exp)
+    corpus = replace(corpus, train=grammar.with_errors(corpus.train[: point.pairs], point.errors))
+    plan = _plan(point)
+    taught_by = f"teacher-{point.pairs}-{point.teacher_updates}-{point.errors:g}"
+    teaching = recipes.experiment(corpus, folder / taught_by, plan)
+    found = {"teacher": recipes.run(teaching, ["teacher"])}
+    students = [
+        recipes.Experiment(
+            teaching.folder / f"{point.hidden}-{point.updates}" / f"seed-{seed}",
+            corpus,
+            replace(plan, seed=seed),
+            base=teaching,
+        )
+        for seed in seeds
+    ]
+    for name in ("baseline", "seq-kd"):
+        rows = [recipes.run(exp, [name], anyway=True) for exp in students]
+        found[name] = [row for of_seed in rows for row in of_seed if row.name == name]
+    distilled = recipes.seq_kd_pairs(teaching)
     original, taught = word_tables([corpus.train, distilled])
     sources = [source for source, _ in corpus.test[:300]]
-    named = {row.name: row for row in rows}
-    models = {row: load_model(exp.folder / row) for row in named}
+    folders = {"teacher": teaching.folder / "teacher"}
+    folders |= {name: students[0].folder / name for name in ("baseline", "seq-kd")}
     return {
         "point": point._asdict(),
         "seeds": seeds,
         "bleu": {
-            row: {k: [e.decodings[k].bleu for e in found.evaluations] for k in (1, 5)}
-            for row, found in named.items()
+            name: {k: [row.evaluation.decodings[k].bleu for row in rows] for k in (1, 5)}
+            for name, rows in found.items()
         },
-        "p_value": named["seq-kd"].differences[1].p_value,
         "truth": {
-            row: against_truth(trained, sources, grammar.targets) for row, trained in models.items()
+            name: against_truth(load_model(path), sources, grammar.targets)
+            for name, path in folders.items()
         },
         "complexity": {"original": complexity(original), "distilled": complexity(taught)},
         "faithfulness": faithfulness(original, taught),
