@@ -5,8 +5,8 @@
     python docs/pays.py --pictures docs/pictures # ... and as two pictures
 
 Each point is a corpus, a teacher, and two students for each seed: one trained on the corpus, one on
-the teacher's translations of it. Points differ from the first one in one setting. Students wider
-than that of the corpus's plan train at a rate that falls with their width. The same command
+the teacher's translations of it. Most points differ from the first one in one setting. Students
+wider than that of the corpus's plan train at a rate that falls with their width. The same command
 resumes; points are added to ``--out``.
 """
 
@@ -121,10 +121,10 @@ def _plan(point: Point) -> Plan:
 
 def keep(path: Path, record: dict[str, Any]) -> None:
     """Adds a point to the file of results."""
-    about = {"library": library(), "machine": machine()}
-    kept = read_record(path, FORMAT) if path.exists() else {"about": about, "points": []}
-    others = [p for p in kept["points"] if p["point"] != record["point"]]
-    write_record(path, FORMAT, {"about": about, "points": [*others, record]})
+    record = record | {"about": library() | machine()}
+    kept = read_record(path, FORMAT)["points"] if path.exists() else []
+    others = [p for p in kept if p["point"] != record["point"]]
+    write_record(path, FORMAT, {"points": [*others, record]})
 
 
 def gains(record: dict[str, Any]) -> list[float]:
@@ -157,9 +157,9 @@ def tables(path: Path) -> str:
         )
     head = [*Point._fields, "teacher K=5", "baseline K=1", "Seq-KD gains", "teacher - baseline"]
     head += ["KL teacher", "KL baseline", "complexity", "faithfulness"]
-    about = kept["about"]["library"] | kept["about"]["machine"]
     text = tabulate(lines, head, disable_numparse=True, stralign="right")
-    return text + "\n\n" + ", ".join(f"{k} {v}" for k, v in about.items())
+    made = (", ".join(f"{k} {v}" for k, v in p["about"].items()) for p in kept["points"])
+    return "\n".join([text, "", *dict.fromkeys(made)])
 
 
 def settings_picture(points: list[dict[str, Any]]) -> Figure:
