@@ -125,6 +125,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
     evaluation: Evaluation = read_evaluation(record["evaluation"])
     return {
         "test": record["of"]["test"],
+        "made": dict(evaluation.made),
         "sentences": evaluation.sentences,
         "decodings": {
             str(beam): {"bleu": d.bleu, "chrf": d.chrf} for beam, d in evaluation.decodings.items()

@@ -25,6 +25,7 @@ from .losses import nll
 from .parallel import own_rows, pmap_rows, pmap_total, shard
 from .processes import share_out
 from .progress import Bar
+from .provenance import origin
 from .scoring import Scorer
 from .search import for_search
 from .settings import GREEDY, Search
@@ -72,6 +73,7 @@ class Evaluation:
     sentences: int  # lines of the test set
     not_decoded: LeftOut = LeftOut()  # lines with an empty source
     not_predicted: LeftOut = LeftOut()  # lines with an empty side, left out of the perplexity
+    made: Mapping[str, Any] = field(default_factory=dict)  # what made it: see ``provenance.origin``
 
 
 @functools.lru_cache(maxsize=32)
@@ -259,6 +261,7 @@ def evaluate(
         sentences=len(pairs),
         not_decoded=LeftOut(len(empty), tuple(empty[:EXAMPLES])),
         not_predicted=LeftOut(encoded.report.empty, encoded.report.empty_lines),
+        made=origin(),
     )
 
 

@@ -25,6 +25,7 @@ from .errors import UsageError, quoted
 from .files import make_folder
 from .models.attention_lstm import Config, model_of
 from .processes import first_in_turn
+from .provenance import origin
 from .sealed import differences, read_record, write_record
 from .settings import Parts
 from .tensors import read_tensors
@@ -71,7 +72,8 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
     }
     path = folder / "config.json"
     if path.exists():
-        _require_same(path, read_record(path, FORMAT, REMEDY), description)
+        kept = read_record(path, FORMAT, REMEDY)
+        _require_same(path, {k: v for k, v in kept.items() if k != "begun"}, description)
         for side, digest in description["vocabularies"].items():
             _load_side(folder, side, digest)
         return
@@ -83,7 +85,7 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
     make_folder(folder)
     for side, vocab in vocabularies.items():
         vocab.save(folder / f"{side}.vocab.json")
-    write_record(path, FORMAT, description)
+    write_record(path, FORMAT, description | {"begun": origin()})
 
 
 def require_settings(path: PathLike, settings: dict[str, Any]) -> None:
@@ -180,6 +182,16 @@ def read_config(path: PathLike) -> tuple[Config, Parts, dict[str, Any]]:
     if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
         raise UsageError(f"{path}: has no history. {REMEDY}")
     return *_config(path, description), description
+
+
+def training_began(folder: PathLike) -> dict[str, Any]:
+    """Returns with what and when a training began, as ``provenance.origin``; {} if not recorded.
+
+    Raises:
+      UsageError: the description of the model is damaged or was edited.
+    """
+    path = as_path(folder) / "config.json"
+    return read_record(path, FORMAT, REMEDY).get("begun", {}) if path.exists() else {}
 
 
 def _load_side(folder: Path, side: str, digest: Any) -> Vocabulary:
@@ -285,6 +297,9 @@ DATA = {
     "pairs": "the training text",
     "validation.pairs": "the validation text",
     "text": "the text",
+    "reference": "the reference",
+    "lists.teacher_digest": "the teacher",
+    "lists.texts": "the text of the lists",
     "start": "the model to train further",
     "teacher_digest": "the teacher",
     "vocabularies.src": "the vocabulary of the source",

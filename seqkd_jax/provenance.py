@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,39 @@ def machine() -> dict[str, Any]:
 def origin() -> dict[str, Any]:
     """Returns what results say of their making: the library, the machine, and today's date."""
     return {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
+
+
+def made_by(origins: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines that say what made results, each once.
+
+    Args:
+      origins: of the results, as ``origin`` gave them when they were made; those that were not
+        recorded, and are empty, are left out.
+    """
+    return list(dict.fromkeys(_line(origin) for origin in origins if origin))
+
+
+def made_by_others(origins: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of ``made_by`` for results that another version or commit has made."""
+    here = library()
+
+    def by_another(origin: Mapping[str, Any]) -> bool:
+        return any(origin.get(name) not in (None, here) for name in ("library", "trained_by"))
+
+    return made_by(filter(by_another, origins))
+
+
+def _line(origin: Mapping[str, Any]) -> str:
+    made, machine = origin["library"], origin["machine"]
+    other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
+    trained = origin.get("trained_by") or made
+    by = f", of a model whose training {_called(trained)} began" if trained != made else ""
+    return (
+        f"made by {_called(made)}{other}{by}; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['device']}; {origin['date']}"
+    )
+
+
+def _called(made: Mapping[str, Any]) -> str:
+    commit = f" ({made['commit']})" if made["commit"] else ""
+    return f"seqkd_jax {made['version']}{commit}, jax {made['jax']}"

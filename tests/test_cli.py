@@ -116,6 +116,40 @@ def test_overlong_sources_are_cut_and_named(files, capsys):
     )
 
 
+def test_text_that_was_chosen_in_another_way_is_not_replaced(files, capsys, refused):
+    out, mine = files / "kept", files / "mine"
+    teacher = ["distill", files / "big", "--source", files / "train.src"]
+    search = ["--beam-size", "2", "--n-best", "2"]
+    shown(capsys, *teacher, *search, "--out", out)
+    shown(capsys, *teacher, *search, "--out", out)  # the same again is no other choice
+    from_lists = ["distill", "--source", files / "train.src", "--nbest", out]
+    before = {path: path.read_bytes() for path in out.glob("train.*")}
+    closest = ["--reference", files / "train.tgt"]
+    for given, named in {
+        ("--mbr",): "mbr was False there and is True now",
+        ("--reference", files / "train.tgt"): "the reference was another one",
+        ("--beam-size", "3"): "lists.search.beam_size was 2 there and is 3 now",
+    }.items():
+        error = refused(*teacher, *search, *given, "--out", out)
+        assert named in error and f"give --nbest {out} there" in error
+    assert "mbr was False there" in refused(*from_lists, "--mbr", "--out", out)
+    shown(capsys, *from_lists, *closest, "--out", files / "closest")
+    assert "smoothing was None there and is 'none' now" in refused(
+        *from_lists, *closest, "--smoothing", "none", "--out", files / "closest"
+    )
+    (files / "lists.jsonl").write_text("0 ||| eins ||| -1\n")
+    write_lines(files / "one.src", ["one"])
+    foreign = ["distill", "--nbest", files / "lists.jsonl", "--source", files / "one.src"]
+    shown(capsys, *foreign, "--out", files / "foreign")
+    (files / "lists.jsonl").write_text("0 ||| zwei ||| -1\n")
+    assert "the text of the lists was another one" in refused(*foreign, "--out", files / "foreign")
+    mine.mkdir()
+    write_lines(mine / "train.tgt", ["a corpus of one's own"])
+    assert "train.tgt: would be replaced" in refused(*teacher, *search, "--out", mine)
+    assert {path: path.read_bytes() for path in before} == before
+    assert read_lines(mine / "train.tgt") == ["a corpus of one's own"]
+
+
 def test_a_distilled_corpus_trains_a_student(files, capsys):
     out = files / "distilled"
     search = ["--beam-size", "3", "--n-best", "3"]
@@ -125,8 +159,9 @@ def test_a_distilled_corpus_trains_a_student(files, capsys):
     for line, text in zip(read_lines(out / "train.tgt"), best, strict=True):
         assert line == text or not text.strip()
     closest = ["--reference", files / "train.tgt"]
-    shown(capsys, *command, *closest)  # the same lists serve Seq-Inter
-    assert len(read_lines(out / "train.tgt")) == 48
+    from_lists = ["distill", "--nbest", out, *command[2:4], "--out", files / "closest"]
+    shown(capsys, *from_lists, *closest)  # the same lists serve Seq-Inter
+    assert len(read_lines(files / "closest" / "train.tgt")) == 48
 
     distilled = ["--train", out / "train.src", out / "train.tgt", *corpus(files)[2:]]
     student = ["--embed", "4", "--hidden", "4", "--dropout", "0", *SHORT]
@@ -232,8 +267,8 @@ def test_features_without_words_are_refused(files, refused):
 
 
 def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):
-    out = files / "choices"
-    search = ["--beam-size", "3", "--n-best", "3", "--source", files / "train.src", "--out", out]
+    lists = files / "choices-best"
+    search = ["--source", files / "train.src", files / "big", "--beam-size", "3", "--n-best", "3"]
     texts = {}
     for name, flags in {
         "best": [],
@@ -241,12 +276,14 @@ def test_a_corpus_is_distilled_by_other_choices_than_the_best(files, capsys):
         "none": ["--reference", files / "train.tgt", "--smoothing", "none"],
         "mbr": ["--mbr", "--similarity", "chrf"],
     }.items():
-        said = shown(capsys, "distill", files / "big", *search, *flags)
+        out = files / f"choices-{name}"
+        said = shown(capsys, "distill", *search, *flags, "--out", out)
+        search = [*search[:2], "--nbest", lists]
         texts[name] = read_lines(out / "train.tgt")
         differ = sum(a != b for a, b in zip(texts["best"], texts[name], strict=True))
         share = f"{100 * differ / 48:.1f} % of the targets differ from Seq-KD's."
         assert (share in said) == (name != "best")
-    nbest = read_nbest(out / "nbest")[1]
+    nbest = read_nbest(lists / "nbest")[1]
     pairs = list(zip(read_lines(files / "train.src"), read_lines(files / "train.tgt"), strict=True))
     assert texts["gleu"] == [target for _, target in select.seq_inter(pairs, nbest, gleu).pairs]
     unsmoothed = choose("bleu", "none")[1]

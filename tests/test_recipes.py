@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from small_lab import CORPUS, ONE_EPOCH, PLAN, pairs
 
-from seqkd_jax import recipes
+import seqkd_jax as skd
+from seqkd_jax import provenance, recipes
 from seqkd_jax.data import grammar
 from seqkd_jax.data.lines import lines_digest
 from seqkd_jax.decode.nbest import read_nbest
@@ -124,7 +126,15 @@ def test_how_often_seq_inter_chose_otherwise_is_in_the_results(finished):
     assert differ and recipes.seq_inter_pairs(finished) == closest.pairs
 
 
-def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
+@pytest.fixture
+def later(monkeypatch):
+    """Another version of the library, on another day."""
+    version = {"version": "9.9", "commit": "c0ffee", "jax": "9.9.9"}
+    monkeypatch.setattr("seqkd_jax.provenance.library", lambda: version)
+    monkeypatch.setattr("time.strftime", lambda *_: "2099-01-01")
+
+
+def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch, later):
     def never(*_, **__):
         raise AssertionError("a stage that was done is done again")
 
@@ -132,8 +142,21 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch):
     monkeypatch.setattr("seqkd_jax.train.loop.pmap_step", lambda _: never)
     monkeypatch.setattr("seqkd_jax.decode.translation.translate_texts", never)
     monkeypatch.setattr("seqkd_jax.recipes.rows.evaluate", never)
-    recipes.run(recipes.experiment(CORPUS, finished.folder, PLAN), anyway=True)
+    rows = recipes.run(recipes.experiment(CORPUS, finished.folder, PLAN), anyway=True)
     assert (finished.folder / "results.json").read_bytes() == before
+    made = provenance.made_by(e.made for row in rows for e in row.evaluations)
+    shown = " ".join((finished.folder / "table.txt").read_text().split())
+    assert [line in shown for line in made] == [True]
+
+
+def test_a_model_of_one_version_that_another_evaluates_says_so(finished, tmp_path, later):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    (folder / "baseline" / "evaluation.json").unlink()
+    recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["baseline"], anyway=True)
+    shown = " ".join((folder / "table.txt").read_text().split())
+    assert "made by seqkd_jax 9.9 (c0ffee), jax 9.9.9" in shown and "2099-01-01" in shown
+    assert f"of a model whose training seqkd_jax {skd.__version__}" in shown
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ def test_students_of_all_seeds_share_the_teacher_and_its_lists(finished):
 def test_results_hold_every_seed_and_the_table_their_means(finished):
     results = read_results(finished.folder / "results.json")
     assert results.about["seeds"] == [1, 2]
-    assert {"version", "commit", "jax"} <= set(results.about["library"])
+    for evaluation in (e for row in results.rows for e in row.evaluations):
+        assert {"version", "commit", "jax"} <= set(evaluation.made["library"])
+        assert evaluation.made["trained_by"] == evaluation.made["library"]
     rows = {row.name: row for row in results.rows}
     assert all(len(row.evaluations) == 2 for row in rows.values())
     assert rows["teacher"].evaluations[0] == rows["teacher"].evaluations[1]
@@ -216,7 +218,8 @@ def test_a_document_says_which_version_made_its_table(finished, tmp_path):
     made = fill_tables(place, finished.folder)
     assert f"made by seqkd_jax {skd.__version__}" in made and "not by this version" not in made
     other = json.loads((finished.folder / "results.json").read_text())
-    other["about"]["library"]["version"] = "0.0"
+    for evaluation in (e for row in other["rows"] for e in row["evaluations"]):
+        evaluation["made"]["library"]["version"] = "0.0"
     content = {name: value for name, value in other.items() if name not in ("format", "sha256")}
     write_record(tmp_path / "results.json", other["format"], content)
     assert f"not by this version, {skd.__version__}" in fill_tables(place, tmp_path)

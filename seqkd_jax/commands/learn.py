@@ -13,10 +13,10 @@ from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
 from ..model_folder import load_model
 from ..progress import Bar
+from ..provenance import made_by_others
 from ..report.compressed import compressed_table
 from ..report.layout import Column, render
 from ..report.page import write_page
-from ..report.table import table
 from ..report.trials import trials_table
 from ..scoring import scorer_of
 from ..settings import PLANS, Plan
@@ -58,7 +58,7 @@ def run(command: arguments.Run) -> None:
         new_teachers=command.new_teachers,
         anyway=command.anyway,
     )
-    print(table(done, truth, command.layout))
+    print(recipes.table_of(done, truth, command.layout))
     page = command.out / "page.html"
     if jax.process_count() > 1:  # models would be loaded by all processes together
         told = f"seqkd report {command.out} --out {page}: shows all outputs, sentence by sentence."
@@ -77,7 +77,8 @@ def tune(command: arguments.Tune) -> None:
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
     _, trials = recipes.tune(exp, command.row, choices, seeds=command.seeds)
-    print(trials_table(trials, command.layout))
+    others = made_by_others(made for trial in trials for made in trial.made)
+    print(trials_table(trials, command.layout, others))
     plan = command.out / "plan.json"
     print(f"{plan}: the plan with the best settings; give it to seqkd run with --settings.")
 
@@ -178,4 +179,6 @@ def table3(command: arguments.Table3) -> None:
     prepare()
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
-    print(compressed_table(recipes.table3(exp), command.layout))
+    rows = recipes.table3(exp)
+    others = made_by_others(e.made for row in rows for e in row.evaluations)
+    print(compressed_table(rows, command.layout, others))

@@ -2,6 +2,8 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import jax
 
@@ -19,7 +21,7 @@ from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
 from ..errors import UsageError, counted
 from ..files import check_folder, check_writable, make_folder
-from ..model_folder import load_model, validations
+from ..model_folder import load_model, require_settings, validations
 from ..recipes.weak import weakness
 from ..trained import TrainedModel
 from .process import prepare
@@ -50,9 +52,17 @@ def distill(command: arguments.Distill) -> None:
     named = command.similarity, command.smoothing
     choose(*named)  # refuses a wrong choice before the work begins
     check_folder(command.out)
+    made_of = {
+        "text": lines_digest(sources),
+        "reference": lines_digest(pairs.targets) if command.reference else None,
+        "mbr": command.mbr,
+        "similarity": command.similarity,
+        "smoothing": command.smoothing,
+    }
     if command.out.is_dir():  # a new folder is made when the model has been read and suits
-        _check_out(command)
-    nbest, lower = _given_lists(command, sources) if command.nbest else _decoded(command, sources)
+        _check_files(command)
+    read = _given_lists if command.nbest else _decoded
+    nbest, lower = read(command, sources, made_of)
     selections: list[select.Selection] = [select.seq_kd]
     name = ""
     if compares:
@@ -92,17 +102,42 @@ def distill(command: arguments.Distill) -> None:
     print(f"{command.out}: {counted(len(pairs), 'pair')} in train.src and train.tgt.")
 
 
-def _check_out(command: arguments.Distill) -> None:
-    """Makes the folder and checks that it can be written to, before work is done."""
+def _check_files(command: arguments.Distill) -> None:
+    """Checks that the text can be written, before work is done."""
     for side in "src", "tgt":
         check_writable(make_folder(command.out) / f"train.{side}")
+
+
+def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str, Any]) -> None:
+    """Makes the folder, or checks that its text was chosen in the same way from the same lists."""
+    record, text = command.out / "distill.json", command.out / "train.tgt"
+    if text.exists() and not record.exists():
+        raise UsageError(
+            f"{text}: would be replaced, and {record}, which says how it was made, is not there. "
+            "Choose another --out folder."
+        )
+    try:
+        require_settings(record, made_of | {"lists": lists})
+    except UsageError as error:
+        more = (
+            ""
+            if command.nbest or not (command.out / "nbest").is_dir()
+            else (
+                f" To choose from the same lists, give --nbest {command.out} there in place of the "
+                "teacher and the options of a search."
+            )
+        )
+        raise UsageError(f"{error}{more}") from None
+    _check_files(command)
 
 
 def _said(nbest: Iterable[NBest]) -> Iterator[str]:
     return (text for n in nbest for text in n.texts)
 
 
-def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[Sequence[NBest], bool]:
+def _decoded(
+    command: arguments.Distill, sources: Sequence[str], made_of: dict[str, Any]
+) -> tuple[Sequence[NBest], bool]:
     """Returns the teacher's lists, and whether the teacher writes lower case only."""
     if command.model is None:
         raise UsageError("Name the folder of the teacher, or give its n-best lists with --nbest.")
@@ -115,18 +150,24 @@ def _decoded(command: arguments.Distill, sources: Sequence[str]) -> tuple[Sequen
         if command.workers is not None:
             raise UsageError("--workers has no effect without --engine ray: leave it out.")
         teacher = load_model(command.model)
-        _check_out(command)
+        _claim(command, _searched(teacher, command), made_of)
         _say_if_weak(command.model)
         nbest = translate_corpus(folder, teacher, sources, command.search)
         return nbest, teacher.tgt_vocab.lower
     with connected():
         jax.config.update("jax_platforms", "cpu")  # accelerators are for the workers
-        lower = load_model(command.model).tgt_vocab.lower
-        _check_out(command)
+        teacher = load_model(command.model)
+        _claim(command, _searched(teacher, command), made_of)
         _say_if_weak(command.model)
         there = functools.partial(_load_there, command.model.absolute())
         engine = functools.partial(ray_map, workers=command.workers)
-        return translate_corpus(folder, there, sources, command.search, map=engine), lower
+        return translate_corpus(
+            folder, there, sources, command.search, map=engine
+        ), teacher.tgt_vocab.lower
+
+
+def _searched(teacher: TrainedModel, command: arguments.Distill) -> dict[str, Any]:
+    return {"teacher_digest": teacher.digest, "search": asdict(command.search)}
 
 
 def _say_if_weak(folder: PathLike) -> None:
@@ -142,7 +183,7 @@ def _load_there(folder: PathLike) -> TrainedModel:
 
 
 def _given_lists(
-    command: arguments.Distill, sources: Sequence[str]
+    command: arguments.Distill, sources: Sequence[str], made_of: dict[str, Any]
 ) -> tuple[Sequence[NBest], bool]:
     """Returns existing lists, and whether they are in lower case only."""
     assert command.nbest is not None
@@ -167,7 +208,8 @@ def _given_lists(
     if command.mbr:
         for n in nbest:
             select.probabilities(n)  # refuses lists without any
-    _check_out(command)
+    lists = {name: nbest.header[name] for name in ("teacher_digest", "search") if nbest.header}
+    _claim(command, lists or {"texts": lines_digest(_said(nbest))}, made_of)
     return nbest, all(text == text.lower() for text in _said(nbest))
 
 

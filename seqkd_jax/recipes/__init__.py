@@ -24,6 +24,7 @@ from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth
 from .rows import ready as ready
 from .rows import run as run
+from .rows import table_of as table_of
 from .rows import with_baselines as with_baselines
 from .stages import nbest as nbest
 from .stages import new as new

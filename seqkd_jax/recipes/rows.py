@@ -10,16 +10,17 @@ from ..data import grammar, pairs_digest
 from ..errors import UsageError
 from ..evaluation import Evaluation, evaluate
 from ..files import atomic_write, make_folder
-from ..model_folder import training_seconds
+from ..model_folder import training_began, training_seconds
 from ..processes import is_first
-from ..provenance import origin
+from ..provenance import made_by_others
+from ..report.layout import TEXT
 from ..report.page.kept import keep_test
 from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
 from ..report.results import write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
 from ..scoring import Scorer, scorer_of
 from ..sealed import digest_of, read_record, write_record
-from ..settings import GREEDY
+from ..settings import GREEDY, Layout
 from ..trained import TrainedModel
 from .experiment import Experiment, Pairs
 from .on_policy import on_policy
@@ -84,7 +85,7 @@ def run(
     if is_first():
         keep_test(exp.folder, exp.corpus.test)
         write_results(exp.folder / "results.json", about, result, truth)
-        atomic_write(exp.folder / "table.txt", (table(result, truth) + "\n").encode())
+        atomic_write(exp.folder / "table.txt", (table_of(result, truth) + "\n").encode())
     return result
 
 
@@ -97,6 +98,12 @@ def _row(name: str, each: Sequence[Experiment]) -> Row:
         evaluations.append(evaluated(exp, name, ROWS[name](exp)))
         seconds.append(training_seconds(exp.folder / name))
     return Row(name, tuple(evaluations), {}, statistics.fmean(seconds))
+
+
+def table_of(rows: Sequence[Row], truth: Truth | None = None, layout: Layout = TEXT) -> str:
+    """Renders rows of an experiment, and says below them if another version has made some."""
+    made = [evaluation.made for row in rows for evaluation in row.evaluations]
+    return table(rows, truth, layout, made_by_others(made))
 
 
 def with_baselines(rows: Iterable[str]) -> list[str]:
@@ -139,9 +146,9 @@ def ready(exp: Experiment, rows: Iterable[str] = ()) -> Scorer:
 
 
 def about_experiment(exp: Experiment) -> dict[str, Any]:
-    """Returns what rows were made with: corpus, plan, versions and machine."""
+    """Returns what rows were made with: corpus and plan. Their evaluations say what made them."""
     plan = asdict(exp.plan)
-    return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)} | origin()
+    return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)}
 
 
 def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
@@ -176,6 +183,8 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         scorer=scorer,
         progress=f"{name}, evaluation" if is_first() else None,
     )
+    made = {**evaluation.made, "trained_by": training_began(exp.folder / name).get("library")}
+    evaluation = replace(evaluation, made=made)
     if is_first():
         for beam, decoding in evaluation.decodings.items():
             lines = "".join(line + "\n" for line in decoding.outputs or ())

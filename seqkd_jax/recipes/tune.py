@@ -13,9 +13,8 @@ from typing import Any
 
 from .. import console
 from ..errors import UsageError
-from ..model_folder import validations
+from ..model_folder import training_began, validations
 from ..plans import with_settings, write_plan
-from ..provenance import origin
 from ..report.trials import Trial, write_trials
 from ..sealed import digest_of
 from ..settings import Plan
@@ -79,7 +78,7 @@ def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[
     folder = exp.folder / f"trial-{digest_of({'plan': asdict(plan)})[:10]}"
     base = None if row.startswith("teacher") else exp
     trial = replace(exp, folder=folder, plan=plan, base=base)
-    scores, perplexities = [], []
+    scores, perplexities, made = [], [], []
     for seed in seeds:
         one = replace(trial.with_seed(seed), base=base)
         try:
@@ -88,14 +87,15 @@ def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[
         except TrainingDiverged as error:
             console.warn(str(error))
             curve = ()
+        made.append(training_began(one.folder / row))
         scores.append(max((metrics["score"] or 0.0 for metrics in curve), default=0.0))
         found = (metrics["perplexity"] or USELESS for metrics in curve)
         perplexities.append(min(found, default=USELESS))
-    return Trial(settings, tuple(scores), tuple(perplexities))
+    return Trial(settings, tuple(scores), tuple(perplexities), tuple(made))
 
 
 def _keep(exp: Experiment, row: str, seeds: Sequence[int], trials: Sequence[Trial]) -> None:
-    about = {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds), **origin()}
+    about = {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds)}
     write_trials(exp.folder / "tuning.json", about | {"plan": asdict(exp.plan)}, trials)
 
 

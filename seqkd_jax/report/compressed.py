@@ -26,9 +26,16 @@ class CompressedRow:
     bytes: int | None = None  # size of the compressed file of the parameters, if there is one
     compressed: Evaluation | None = None  # evaluation of the model in that file
 
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Its evaluations: of the model, and of the file if there is one."""
+        return (self.evaluation,) if self.compressed is None else (self.evaluation, self.compressed)
 
-def compressed_table(rows: Sequence[CompressedRow], layout: Layout = TEXT) -> str:
-    """Renders rows; ratios are relative to the first row, the teacher."""
+
+def compressed_table(
+    rows: Sequence[CompressedRow], layout: Layout = TEXT, notes: Sequence[str] = ()
+) -> str:
+    """Renders rows, with notes below them; ratios are relative to the first row, the teacher."""
     beams = list(rows[0].evaluation.decodings)
     first = rows[0]
     columns = [Column("", left=True, name="row"), Column("pruned"), Column("params left", rank=1)]
@@ -44,13 +51,13 @@ def compressed_table(rows: Sequence[CompressedRow], layout: Layout = TEXT) -> st
             smaller = first.evaluation.parameters * 4 / row.bytes
             line += [f"{row.bytes / 1e3:,.0f}", f"{smaller:.0f}x", *_bleu(row.compressed)]
         lines.append(line + [""] * (len(columns) - len(line)))
-    notes = [
+    below = [
         f"BLEU {first.evaluation.bleu_signature}",
         "ratio: of the teacher's parameters to those left; smaller: of the teacher in float32 to "
         "the file",
     ]
-    notes += left_out([row.evaluation for row in rows])
-    return render(columns, lines, notes, layout)
+    below += [*left_out([row.evaluation for row in rows]), *notes]
+    return render(columns, lines, below, layout)
 
 
 def write_compressed_rows(

@@ -12,10 +12,9 @@ files of results). Paths are relative to the folder of the text.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .. import __version__
 from ..addresses import PathLike, as_path
+from ..provenance import made_by
 from .claims import claims_table
 from .compressed import compressed_table, read_compressed_rows
 from .diagnosis import diagnosis_tables, read_diagnosis
@@ -46,33 +45,22 @@ def fill_tables(text: str, folder: PathLike) -> str:
         elif kind == "plan":
             shown = plan_tables(path)
         elif kind == "trials":
-            about, trials = read_trials(path)
-            shown = "\n".join([trials_table(trials), *made_with(about)])
+            _, trials = read_trials(path)
+            shown = trials_table(
+                trials, notes=made_by(made for trial in trials for made in trial.made)
+            )
         elif kind == "table3":
-            shown = compressed_table(read_compressed_rows(path))
+            rows = read_compressed_rows(path)
+            shown = compressed_table(
+                rows, notes=made_by(e.made for row in rows for e in row.evaluations)
+            )
         else:
             results = read_results(path)
-            shown = "\n".join([table(results.rows, results.truth), *made_with(results.about)])
+            made = made_by(e.made for row in results.rows for e in row.evaluations)
+            shown = table(results.rows, results.truth, notes=made)
         return f"{start}```text\n{shown}\n```\n{end}"
 
     return TABLE.sub(fill, text)
-
-
-def made_with(about: dict[str, Any]) -> list[str]:
-    """Returns the line that says which version made a table and where, if that was recorded.
-
-    It says so if the version is another than this one.
-    """
-    if "library" not in about:
-        return []
-    made, here = about["library"], about["machine"]
-    commit = f" ({made['commit']})" if made["commit"] else ""
-    date = f"; {about['date']}" if "date" in about else ""
-    other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
-    return [
-        f"made by seqkd_jax {made['version']}{commit}, jax {made['jax']}{other}; "
-        f"{here['cpu']}, {here['cores']} cores, {here['device']}{date}"
-    ]
 
 
 def _claims(paths: Sequence[Path]) -> str:

@@ -20,6 +20,7 @@ class Trial:
     settings: dict[str, Any]  # the settings that differ from the plan that was started with
     scores: tuple[float, ...]  # best validation BLEU of each seed
     perplexities: tuple[float, ...]  # lowest validation perplexity of each seed
+    made: tuple[dict[str, Any], ...] = ()  # what made each seed's model: ``provenance.origin``
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -36,13 +37,14 @@ def read_trials(path: PathLike) -> tuple[dict[str, Any], list[Trial]]:
     """Reads ``tuning.json``: what the trials were made with, and the trials."""
     record = read_record(path, FORMAT)
     trials = [
-        Trial(t["settings"], tuple(t["scores"]), tuple(t["perplexities"])) for t in record["trials"]
+        Trial(**{name: v if name == "settings" else tuple(v) for name, v in trial.items()})
+        for trial in record["trials"]
     ]
     return record["about"], trials
 
 
-def trials_table(trials: Sequence[Trial], layout: Layout = TEXT) -> str:
-    """Renders trials; a * marks the best."""
+def trials_table(trials: Sequence[Trial], layout: Layout = TEXT, notes: Sequence[str] = ()) -> str:
+    """Renders trials, with notes below them; a * marks the best."""
     best = max(trials, key=lambda trial: trial.rank)
     lines = []
     for trial in trials:
@@ -52,4 +54,4 @@ def trials_table(trials: Sequence[Trial], layout: Layout = TEXT) -> str:
         lines.append([settings, f"{mean:.2f}{mark}", each, f"{-trial.rank[1]:.2f}"])
     columns = [Column("settings", left=True), Column("validation BLEU")]
     columns += [Column("of each seed", rank=1), Column("PPL")]
-    return render(columns, lines, layout=layout)
+    return render(columns, lines, notes, layout)
