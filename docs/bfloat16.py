@@ -19,13 +19,14 @@ from pathlib import Path
 from seqkd_jax import recipes
 from seqkd_jax.commands import prepare
 from seqkd_jax.evaluation import evaluate
-from seqkd_jax.model_folder import training_seconds
-from seqkd_jax.report.speed import measured_on, speed_table
+from seqkd_jax.model_folder import training_began, training_seconds
+from seqkd_jax.provenance import made_by
+from seqkd_jax.report.speed import speed_table
 from seqkd_jax.scoring import scorer_of
 from seqkd_jax.sealed import read_record, write_record
 from seqkd_jax.settings import PLANS
 
-FORMAT = "seqkd-bfloat16-1"
+FORMAT = "seqkd-bfloat16-2"
 RESULTS = Path(__file__).parent / "results" / "bfloat16.json"
 TYPES = ("float32", "bfloat16")
 SHORT = {"float32": "f32", "bfloat16": "bf16"}  # in the heads of tables
@@ -63,12 +64,13 @@ def student(corpus: str, folder: Path, seed: int, dtype: str, given: argparse.Na
         "loss": [m["train"]["loss"] for m in metrics if "train" in m],
         "validation": [m["valid"]["perplexity"] for m in metrics if "valid" in m],
         "searched": searched,
+        "made": training_began(exp.folder / name),
     }
 
 
 def keep(path: Path, record: dict) -> None:
     """Adds a record to the file of results."""
-    kept = read_record(path, FORMAT) if path.exists() else {"machine": measured_on(), "runs": []}
+    kept = read_record(path, FORMAT) if path.exists() else {"runs": []}
     same = ("corpus", "seed", "dtype")
     others = [r for r in kept["runs"] if any(r[name] != record[name] for name in same)]
     write_record(path, FORMAT, kept | {"runs": [*others, record]})
@@ -106,8 +108,8 @@ def tables(path: Path) -> str:
                     f"{statistics.mean(found):.2f}{spread}"
                 )
         scores.append(row)
-    about = ", ".join(f"{k} {v}" for k, v in kept["machine"].items())
-    return "\n\n".join([speed_table(curves), speed_table(scores), about])
+    made = made_by(run["made"] for run in kept["runs"])
+    return "\n\n".join([speed_table(curves), speed_table(scores), *made])
 
 
 def main() -> None:

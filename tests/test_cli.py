@@ -133,9 +133,9 @@ def test_text_that_was_chosen_in_another_way_is_not_replaced(files, capsys, refu
         error = refused(*teacher, *search, *given, "--out", out)
         assert named in error and f"give --nbest {out} there" in error
     assert "mbr was False there" in refused(*from_lists, "--mbr", "--out", out)
-    shown(capsys, *from_lists, *closest, "--out", files / "closest")
+    shown(capsys, *from_lists, *closest, "--out", files / "nearer")
     assert "smoothing was None there and is 'none' now" in refused(
-        *from_lists, *closest, "--smoothing", "none", "--out", files / "closest"
+        *from_lists, *closest, "--smoothing", "none", "--out", files / "nearer"
     )
     (files / "lists.jsonl").write_text("0 ||| eins ||| -1\n")
     write_lines(files / "one.src", ["one"])
@@ -159,9 +159,9 @@ def test_a_distilled_corpus_trains_a_student(files, capsys):
     for line, text in zip(read_lines(out / "train.tgt"), best, strict=True):
         assert line == text or not text.strip()
     closest = ["--reference", files / "train.tgt"]
-    from_lists = ["distill", "--nbest", out, *command[2:4], "--out", files / "closest"]
+    from_lists = ["distill", "--nbest", out, *command[2:4], "--out", files / "seq-inter"]
     shown(capsys, *from_lists, *closest)  # the same lists serve Seq-Inter
-    assert len(read_lines(files / "closest" / "train.tgt")) == 48
+    assert len(read_lines(files / "seq-inter" / "train.tgt")) == 48
 
     distilled = ["--train", out / "train.src", out / "train.tgt", *corpus(files)[2:]]
     student = ["--embed", "4", "--hidden", "4", "--dropout", "0", *SHORT]

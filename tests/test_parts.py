@@ -19,7 +19,7 @@ from seqkd_jax.models.attention_lstm import Config, init_stack, model_of, networ
 from seqkd_jax.models.blocks import LayerOutput
 from seqkd_jax.models.connections import plain, residual, skip
 from seqkd_jax.models.inspection import alignments
-from seqkd_jax.models.layers import Stack, lstm, run_layer, run_stack
+from seqkd_jax.models.layers import Stack, lstm, run_layer, run_stack, word_layers
 from seqkd_jax.settings import Parts
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
@@ -129,6 +129,28 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     used = jax.tree_util.tree_flatten_with_path(got[1][1])[0]
     silent = [jax.tree_util.keystr(k) for k, x in used if not np.asarray(x).any()]
     assert set(silent) <= {".generator.kernel", ".generator.bias"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_bfloat16_is_for_products_alone(name):
+    """What is added up from step to step is float32, and stays so."""
+    high = SYSTEMS[name]
+    config = dataclasses.replace(high.config, dtype="bfloat16")
+    words = word_layers(config, high.blocks.src_embedding, high.blocks.tgt_embedding)
+    model = model_of(high._replace(config=config, words=words))
+    src, tgt, token = jnp.array([5, 9, 4, 7]), jnp.array([6, 7, EOS]), jnp.array(6)
+
+    def used(p):
+        types = []
+        for one, read in (model, p), for_teaching(model, p):
+            memory, state = one.encode(read, src)
+            hidden, after = one.step(read, memory, state, token)
+            types.append((state, after, hidden, one.hidden(read, src, tgt)))
+        return types
+
+    for state, after, *hidden in jax.eval_shape(used, params(model)):
+        assert {x.dtype for x in jax.tree.leaves((state, after))} == {jnp.dtype("float32")}
+        assert {x.dtype for x in hidden} == {jnp.dtype("bfloat16")}
 
 
 SCORES = {

@@ -157,7 +157,7 @@ def at_input(attention: Attention) -> Reader:
         scores, context = sums
         h = state.layers[0][1]
         weights = attention_weights(attention, scores, mask, h, state.position)
-        return (context(weights.astype(h.dtype)),), weights
+        return (context(weights),), weights
 
     return Reader(init, _quarter, memory, sums, entry=entry, attends=True)
 

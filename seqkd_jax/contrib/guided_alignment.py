@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,7 +27,7 @@ from ..errors import UsageError, quoted
 from ..models.attention_lstm import model_of
 from ..models.inspection import hidden_and_weights, require_attention
 from ..models.network import Network
-from ..models.params import AttentionLSTMParams
+from ..models.params import AttentionLSTMParams, cast_params
 from .hint import OutputsWithHidden
 
 Links = list[tuple[int, int]]  # (source word, target word)
@@ -47,7 +46,7 @@ def with_attention_output(net: Network) -> Seq2Seq:
     model = model_of(net)
 
     def hidden(params: AttentionLSTMParams, src: Array, tgt: Array, key: Array | None = None):
-        cast = jax.tree.map(lambda p: p.astype(net.config.dtype), params)
+        cast = cast_params(params, net.config.dtype)
         return hidden_and_weights(net, cast, src, tgt, key)
 
     def project(params: AttentionLSTMParams, hidden: tuple[Array, Array]) -> Any:

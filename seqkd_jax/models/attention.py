@@ -14,7 +14,7 @@ from flax import struct
 
 from ..base import Array
 from ..ops.dense import dense
-from ..ops.recurrence import Sum
+from ..ops.recurrence import Sum, zero_sum
 from .blocks import Attention, Reader, cached
 from .draws import uniform
 
@@ -32,7 +32,7 @@ def attention_weights(
 
 def product(matrix: Array) -> Sum:
     """Returns the sum of one product: v @ ``matrix`` [N, M], starting from 0 [M]."""
-    return Sum(jnp.zeros(matrix.shape[1], matrix.dtype), (matrix,))
+    return Sum(zero_sum(matrix.shape[1], matrix), (matrix,))
 
 
 def key_scores(params: Any, keys: Array) -> Sum:
@@ -83,13 +83,13 @@ def above(attention: Attention, input_feeding: bool = True) -> Reader:
 
     def sums(params: AboveParams, memory: tuple[Any, Array]) -> tuple[tuple, tuple[Any, Sum]]:
         keys, values = memory
-        attentional_vector = Sum(jnp.zeros_like(values[0]), (values, params.query))
+        attentional_vector = Sum(zero_sum(values.shape[1], values), (values, params.query))
         return (), (attention.sums(params.scores, keys), attentional_vector)
 
     def vector(sums: tuple, mask: Array, h: Array, position: Array) -> tuple[Array, Array]:
         scores, attentional_vector = sums
         weights = attention_weights(attention, scores, mask, h, position)
-        return jnp.tanh(attentional_vector(weights.astype(h.dtype), h)), weights
+        return jnp.tanh(attentional_vector(weights, h)), weights
 
     def widths(hidden: int, width: int) -> tuple[int, ...]:
         return (hidden,) if input_feeding else ()

@@ -23,7 +23,7 @@ from flax import struct
 from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
-from ..ops.recurrence import Sum
+from ..ops.recurrence import Sum, zero_sum
 from .attention import key_scores, product
 from .blocks import NEG_INF, Attention, cached, softmax
 from .draws import uniform
@@ -100,7 +100,7 @@ def location(max_source: int = 100) -> Attention:
                 f"only {max_source}: train with a larger max_source (--parts.max-source), or "
                 "shorten the sources."
             )
-        return jnp.zeros(len(context), context.dtype)
+        return zero_sum(len(context), context)
 
     return Attention(
         init=lambda key, hidden, width, scale: uniform(key, (hidden, max_source), scale),

@@ -74,7 +74,7 @@ def mapped_states() -> Bridge:
         params: tuple[dict[str, Array], ...], finals: Sequence[Carry], zero: Carry, layers: int
     ) -> tuple[Carry, ...]:
         paired = zip(finals[-layers:], params, strict=True)
-        mapped = [(dense(c, w["c"]), dense(h, w["h"])) for (c, h), w in paired]
+        mapped = [(dense(c, w["c"], c.dtype), dense(h, w["h"], h.dtype)) for (c, h), w in paired]
         return from_states().start((), mapped, zero, layers)
 
     return Bridge(init, start)

@@ -23,7 +23,7 @@ from ..errors import UsageError
 from ..ops.dense import dense
 from .blocks import Embedding, WordLayers
 from .network import Network, seq2seq
-from .params import AttentionLSTMParams, Decoder, Encoder, Generator, Recurrent
+from .params import AttentionLSTMParams, Decoder, Encoder, Generator, Recurrent, cast_matrices
 
 # The largest array that may be built; beyond it a table would save only a small share of a step.
 TABLE_BYTES = 128 << 20
@@ -106,7 +106,7 @@ def specialize(
         tgt_table = _table(blocks.tgt_embedding, decoder, decoder.layers, dtype)
     matrix = _fused_matrix(params.generator, multiple, dtype, table_bytes)
     if dtype != jnp.float32:  # cast once here, and not in every call
-        encoder, decoder = jax.tree.map(lambda p: jnp.asarray(p, dtype), (encoder, decoder))
+        encoder, decoder = cast_matrices((encoder, decoder), dtype)
     inference_params = InferenceParams(
         encoder=encoder
         if src_table is None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ..base import PAD, Array
 from ..ops.dense import biased, dense
 from ..ops.lstm import Carry, lstm_cell
-from ..ops.recurrence import Sum, recurrence
+from ..ops.recurrence import Sum, recurrence, zero_sum
 from .blocks import Cell, Connections, Embedding, LayerOutput, WordLayers, cached
 from .config import Config
 from .draws import drop, dropout_mask, uniform
@@ -50,7 +50,7 @@ def run_layer(
         return carry, carry[1]
 
     gates = Sum(products + layer.bias[None], (layer.recurrent,))
-    zero = jnp.zeros(len(layer.recurrent), products.dtype)
+    zero = zero_sum(len(layer.recurrent), products)
     carry, outputs = recurrence(step, (gates, layer.cell), (zero, zero), mask, reverse=reverse)
     return outputs, carry
 

@@ -9,7 +9,7 @@ from flax import struct
 from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
-from ..ops.recurrence import Sum
+from ..ops.recurrence import Sum, zero_sum
 from .attention import product
 from .blocks import NEG_INF, Reader, cached
 from .draws import uniform
@@ -47,7 +47,7 @@ def lower_attention(reader: Reader, number: int) -> Reader:
 
     def memory(params: LowerParams, context: Array, mask: Array) -> tuple:
         inner = reader.memory(params.reader, context, mask)
-        mask_scores = jnp.where(mask, 0, NEG_INF).astype(context.dtype)
+        mask_scores = jnp.where(mask, zero_sum(len(mask), context), NEG_INF)
         return inner, mask_scores, dense(context, params.keys), context
 
     def sums(params: LowerParams, memory: tuple) -> tuple[Any, Any]:
@@ -60,7 +60,7 @@ def lower_attention(reader: Reader, number: int) -> Reader:
         x = reader.between(entry, mask, layer, x)
         if layer + 1 != number:
             return x
-        weights = jax.nn.softmax(scores(x).astype(jnp.float32)).astype(x.dtype)
+        weights = jax.nn.softmax(scores(x))
         return x + weighted_context(weights)
 
     return reader._replace(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import Array, Seq2Seq, shift_right
-from ..ops.recurrence import recurrence
+from ..ops.recurrence import recurrence, zero_sum
 from .blocks import Blocks, Carry, DecoderState, DecoderSums, Memory, WordLayers
 from .config import Config
 from .draws import dropout_mask
@@ -68,7 +68,7 @@ def encode(
     """Encodes the source: the memory and the decoder's initial state."""
     decoder, reader = params.decoder, net.blocks.reader
     context, finals = read_source(net, params.encoder, src, key)
-    mask, zero = is_word(src), jnp.zeros(net.config.hidden, context.dtype)
+    mask, zero = is_word(src), zero_sum(net.config.hidden, context)
     memory = Memory(mask=mask, reader=reader.memory(decoder.attention, context, mask))
     carries = net.blocks.bridge.start(decoder.bridge, finals, (zero, zero), net.config.layers)
     feed = (zero,) if reader.feeding else ()
@@ -166,10 +166,10 @@ def seq2seq(net: Network, init: Callable[[Array], Any]) -> Seq2Seq:
         decoder = cast(params).decoder
         sums = decoder_sums(net, decoder, memory, net.words.target(decoder, token, None))
         state, (hidden, _) = decoder_step(net, memory.mask, sums, state, None)
-        return hidden, state
+        return hidden.astype(net.config.dtype), state
 
     def hidden(params: Any, src: Array, tgt: Array, key: Array | None = None) -> Array:
-        return teacher_forced(net, cast(params), src, tgt, key)[0]
+        return teacher_forced(net, cast(params), src, tgt, key)[0].astype(net.config.dtype)
 
     def project(params: Any, hidden: Array) -> Array:
         return net.words.logits(params.generator, hidden)

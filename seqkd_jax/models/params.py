@@ -84,12 +84,12 @@ class AttentionLSTMParams:
 
 
 def cast_params(params: Any, dtype: Any) -> Any:
-    """Returns parameters in the type of computation, except for tables of words.
+    """Returns parameters with matrices in the type of products, except for tables of words.
 
     Their rows are cast when they have been looked up (``words``): no step casts a whole table, and
     its gradient, a sum over all occurrences of a word, is float32.
     """
-    cast = jax.tree.map(lambda p: p.astype(dtype), params)
+    cast = cast_matrices(params, dtype)
 
     def keep(side: Any, original: Any) -> Any:
         table = getattr(original, "embedding", None)
@@ -98,6 +98,11 @@ def cast_params(params: Any, dtype: Any) -> Any:
 
     sides = {n: keep(getattr(cast, n), getattr(params, n)) for n in ("encoder", "decoder")}
     return dataclasses.replace(cast, **sides)
+
+
+def cast_matrices(params: Any, dtype: Any) -> Any:
+    """Returns parameters with matrices in the type of products; biases and vectors stay."""
+    return jax.tree.map(lambda p: jnp.asarray(p, dtype) if jnp.ndim(p) > 1 else p, params)
 
 
 def with_vectors(

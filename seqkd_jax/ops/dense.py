@@ -18,8 +18,11 @@ from ..base import Array
 
 
 def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
-    """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M]."""
-    dtype = jnp.dtype(dtype or jnp.result_type(x, w))
+    """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M].
+
+    x is cast to the type of w, which ``dtype`` is if it is omitted.
+    """
+    x, dtype = x.astype(w.dtype), jnp.dtype(dtype or w.dtype)
     # Where ``shard_map`` tracks which values vary over devices, only JAX's own product supports it.
     product = _dense.bind if _varying_axes(x) == _varying_axes(w) else _product
     return product(x, w, dtype=dtype)
@@ -39,15 +42,15 @@ def _product(x: Array, w: Array, *, dtype: jnp.dtype) -> Array:
 def _gradient_of_x(gradient: Array, x: ad.UndefinedPrimal, w: Array, *, dtype) -> Array:
     del dtype
     contracted = ((gradient.ndim - 1,), (1,))
-    x_dtype = x.aval.dtype
-    return lax.dot_general(gradient, w, (contracted, ((), ())), preferred_element_type=x_dtype)
+    rows, x_dtype = gradient.astype(w.dtype), x.aval.dtype
+    return lax.dot_general(rows, w, (contracted, ((), ())), preferred_element_type=x_dtype)
 
 
 def _gradient_of_w(gradient: Array, x: Array, w: ad.UndefinedPrimal, *, dtype) -> Array:
     del dtype
     # The barrier keeps XLA from fusing the transposition into the product.
     columns = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
-    rows = gradient.reshape(-1, gradient.shape[-1])
+    rows = gradient.reshape(-1, gradient.shape[-1]).astype(x.dtype)
     return jnp.matmul(columns, rows, preferred_element_type=w.aval.dtype)
 
 

@@ -18,9 +18,17 @@ class Sum(NamedTuple):
     weights: tuple[Array, ...] = ()  # [N_1, M], [N_2, M], ...
 
     def __call__(self, *vectors: Array) -> Array:
-        """Returns y [..., M] for vectors [..., N_1], [..., N_2], ..., one for each matrix."""
-        products = (dense(v, w) for v, w in zip(vectors, self.weights, strict=True))
-        return sum(products, start=self.start)
+        """Returns y [..., M] for vectors [..., N_1], [..., N_2], ..., one for each matrix.
+
+        Vectors are cast to the types of their matrices; y has the type of ``start``.
+        """
+        start, pairs = self.start, zip(vectors, self.weights, strict=True)
+        return sum((dense(v, w, start.dtype) for v, w in pairs), start=start)
+
+
+def zero_sum(width: int, operand: Array) -> Array:
+    """Returns zeros [width] to which products with ``operand`` are added: at least float32."""
+    return jnp.zeros(width, jnp.promote_types(operand.dtype, jnp.float32))
 
 
 def recurrence(
@@ -91,7 +99,8 @@ class _RecordingSum:
         self.inner = inner
 
     def __call__(self, *vectors: Array) -> Array:
-        self.vectors = vectors
+        pairs = zip(vectors, self.inner.weights, strict=True)
+        self.vectors = tuple(v.astype(w.dtype) for v, w in pairs)
         return self.inner(*vectors)
 
 
