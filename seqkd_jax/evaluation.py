@@ -222,7 +222,7 @@ def evaluate(
     model, params = for_search(trained.model, trained.params, source_tokens)
     searched = trained.with_params(params, model)
     sizes = sorted({1, *beams})
-    with Bar(desc=progress, unit="sentence", total=2 * len(sizes) * len(decoded)) as bar:
+    with Bar(desc=progress, unit="translation", total=2 * len(sizes) * len(decoded)) as bar:
         for beam in sizes:
             settings = replace(search, beam_size=beam, n_best=1)
 

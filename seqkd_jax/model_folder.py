@@ -145,7 +145,7 @@ def open_model(folder: PathLike, **own: Any) -> TrainedModel:
     folder = as_path(folder)
     path = folder / "config.json"
     if not path.exists():
-        raise FileNotFoundError(f"{folder}: has no trained model (no config.json).")
+        raise FileNotFoundError(f"{folder}: {_no_model(folder)}")
     config, parts, description = read_config(path)
     digests = description["vocabularies"]
     src_vocab, tgt_vocab = (_load_side(folder, side, digests.get(side)) for side in ("src", "tgt"))
@@ -160,6 +160,15 @@ def open_model(folder: PathLike, **own: Any) -> TrainedModel:
             f"with {_named(built)}; give load_model the same blocks."
         )
     return loaded
+
+
+def _no_model(folder: Path) -> str:
+    """Returns what a folder is that holds no model."""
+    if not folder.is_dir():
+        return "no such folder."
+    models = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    of = f"; those of this folder are in {', '.join(models[:9])}" if models else ""
+    return f"has no trained model (no config.json){of}."
 
 
 def _named(blocks: Any) -> str:

@@ -1,8 +1,8 @@
 """From the words of a command line to the dataclasses of ``arguments``. Floor 8."""
 
+import difflib
 import functools
 import inspect
-import operator
 import sys
 from dataclasses import fields, replace
 from typing import Annotated, Any
@@ -32,6 +32,7 @@ from .arguments import (
     Translate,
     Tune,
 )
+from .errors import UsageError, quoted
 from .plans import read_plan
 from .ranges import PATHS
 from .settings import PLANS
@@ -79,22 +80,32 @@ def _commands(data: str | None, settings: str | None = None) -> dict[str, Any]:
 def parse(arguments: list[str]) -> Any:
     """Returns the command that the arguments name, one of the classes of ``arguments``.
 
-    Exits if the arguments are wrong. Errors and help cover that command alone.
+    Exits if its options are wrong, or after ``--help`` and ``--version``. Errors and help cover
+    that command alone. Raises UsageError if there is no such command.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview(), file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from .provenance import called, library  # it loads JAX, which help should not wait for
+
+        print(called(library()))
+        sys.exit(0)
     commands = _commands(_value_of("--data", arguments), _value_of("--settings", arguments))
     name = arguments[0]
-    if name in commands:
-        command = CLI(commands[name], prog=f"seqkd {name}", args=arguments[1:])
-        given = {"given": _options(arguments)} if isinstance(command, Learning) else {}
-        return replace(command, **given)
-    return CLI(
-        functools.reduce(operator.or_, commands.values()),
-        prog="seqkd",
-        description="Sequence-level knowledge distillation for attention LSTM translators.",
-        args=arguments,
+    if name not in commands:
+        raise UsageError(_no_command(name, list(commands)))
+    command = CLI(commands[name], prog=f"seqkd {name}", args=arguments[1:])
+    given = {"given": _options(arguments)} if isinstance(command, Learning) else {}
+    return replace(command, **given)
+
+
+def _no_command(name: str, commands: list[str]) -> str:
+    if name.startswith("-"):
+        return f"{name}: options follow a command, as in seqkd run {name}; see seqkd --help."
+    near = difflib.get_close_matches(name, commands, n=1)
+    return f"There is no command {quoted(name)}" + (
+        f"; did you mean seqkd {near[0]}?" if near else "; seqkd --help lists all of them."
     )
 
 

@@ -83,13 +83,14 @@ def _line(origin: Mapping[str, Any]) -> str:
     made, machine = origin["library"], origin["machine"]
     other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
     trained = origin.get("trained_by") or made
-    by = f", of a model whose training {_called(trained)} began" if trained != made else ""
+    by = f", of a model whose training {called(trained)} began" if trained != made else ""
     return (
-        f"made by {_called(made)}{other}{by}; {machine['cpu']}, {machine['cores']} cores, "
+        f"made by {called(made)}{other}{by}; {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['device']}; {origin['date']}"
     )
 
 
-def _called(made: Mapping[str, Any]) -> str:
+def called(made: Mapping[str, Any]) -> str:
+    """Returns the text for a record of ``library``."""
     commit = f" ({made['commit']})" if made["commit"] else ""
     return f"seqkd_jax {made['version']}{commit}, jax {made['jax']}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_lab import CORPUS, SHORT, SIZE, WORDS
 
+import seqkd_jax as skd
 from seqkd_jax.__main__ import main
 from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
@@ -173,6 +174,11 @@ def test_a_distilled_corpus_trains_a_student(files, capsys):
     models = [files / "big", files / "small"]
     text = shown(capsys, "evaluate", *models, *test, "--tokenize", "none", "--beams", "1", "2")
     assert "\nsmall " in text and "tok:none" in text and "BLEU K=2" in text
+    assert "different target vocabularies" not in text
+    pieces = ["--vocabulary", "words", "--vocabulary-size", "9", "--out", files / "own"]
+    shown(capsys, "train", *corpus(files), *student, *pieces)
+    text = shown(capsys, "evaluate", files / "big", files / "own", *test, "--beams", "1")
+    assert "PPL: the models have different target vocabularies; do not compare it" in text
 
     fitted = ["--shortlist", out / "train.src", out / "train.tgt"]
     text = shown(capsys, "evaluate", files / "small", *test, "--beams", "1", *fitted)
@@ -318,9 +324,9 @@ LINES = ["--source", "train.src"]
     "given, named",
     [
         (["cache", "big", *LINES, "--target", "train.tgt", "--k", "99999"], "k is 99999; it must"),
-        (["cache", "nobody", *LINES, "--target", "train.tgt"], "has no trained model"),
+        (["cache", "nobody", *LINES, "--target", "train.tgt"], "nobody: no such folder"),
         (["distill", *LINES], "Name the folder of the teacher"),
-        (["distill", "nobody", *LINES], "has no trained model"),
+        (["distill", "nobody", *LINES], "nobody: no such folder"),
         (["distill", "big", *LINES, "--first-index", "1"], "--first-index has no effect"),
         (["distill", "big", *LINES, "--nbest", "lists"], "--nbest brings the teacher's lists"),
         (["distill", *LINES, "--nbest", "nowhere"], "nowhere: no such file"),
@@ -345,7 +351,11 @@ def test_a_missing_file_is_named(files, refused):
 
 
 def test_a_folder_without_a_model_is_named(files, refused):
-    assert "has no trained model" in refused("translate", files / "train.src", "--source", files)
+    assert "no such folder" in refused("translate", files / "train.src", "--source", files)
+    (files / "empty").mkdir()
+    translate = ["translate", files / "empty", "--source", files / "train.src"]
+    assert "empty: has no trained model (no config.json)." in refused(*translate)
+    assert "those of this folder are in big" in refused("translate", files, *translate[2:])
 
 
 def test_unequal_files_are_named_with_their_counts(files, refused):
@@ -369,6 +379,32 @@ def test_invalid_utf8_is_named_by_file_and_line(files, refused, packed):
 def test_invalid_utf8_on_standard_input_is_named_by_line(files, refused, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat\n\xff\n")))
     assert "standard input:2: not valid UTF-8" in refused("translate", files / "big")
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (["translat"], "There is no command 'translat'; did you mean seqkd translate?"),
+        (["qqq"], "There is no command 'qqq'; seqkd --help lists all of them."),
+        (["--out", "x"], "--out: options follow a command, as in seqkd run --out"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_a_known_one(refused, given, said):
+    assert said in refused(*given)
+
+
+def test_the_program_says_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert f"seqkd_jax {skd.__version__}" in capsys.readouterr().out
+
+
+def test_few_pairs_for_many_pieces_are_said(files, capsys):
+    given = ["train", *corpus(files), *SIZE, *SHORT, "--vocabulary", "bpe", "--vocabulary-size"]
+    main([*given, "60", "--out", f"{files}/few"])  # even refused: so small a text has fewer pieces
+    said = capsys.readouterr().err
+    assert "48 pairs to train on are few for a vocabulary of 60 pieces" in said
 
 
 def test_an_unknown_corpus_is_answered_with_the_known_ones(tmp_path, refused):

@@ -376,7 +376,8 @@ def test_shards_of_another_teacher_are_refused(tmp_path, name, other):
         read_nbest(tmp_path)
     with pytest.raises(ValueError) as error:
         complete_shards(tmp_path, HEADER)
-    assert f"shard-00001-of-00002.jsonl.gz: made with another {name}" in str(error.value)
+    what = {"sentences": "number of sentences"}.get(name, name)
+    assert f"shard-00001-of-00002.jsonl.gz: made with another {what}" in str(error.value)
     changed = {"search": (5, 1), "teacher": ("0a1b", "ffff")}.get(
         name, (HEADER.get(name), other.get(name))
     )

@@ -201,7 +201,8 @@ def test_tables_in_a_text_are_those_of_the_files_it_names(finished):
     text = "before\n<!-- table: results.json -->\nold\n<!-- end -->\nafter\n"
     filled = fill_tables(text, finished.folder)
     results = read_results(finished.folder / "results.json")
-    assert table(results.rows) in filled and "old" not in filled
+    made = provenance.made_by(e.made for row in results.rows for e in row.evaluations)
+    assert table(results.rows, notes=made) in filled and made and "old" not in filled
     assert filled.startswith("before\n") and filled.endswith("<!-- end -->\nafter\n")
     assert fill_tables(filled, finished.folder) == filled
 

@@ -247,7 +247,7 @@ def test_commands_obey_both(tmp_path, capsys):
     for options in (["--log-json"], ["--log-json", "--quiet"]):
         assert main(["translate", f"{tmp_path}/none", *options]) == 2
         *_, last = map(json.loads, capsys.readouterr().err.splitlines())
-        assert last["event"] == "error" and "has no trained model" in last["message"]
+        assert last["event"] == "error" and "no such folder" in last["message"]
     assert main(["translate", f"{tmp_path}/none", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("seqkd: ")
     assert console.style() == Messages()  # a command leaves no trace

@@ -59,6 +59,8 @@ def evaluate(command: arguments.Evaluate) -> None:
         if fitted_on is not None:
             decoded = [bool(trained.src_vocab.encode(source)) for source, _ in pairs]
             changed += _changed(rows[-2], rows[-1], decoded)
+    if len({trained.tgt_vocab.digest for trained in models}) > 1:
+        changed.append("PPL: the models have different target vocabularies; do not compare it")
     rows = compared(rows, [target for _, target in pairs], scorer)
     print(table(rows, layout=command.layout, notes=changed))
 

@@ -43,7 +43,7 @@ def require_same_header(path: Path, old: dict[str, Any], new: dict[str, Any]) ->
     """
     # Sorted by name: for other text the message then names its digest and not its size.
     for name, before, now in sorted(differences(old, new), key=lambda change: change[0]):
-        what = name.removesuffix("_digest")
+        what = "number of sentences" if name == "sentences" else name.removesuffix("_digest")
         raise UsageError(
             f"{path}: made with another {what}: {quoted(before)} there, {quoted(now)} now. "
             "Choose another folder, or delete the old shards."

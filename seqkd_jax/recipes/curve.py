@@ -26,7 +26,8 @@ def validation_table(updates_per_pass: int) -> OnValidation:
             return
         source, reference, translation = metrics["example"]
         if not headed:
-            lines = f"source      {source}\nreference   {reference}\n{_line(HEAD)}   translation"
+            head = f"{_line(HEAD)}   translation   (*: the best so far)"
+            lines = f"source      {source}\nreference   {reference}\n{head}"
             console.note(lines, "example", source=source, reference=reference)
             headed = True
         values = (

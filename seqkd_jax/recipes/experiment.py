@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .. import console
 from ..addresses import PathLike, as_path
 from ..build import VOCABULARIES
 from ..contrib.characters import CHARACTERS
@@ -26,10 +27,10 @@ from ..data import (
 )
 from ..data.encode import folder_for
 from ..data.lines import sources_of, targets_of
-from ..errors import UsageError
+from ..errors import UsageError, counted
 from ..files import check_folder, make_folder
 from ..model_folder import require_settings
-from ..processes import first_in_turn
+from ..processes import first_in_turn, is_first
 from ..progress import Bar
 from ..settings import PLANS, Plan
 from ..train.metrics import OnRecord
@@ -136,6 +137,13 @@ class Experiment:
                 )
             return train_pieces(lines, plan.vocabulary_size, kind=plan.vocabulary, lower=plan.lower)
 
+        pairs, size = len(self.corpus.train), plan.vocabulary_size or 0
+        if plan.vocabulary != "words" and pairs < size and is_first():
+            console.warn(
+                f"{counted(pairs, 'pair')} to train on are few for a vocabulary of {size:,} "
+                "pieces, most of which are hardly ever seen: --vocabulary-size "
+                f"{max(200, pairs // 200 * 100)}, say, is learnt sooner."
+            )
         sides = sources_of(self.corpus.train), targets_of(self.corpus.train)
         if plan.features or plan.characters:
             if plan.vocabulary != "words" or plan.shared_vocabulary:

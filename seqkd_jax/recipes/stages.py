@@ -43,7 +43,7 @@ from ..data.encode import folder_for
 from ..data.lines import sources_of
 from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
-from ..evaluation import validation
+from ..evaluation import count_parameters, validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model
 from ..models.attention_lstm import model_of
@@ -162,7 +162,7 @@ def train(
     per_pass = number_of_batches(encoded, buckets)
     rounds, per_round = rounds_of(training, per_pass)
     if is_first():
-        console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass")
+        console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass; {_sizes(model)}")
 
     def of_round(round: int, first: int) -> Iterator[Example]:
         done = round * per_round + first
@@ -205,6 +205,12 @@ def train(
         console.warn(f"{folder}: {_without_bleu(fitted)}")
     trained = model.with_params(trainable.to_params(fitted.params))
     return replace(trained, history=(*model.history, made_by))
+
+
+def _sizes(model: TrainedModel) -> str:
+    words = f"{model.src_vocab.size:,} and {model.tgt_vocab.size:,}"
+    parameters = count_parameters(jax.eval_shape(model.model.init, jax.random.key(0)))
+    return f"{parameters / 1e6:.3g} million parameters, vocabularies of {words}"
 
 
 def _log_of(folder: PathLike, log: OnRecord, record: dict[str, Any]) -> None:
