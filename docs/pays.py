@@ -24,7 +24,7 @@ from seqkd_jax.commands import prepare
 from seqkd_jax.data import grammar, load_corpus
 from seqkd_jax.diagnosis import against_truth, complexity, faithfulness, word_tables
 from seqkd_jax.model_folder import load_model
-from seqkd_jax.provenance import library, machine
+from seqkd_jax.provenance import made_by
 from seqkd_jax.report.pictures.style import BLACK, BLUE, GREY, point_style
 from seqkd_jax.sealed import read_record, write_record
 from seqkd_jax.settings import PLANS, Plan
@@ -107,6 +107,7 @@ def measured(point: Point, folder: Path, seeds: list[int]) -> dict[str, Any]:
         },
         "complexity": {"original": complexity(original), "distilled": complexity(taught)},
         "faithfulness": faithfulness(original, taught),
+        "made": [dict(row.evaluation.made) for rows in found.values() for row in rows],
     }
 
 
@@ -121,7 +122,6 @@ def _plan(point: Point) -> Plan:
 
 def keep(path: Path, record: dict[str, Any]) -> None:
     """Adds a point to the file of results."""
-    record = record | {"about": library() | machine()}
     kept = read_record(path, FORMAT)["points"] if path.exists() else []
     others = [p for p in kept if p["point"] != record["point"]]
     write_record(path, FORMAT, {"points": [*others, record]})
@@ -158,8 +158,7 @@ def tables(path: Path) -> str:
     head = [*Point._fields, "teacher K=5", "baseline K=1", "Seq-KD gains", "teacher - baseline"]
     head += ["KL teacher", "KL baseline", "complexity", "faithfulness"]
     text = tabulate(lines, head, disable_numparse=True, stralign="right")
-    made = (", ".join(f"{k} {v}" for k, v in p["about"].items()) for p in kept["points"])
-    return "\n".join([text, "", *dict.fromkeys(made)])
+    return "\n".join([text, "", *made_by(made for p in kept["points"] for made in p["made"])])
 
 
 def settings_picture(points: list[dict[str, Any]]) -> Figure:

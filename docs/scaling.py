@@ -160,7 +160,9 @@ def measured(name: str, steps: int) -> dict:
 
 
 def table(results: dict) -> str:
-    """Returns the measured rows as a table in Markdown."""
+    """Returns the measured rows as a table in Markdown, and what made them."""
+    from seqkd_jax.provenance import made_by
+
     lines = [
         "| | tokens/s | of one device | step, ms | sent by each device | same bits |",
         "|---|--:|--:|--:|---|---|",
@@ -179,7 +181,8 @@ def table(results: dict) -> str:
             f"{1e3 * row['seconds']:.0f} | {sent or 'nothing'} | "
             f"{'yes' if digests == row['digest'] else 'no'} |"
         )
-    return "\n".join(lines)
+    made = made_by(row["made"] for row in results["rows"].values())
+    return "\n".join([*lines, "", *made])
 
 
 def on_paper() -> str:
@@ -221,7 +224,7 @@ def main() -> None:
     if given.row:
         measure(*ROWS[given.row], given.steps, given.hosts)
         return
-    from seqkd_jax.provenance import library, machine
+    from seqkd_jax.provenance import origin
 
     results = json.loads(given.out.read_text()) if given.out.exists() else {"rows": {}}
     if given.table:
@@ -229,9 +232,8 @@ def main() -> None:
         return
     for name in ROWS:
         if name not in results["rows"]:
-            results["rows"][name] = measured(name, given.steps)
-            results |= {"steps": given.steps, "load": os.getloadavg()[0]}
-            results |= {"library": library(), "machine": machine()}
+            made = {"steps": given.steps, "load": os.getloadavg()[0], "made": origin()}
+            results["rows"][name] = measured(name, given.steps) | made
             given.out.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{name}: {results['rows'][name]['tokens_per_second']:,.0f} tokens/s", flush=True)
     print(table(results))

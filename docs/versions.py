@@ -1,0 +1,108 @@
+"""Is a version of this library as fast as another one? Two checkouts, in turns.
+
+    git worktree add ../old 70b3527
+    python docs/versions.py ../old . --out versions.json
+    python docs/versions.py ../old ../old --rows train-big   # how far apart equal processes are
+    python docs/versions.py --tables --out versions.json
+
+Two processes of the same program differ by several per cent, and so do the first and the second of
+two that take turns. So each row is measured by several pairs of new processes, every other pair the
+other way round, and within a pair every other turn. The ratio is the median over all neighbouring
+turns of all pairs, new over old; ``pairs`` are the medians of each pair. Let nothing else run
+meanwhile. The same command resumes with the rows that are missing.
+"""
+
+import argparse
+import shlex
+import statistics
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from seqkd_jax.bench import FIXED, Row, chosen
+from seqkd_jax.bench.peer import turns_of
+from seqkd_jax.progress import Bar
+from seqkd_jax.report.speed import keep_speed, read_speed, speed_tables
+
+PEER = Path(__file__).parent / "peers" / "other_version.py"
+KIND = "versions"
+
+
+def command(checkout: Path, row: Row, seconds: float) -> str:
+    """Returns the command of a process that measures a row of a checkout."""
+    words = [sys.executable, PEER, "--checkout", checkout.resolve(), "--mode", row.work]
+    words += ["--model", row.model, "--batch", row.batch, "--beam", row.beam or 1]
+    return shlex.join(map(str, [*words, "--seconds", seconds]))
+
+
+def pair(row: Row, old: Path, new: Path, turns: int, seconds: float, swap: bool) -> list[float]:
+    """Measures a row with two new processes; returns new over old in each turn."""
+    places = [("old", old), ("new", new)]
+    ratios = []
+    with (
+        closing(turns_of(command(places[swap][1], row, seconds))) as first,
+        closing(turns_of(command(places[not swap][1], row, seconds))) as second,
+    ):
+        running = {places[swap][0]: first, places[not swap][0]: second}
+        for turn in range(turns + 1):
+            order = sorted(running, reverse=bool(turn % 2) != swap)
+            value = {name: float(next(running[name])["value"]) for name in order}
+            ratios.append(value["new"] / value["old"])
+    return ratios[1:]  # the first turn only warms up
+
+
+def measured(row: Row, given: argparse.Namespace) -> dict:
+    """Returns a row's record."""
+    old, new = given.checkouts
+    each = [
+        pair(row, old, new, given.turns, given.seconds, bool(n % 2))
+        for n in Bar(range(given.pairs), desc=str(row), unit="pair")
+    ]
+    ratios = [ratio for one in each for ratio in one]
+    lower, upper = np.quantile(ratios, [0.25, 0.75])
+    return {
+        "row": str(row),
+        "peer": described(old),
+        "ratio": statistics.median(ratios),
+        "lower_quartile": float(lower),
+        "upper_quartile": float(upper),
+        "of": described(new),
+        "turns": len(ratios),
+        "pairs": [statistics.median(one) for one in each],
+    }
+
+
+def described(checkout: Path) -> str:
+    """Returns the commit of a checkout."""
+    words = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> None:
+    """Measures the rows that are missing, or prints the table."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("checkouts", type=Path, nargs="*", help="OLD NEW")
+    options.add_argument("--rows", nargs="+", default=["student", "teacher", "train-big"])
+    options.add_argument("--pairs", type=int, default=4, help="of processes, for each row")
+    options.add_argument("--turns", type=int, default=5, help="of each pair")
+    options.add_argument("--seconds", type=float, default=1.2, help="of a turn, about")
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--tables", action="store_true", help="only print what is in --out")
+    given = options.parse_args()
+    if not given.tables:
+        if len(given.checkouts) != 2:
+            options.error("give two checkouts: OLD NEW")
+        old = described(given.checkouts[0])
+        kept = read_speed(given.out).get(KIND, []) if given.out.exists() else []
+        done = {record["row"] for record in kept if record["peer"] == old}
+        for row in chosen(FIXED, given.rows):
+            if str(row) not in done:
+                keep_speed(given.out, KIND, [measured(row, given)])
+    print(speed_tables(given.out))
+
+
+if __name__ == "__main__":
+    main()
