@@ -195,13 +195,15 @@ def test_mistakes_are_told_before_anything_is_compiled(tmp_path):
 def test_tables_of_plans_are_filled_in(tmp_path):
     record = {"topology": "v5e:2x4", "row": "train 2x500", "batch": 64, "length": 50}
     record |= {"fits": "yes", "hbm_gib": 1.25, "tflop": 0.5, "roofline_ms": 12.5}
-    other = record | {"topology": "v4:2x2x2", "fits": "no"}
+    library = {"version": "9.9", "commit": "c0ffee", "jax": "1"}
+    other = record | {"topology": "v4:2x2x2", "fits": "no", "library": library}
     made = {"jax": "1", "libtpu": "2"}
     write_record(
         tmp_path / "plan.json", "seqkd-programs-1", {"made_with": made, "plans": [record, other]}
     )
     shown = fill_tables("<!-- plan: plan.json -->\n<!-- end -->\n", tmp_path)
     assert "compiled, not run: jax 1, libtpu 2" in shown and "train 2x500" in shown
+    assert "\nseqkd_jax 9.9 (c0ffee), jax 1\n" in shown
     assert shown.count("roofline, ms") == 2  # a table for each slice
     assert plan_tables(tmp_path / "plan.json") in shown
     write_record(tmp_path / "other.json", "seqkd-programs-1", {"made_with": made})

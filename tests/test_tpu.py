@@ -7,6 +7,7 @@ import sys
 import jax
 import pytest
 
+import seqkd_jax as skd
 from seqkd_jax import plan
 from seqkd_jax.models.attention_lstm import Config, attention_lstm
 from seqkd_jax.report.programs import kept_plans
@@ -63,6 +64,7 @@ def test_the_command_needs_no_tpu_and_keeps_its_table(where, tmp_path):
     assert "train 2x32" in done.stdout and "Compiled, not run" in done.stdout
     (record,) = kept_plans(out)["plans"]
     assert record["topology"] == "v5e:2x4" and record["fits"] == "yes"
+    assert record["library"]["version"] == skd.__version__
     refused = subprocess.run(
         [*command, "--topology", "v5e:3x5"], env=clean, capture_output=True, text=True
     )

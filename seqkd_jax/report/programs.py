@@ -9,6 +9,7 @@ import jax
 
 from ..addresses import PathLike
 from ..errors import UsageError
+from ..provenance import called, library
 from ..sealed import RESTORE, read_record, write_record
 from ..settings import Layout
 from .layout import TEXT, Column, render
@@ -48,13 +49,14 @@ def made_with() -> Record:
 
 
 def keep_plans(path: Path, records: Sequence[Record]) -> None:
-    """Adds records to a file of plans; they replace those of the same work.
+    """Adds records of this version to a file of plans; they replace those of the same work.
 
     Raises:
       UsageError: the file was made with other versions, is damaged, or is of another kind.
     """
     kept = kept_plans(path)
-    known = {tuple(r.get(name) for name in WORK): r for r in [*kept["plans"], *records]}
+    new = [record | {"library": library()} for record in records]
+    known = {tuple(r.get(name) for name in WORK): r for r in [*kept["plans"], *new]}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_record(path, FORMAT, kept | {"plans": list(known.values())})
 
@@ -90,7 +92,7 @@ def read_plans(path: PathLike) -> Record:
 
 
 def plan_tables(path: PathLike) -> str:
-    """Renders a file of plans: one table for each slice, and the compiler.
+    """Renders a file of plans: one table for each slice, the compiler, and this library's version.
 
     Raises UsageError if the file is damaged, was edited, or is of another kind.
     """
@@ -98,7 +100,8 @@ def plan_tables(path: PathLike) -> str:
     slices = dict.fromkeys(r["topology"] for r in kept["plans"])
     tables = [plan_table([r for r in kept["plans"] if r["topology"] == s]) for s in slices]
     about = ", ".join(f"{name} {number}" for name, number in kept["made_with"].items())
-    return "\n\n".join([*tables, f"compiled, not run: {about}"])
+    programs = dict.fromkeys(called(r["library"]) for r in kept["plans"] if "library" in r)
+    return "\n\n".join([*tables, "\n".join([f"compiled, not run: {about}", *programs])])
 
 
 def plan_table(records: Sequence[Record], layout: Layout = TEXT) -> str:
