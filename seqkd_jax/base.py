@@ -93,6 +93,16 @@ class Specializable(Seq2Seq):
 
     specialize: Specialize | None = None
 
+    def __eq__(self, other: object) -> bool:
+        same = self.specialize == getattr(other, "specialize", None)
+        return same and tuple.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((tuple(self), self.specialize))
+
 
 def with_specialize(model: Seq2Seq, specialize: Specialize) -> Seq2Seq:
     """Returns a copy of the model whose faster equivalent is made by ``specialize``."""

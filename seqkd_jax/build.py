@@ -12,7 +12,7 @@ from .models.attention import above, general
 from .models.attention_lstm import network
 from .models.blocks import Reader
 from .models.config import Config
-from .models.layers import lstm
+from .models.layers import lstm, summed
 from .models.lower_attention import lower_attention
 from .models.network import Network
 from .models.reading_order import Order
@@ -43,7 +43,7 @@ def build(
       **own: blocks that replace those that ``parts`` names.
     """
     joins = {
-        "sum": connections.summed,
+        "sum": summed,
         "concat": connections.concatenated,
         "interleaved": deep_att.interleaved,
     }
@@ -60,7 +60,7 @@ def build(
         "cell": cells[parts.cell](),
         "connections": connect[parts.connections](),
         "reader": _reader(config, parts),
-        "columns": joins[parts.join]() if config.bidirectional else connections.summed(),
+        "columns": joins[parts.join]() if config.bidirectional else summed(),
     }
     if parts.bridge == "zero":
         blocks["bridge"] = deep_att.from_zero()

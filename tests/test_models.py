@@ -18,7 +18,7 @@ from small import (
     params,
 )
 
-from seqkd_jax.base import BOS, EOS, PAD, Example, for_teaching, step_fn
+from seqkd_jax.base import BOS, EOS, PAD, Example, Seq2Seq, for_teaching, step_fn
 from seqkd_jax.compress.reparametrise import reparametrised
 from seqkd_jax.evaluation import count_parameters
 from seqkd_jax.models.attention_lstm import Config, attention_lstm, network
@@ -352,6 +352,17 @@ def test_dropout_leaves_embeddings_and_first_layers_alone():
     kept = np.asarray(noisy[0]) != 0
     np.testing.assert_allclose(noisy[0][kept], 2 * clean[0][kept], atol=1e-5)
     assert 0.25 < kept.mean() < 0.75
+
+
+def test_a_model_equals_only_what_has_the_same_faster_equivalent():
+    plain = MODEL._replace()
+    assert plain != MODEL and MODEL != plain and Seq2Seq(*MODEL) != MODEL and plain == plain
+    assert MODEL != Seq2Seq(*MODEL) and Seq2Seq(*MODEL) == Seq2Seq(*plain)
+    assert MODEL == attention_lstm(CONFIG) and hash(MODEL) == hash(attention_lstm(CONFIG))
+    both = params(), params()
+    of_plain, of_whole = ensemble([plain, MODEL]), ensemble([MODEL, MODEL])
+    assert for_teaching(of_plain, both)[1][0] is both[0]
+    assert isinstance(for_teaching(of_whole, both)[1][0], InferenceParams)
 
 
 def test_gradients_of_words_are_summed_in_float32():

@@ -13,13 +13,14 @@ from seqkd_jax import recipes
 from seqkd_jax.base import BOS, EOS, PAD, Example, for_teaching, shift_right
 from seqkd_jax.build import build
 from seqkd_jax.contrib.deep_att import fast_forward, peephole, peephole_equations
+from seqkd_jax.errors import UsageError
 from seqkd_jax.models import attentions
 from seqkd_jax.models.attention import attention_weights, general
-from seqkd_jax.models.attention_lstm import Config, init_stack, model_of, network
+from seqkd_jax.models.attention_lstm import Config, attention_lstm, init_stack, model_of, network
 from seqkd_jax.models.blocks import LayerOutput
 from seqkd_jax.models.connections import plain, residual, skip
 from seqkd_jax.models.inspection import alignments
-from seqkd_jax.models.layers import Stack, lstm, run_layer, run_stack, word_layers
+from seqkd_jax.models.layers import from_states, lstm, run_layer, run_stack, word_layers
 from seqkd_jax.settings import Parts
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
@@ -299,8 +300,8 @@ def stack_of(connections, layers, width, hidden, cell=LSTM, scale=0.1, key=None)
 
 def through(connections, layers, xs, mask, cell=LSTM):
     """The top of a stack that reads xs [S, E] from left to right."""
-    stack, products = Stack(cell, connections, 0.0), xs @ layers[0].inputs
-    return run_stack(stack, layers, products, mask, None, (False,) * len(layers))[0]
+    on = layers, xs @ layers[0].inputs, mask, (False,) * len(layers)
+    return run_stack(cell, connections, *on)[0]
 
 
 def test_without_its_linear_part_fast_forward_is_a_plain_stack():
@@ -415,6 +416,13 @@ def test_a_zero_peephole_is_a_plain_lstm():
 def test_parts_that_do_not_fit_are_refused(parts, named):
     with pytest.raises(ValueError, match=named):
         model_of(net(**parts))
+
+
+def test_a_bridge_of_another_width_is_refused():
+    config = dataclasses.replace(SMALL, encoder_hidden=5)
+    with pytest.raises(UsageError, match="states of width 5, but its layers have width 4"):
+        attention_lstm(config, bridge=from_states())
+    assert params(attention_lstm(config)).decoder.bridge  # by itself it has matrices
 
 
 def test_a_source_beyond_the_weights_of_attention_by_location_is_refused():

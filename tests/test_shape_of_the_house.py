@@ -7,9 +7,12 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import seqkd_jax
+from seqkd_jax import Config, attention_lstm
 
 ROOT = Path(seqkd_jax.__file__).parent
 FLOORS = {
@@ -134,6 +137,31 @@ def test_files_are_one_subject():
 def test_the_papers_model_is_read_in_three_files():
     files = [ROOT / "models" / f"{name}.py" for name in ("network", "layers", "attention")]
     assert sum(len(path.read_text().splitlines()) for path in files) <= 400
+    ran = set()
+
+    def note(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.parent == ROOT / "models":
+            ran.add(path)
+
+    model = attention_lstm(Config(9, 9, embed=4, hidden=4, layers=2, bidirectional=True))
+    p = jax.eval_shape(model.init, jax.random.key(0))
+    src, tgt = jnp.array([5, 4]), jnp.array([6, 3])
+
+    def translate(p, key):
+        memory, state = model.encode(p, src)
+        hidden, _ = model.step(p, memory, state, jnp.array(6))
+        return model.project(p, hidden), model.hidden(p, src, tgt, key)
+
+    sys.setprofile(note)
+    try:
+        jax.eval_shape(translate, p, jax.random.key(0))
+    finally:
+        sys.setprofile(None)
+    # Beside them there are types with their defaults, containers of arrays, random numbers, and
+    # the mask of words; a model reads its source as it is written.
+    beside = {ROOT / "models" / f"{n}.py" for n in "blocks params draws reading_order".split()}
+    assert set(files) <= ran <= {*files, *beside}
 
 
 def test_help_does_not_load_jax():

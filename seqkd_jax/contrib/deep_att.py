@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ..base import Array
-from ..models.attention import attention_weights, product
+from ..models.attention import attention_weights
 from ..models.blocks import (
     NEG_INF,
     Attention,
@@ -35,7 +35,7 @@ from ..models.connections import concatenated
 from ..models.draws import uniform
 from ..models.params import Layer, Recurrent, init_layer
 from ..ops.dense import dense
-from ..ops.recurrence import Sum
+from ..ops.recurrence import Sum, product
 
 
 @cached

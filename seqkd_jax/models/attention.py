@@ -14,7 +14,7 @@ from flax import struct
 
 from ..base import Array
 from ..ops.dense import dense
-from ..ops.recurrence import Sum, zero_sum
+from ..ops.recurrence import Sum, product, zero_sum
 from .blocks import Attention, Reader, cached
 from .draws import uniform
 
@@ -30,24 +30,13 @@ def attention_weights(
     return attention.weights(sums, scores, mask, h, position)
 
 
-def product(matrix: Array) -> Sum:
-    """Returns the sum of one product: v @ ``matrix`` [N, M], starting from 0 [M]."""
-    return Sum(zero_sum(matrix.shape[1], matrix), (matrix,))
-
-
-def key_scores(params: Any, keys: Array) -> Sum:
-    """Returns the sum for scores that are products of h with keys [S, H]."""
-    del params
-    return product(keys.T)
-
-
 @cached
 def general() -> Attention:
     """score_s = context_s . (W_a h)"""
     return Attention(
         init=lambda key, hidden, width, scale: uniform(key, (width, hidden), scale),
         memory=lambda w_a, context: dense(context, w_a),
-        sums=key_scores,
+        sums=lambda w_a, keys: product(keys.T),
         scores=lambda keys, h: keys(h),
     )
 

@@ -19,9 +19,9 @@ from . import inference
 from .attention import above, general
 from .blocks import Attention, Blocks, Bridge, Cell, Columns, Connections
 from .config import Config as Config
-from .connections import from_states, mapped_states, plain, summed
+from .connections import mapped_states, plain
 from .draws import uniform
-from .layers import lstm, word_layers, word_vectors
+from .layers import from_states, lstm, summed, word_layers, word_vectors
 from .network import Network, run_columns, seq2seq
 from .params import AttentionLSTMParams as AttentionLSTMParams
 from .params import Decoder, Encoder, Generator, Layer
@@ -151,11 +151,24 @@ def init_params(net: Network, key: Array) -> AttentionLSTMParams:
         attention=reader.init(next(keys), hidden, width, scale),
         bridge=bridge.init(jax.random.fold_in(key, 1), finals, config.layers, hidden, scale),
     )
+    _require_width(bridge, decoder.bridge, finals, config)
     generator = Generator(
         kernel=uniform(next(keys), (hidden, config.tgt_vocab), scale),
         bias=uniform(next(keys), (config.tgt_vocab,), scale),
     )
     return AttentionLSTMParams(encoder, decoder, generator)
+
+
+def _require_width(bridge: Bridge, params: Any, finals: Sequence[Any], config: Config) -> None:
+    """Refuses a bridge that starts the decoder with states of another width than its layers'."""
+    zero = jnp.zeros(config.hidden)
+    start = lambda finals: bridge.start(params, finals, (zero, zero), config.layers)  # noqa: E731
+    widths = {x.shape[-1] for x in jax.tree.leaves(jax.eval_shape(start, finals))}
+    if widths - {config.hidden}:
+        raise UsageError(
+            f"The bridge starts the decoder with states of width {max(widths - {config.hidden})}, "
+            f"but its layers have width {config.hidden}: use connections.mapped_states()."
+        )
 
 
 def init_stack(

@@ -23,8 +23,7 @@ from flax import struct
 from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
-from ..ops.recurrence import Sum, zero_sum
-from .attention import key_scores, product
+from ..ops.recurrence import Sum, product, zero_sum
 from .blocks import NEG_INF, Attention, cached, softmax
 from .draws import uniform
 
@@ -47,7 +46,12 @@ def dot() -> Attention:
             )
         return ()
 
-    return Attention(init, lambda params, context: context, key_scores, lambda keys, h: keys(h))
+    return Attention(
+        init,
+        memory=lambda params, context: context,
+        sums=lambda params, keys: product(keys.T),
+        scores=lambda keys, h: keys(h),
+    )
 
 
 @struct.dataclass

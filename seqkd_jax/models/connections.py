@@ -7,18 +7,16 @@ residual    a layer's output is its h plus its input: the sum accumulates to the
 See also ``contrib.deep_att.fast_forward``.
 """
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..base import Array
-from ..errors import UsageError
 from ..ops.dense import dense
 from .blocks import Bridge, Carry, Columns, Connections, LayerOutput, cached
 from .draws import uniform
+from .layers import from_states, summed
 
 
 @cached
@@ -76,37 +74,5 @@ def mapped_states() -> Bridge:
         paired = zip(finals[-layers:], params, strict=True)
         mapped = [(dense(c, w["c"], c.dtype), dense(h, w["h"], h.dtype)) for (c, h), w in paired]
         return from_states().start((), mapped, zero, layers)
-
-    return Bridge(init, start)
-
-
-@cached
-def summed() -> Columns:
-    """Returns columns that are added, as in seq2seq-attn; the second reads right to left."""
-    return Columns(
-        lambda column, layer: column == 1,
-        lambda tops: functools.reduce(jnp.add, [top[0] for top in tops]),
-        lambda states: jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *states),
-    )
-
-
-@cached
-def from_states() -> Bridge:
-    """Returns the bridge by which each decoder layer starts from the state of an encoder layer.
-
-    Layers are paired from the top down; decoder layers without a partner start from zero.
-    ``init`` raises UsageError if the states have another width than the decoder's.
-    """
-
-    def start(params: Any, finals: Sequence[Carry], zero: Carry, layers: int) -> tuple[Carry, ...]:
-        paired = tuple(finals[-layers:])
-        return (zero,) * (layers - len(paired)) + paired
-
-    def init(key: Array, finals: Sequence[Carry], layers: int, hidden: int, scale: float) -> tuple:
-        if (width := len(finals[0][1])) != hidden:
-            raise UsageError(
-                f"Encoder states have width {width}, decoder states {hidden}: use mapped_states()."
-            )
-        return ()
 
     return Bridge(init, start)

@@ -135,7 +135,7 @@ def _num_bytes(layers: tuple, words: int, dtype: jnp.dtype) -> int:
 def _table(
     embedding: Embedding, side: Encoder | Decoder, layers: tuple, dtype: jnp.dtype
 ) -> Array | None:
-    """Returns the first layer's products [V, 4H] for all words; None if tokens are no ids."""
+    """Returns the first layer's products [V, 4H] for all words; None if a token is a row of ids."""
     if embedding.table is None:
         return None
     cast = jax.tree.map(lambda p: jnp.asarray(p, dtype), (side.embedding, layers[0].inputs))

@@ -4,8 +4,9 @@ The gates of a layer are one sum, a = x @ inputs + h @ recurrent + bias, from wh
 computes the new state. Their order is input, forget, output, candidate, as in Kim & Rush's code.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from ..base import PAD, Array
 from ..ops.dense import biased, dense
 from ..ops.lstm import Carry, lstm_cell
 from ..ops.recurrence import Sum, recurrence, zero_sum
-from .blocks import Cell, Connections, Embedding, LayerOutput, WordLayers, cached
+from .blocks import Bridge, Cell, Columns, Connections, Embedding, LayerOutput, WordLayers, cached
 from .config import Config
 from .draws import drop, dropout_mask, uniform
 from .params import Decoder, Encoder, Generator, Recurrent, init_layer
@@ -55,28 +56,21 @@ def run_layer(
     return outputs, carry
 
 
-class Stack(NamedTuple):
-    """The cell, connections and dropout of a stack of layers."""
-
-    cell: Cell
-    connections: Connections
-    dropout: float  # rate on the input of every layer above the lowest
-
-
 def run_stack(
-    stack: Stack,
+    cell: Cell,
+    connections: Connections,
     layers: Sequence[Any],
     products: Array,
     mask: Array,
-    key: Array | None,
     reverse: Sequence[bool],
+    key: Array | None = None,
+    rate: float = 0.0,
 ) -> tuple[LayerOutput, list[Carry]]:
     """Runs a column of the encoder: the top's output [S, ...] and the final state of each layer.
 
     ``products`` [S, G] are x @ inputs of the lowest layer; ``reverse`` says of each layer whether
-    it reads right to left.
+    it reads right to left; ``rate`` is that of dropout between layers.
     """
-    cell, connections, rate = stack
     outputs, finals = [], []
     for n, layer in enumerate(layers):
         if n:
@@ -92,6 +86,27 @@ def run_stack(
 
 
 @cached
+def summed() -> Columns:
+    """Returns columns that are added, as in seq2seq-attn; the second reads right to left."""
+    return Columns(
+        lambda column, layer: column == 1,
+        lambda tops: functools.reduce(jnp.add, [top[0] for top in tops]),
+        lambda states: jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *states),
+    )
+
+
+@cached
+def from_states() -> Bridge:
+    """Returns the bridge from the encoder's final states; layers are paired from the top down."""
+
+    def start(params: Any, finals: Sequence[Carry], zero: Carry, layers: int) -> tuple[Carry, ...]:
+        paired = tuple(finals[-layers:])
+        return (zero,) * (layers - len(paired)) + paired
+
+    return Bridge(lambda *_: (), start)
+
+
+@cached
 def word_vectors(words: int, width: int) -> Embedding:
     """Returns the embedding of ids by the rows of a table [words, width]; the row of PAD is 0."""
 
@@ -99,7 +114,9 @@ def word_vectors(words: int, width: int) -> Embedding:
         return uniform(key, (words, width), scale).at[PAD].set(0)
 
     def vectors(table: Array, ids: Array) -> Array:
-        return jnp.asarray(table)[ids]  # one of numpy, as restored, cannot be indexed while tracing
+        return jnp.asarray(table)[
+            ids
+        ]  # a restored table is a NumPy array, which traced ids cannot index
 
     return Embedding(init, vectors, width, table=lambda table: table)
 

@@ -9,8 +9,7 @@ from flax import struct
 from ..base import Array
 from ..errors import UsageError
 from ..ops.dense import dense
-from ..ops.recurrence import Sum, zero_sum
-from .attention import product
+from ..ops.recurrence import Sum, product, zero_sum
 from .blocks import NEG_INF, Reader, cached
 from .draws import uniform
 

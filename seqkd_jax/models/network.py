@@ -4,9 +4,6 @@ encoder   stacked LSTM over the source, in one direction or two (summed)
 bridge    every decoder layer starts from the final state of the same encoder layer
 decoder   stacked LSTM; layer 1 reads [embedding of the last word ; h~ of the previous step]
 output    h~ = tanh(W_c [attention context ; h]),  logits = W_o h~ + b_o
-
-This file composes layers and stacks (``layers``), the attention (``attention``), and the
-embeddings and the projection (``layers.word_layers``).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +18,7 @@ from ..ops.recurrence import recurrence, zero_sum
 from .blocks import Blocks, Carry, DecoderState, DecoderSums, Memory, WordLayers
 from .config import Config
 from .draws import dropout_mask
-from .layers import Stack, run_stack
+from .layers import run_stack
 from .params import cast_params
 from .reading_order import Order, is_word
 
@@ -53,10 +50,10 @@ def run_columns(
     ``products`` [S, G] are x @ inputs of each column's lowest layer, ``mask`` [S] is True at words.
     """
     cell, connections, _, join, *_ = net.blocks
-    stack, tops, finals = Stack(cell, connections, net.config.dropout), [], []
+    run, tops, finals = partial(run_stack, cell, connections, rate=net.config.dropout), [], []
     for n, layers in enumerate(columns):
         reverse = [join.reverse(n, layer) for layer in range(len(layers))]
-        top, final = run_stack(stack, layers, products[n], mask, keys[n], reverse)
+        top, final = run(layers, products[n], mask, reverse, keys[n])
         tops.append(connections.context(top))
         finals.append(final)
     return join.context(tops), [join.state(states) for states in zip(*finals, strict=True)]

@@ -31,6 +31,11 @@ def zero_sum(width: int, operand: Array) -> Array:
     return jnp.zeros(width, jnp.promote_types(operand.dtype, jnp.float32))
 
 
+def product(matrix: Array) -> Sum:
+    """Returns the sum of one product: v [N] @ ``matrix`` [N, M], added to ``zero_sum``."""
+    return Sum(zero_sum(matrix.shape[1], matrix), (matrix,))
+
+
 def recurrence(
     step: Callable[[Any, Any, Any], tuple[Any, Any]],
     sums: Any,
