@@ -3,6 +3,7 @@
     git worktree add ../old 70b3527
     python docs/versions.py ../old . --out versions.json
     python docs/versions.py ../old ../old --rows train-big   # how far apart equal processes are
+    python docs/versions.py . . --rows train-big --new-env MALLOC_MMAP_MAX_=0 --out malloc.json
     python docs/versions.py --tables --out versions.json
 
 Two processes of the same program differ by several per cent, and so do the first and the second of
@@ -17,6 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -31,20 +33,29 @@ PEER = Path(__file__).parent / "peers" / "other_version.py"
 KIND = "versions"
 
 
-def command(checkout: Path, row: Row, seconds: float) -> str:
+def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -> str:
     """Returns the command of a process that measures a row of a checkout."""
-    words = [sys.executable, PEER, "--checkout", checkout.resolve(), "--mode", row.work]
+    words = [
+        "env",
+        *env,
+        sys.executable,
+        PEER,
+        "--checkout",
+        checkout.resolve(),
+        "--mode",
+        row.work,
+    ]
     words += ["--model", row.model, "--batch", row.batch, "--beam", row.beam or 1]
     return shlex.join(map(str, [*words, "--seconds", seconds]))
 
 
-def pair(row: Row, old: Path, new: Path, turns: int, seconds: float, swap: bool) -> list[float]:
-    """Measures a row with two new processes; returns new over old in each turn."""
-    places = [("old", old), ("new", new)]
+def pair(commands: dict[str, str], turns: int, swap: bool) -> list[float]:
+    """Runs two new processes, old and new; returns new over old in each turn."""
+    places = list(commands.items())
     ratios = []
     with (
-        closing(turns_of(command(places[swap][1], row, seconds))) as first,
-        closing(turns_of(command(places[not swap][1], row, seconds))) as second,
+        closing(turns_of(places[swap][1])) as first,
+        closing(turns_of(places[not swap][1])) as second,
     ):
         running = {places[swap][0]: first, places[not swap][0]: second}
         for turn in range(turns + 1):
@@ -57,8 +68,12 @@ def pair(row: Row, old: Path, new: Path, turns: int, seconds: float, swap: bool)
 def measured(row: Row, given: argparse.Namespace) -> dict:
     """Returns a row's record."""
     old, new = given.checkouts
+    commands = {
+        "old": command(old, row, given.seconds),
+        "new": command(new, row, given.seconds, given.new_env),
+    }
     each = [
-        pair(row, old, new, given.turns, given.seconds, bool(n % 2))
+        pair(commands, given.turns, bool(n % 2))
         for n in Bar(range(given.pairs), desc=str(row), unit="pair")
     ]
     ratios = [ratio for one in each for ratio in one]
@@ -69,7 +84,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "ratio": statistics.median(ratios),
         "lower_quartile": float(lower),
         "upper_quartile": float(upper),
-        "of": described(new),
+        "of": " ".join([described(new), *given.new_env]),
         "turns": len(ratios),
         "pairs": [statistics.median(one) for one in each],
     }
@@ -89,6 +104,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=4, help="of processes, for each row")
     options.add_argument("--turns", type=int, default=5, help="of each pair")
     options.add_argument("--seconds", type=float, default=1.2, help="of a turn, about")
+    options.add_argument("--new-env", nargs="+", default=[], help="NAME=VALUE, for NEW alone")
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--tables", action="store_true", help="only print what is in --out")
     given = options.parse_args()
