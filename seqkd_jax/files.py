@@ -186,18 +186,30 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: PathLike) -> None:
+def check_writable(path: PathLike, replaces: bytes = b"") -> None:
     """Checks that a file can be written, before work is done that could be lost.
+
+    Args:
+      path: of the file.
+      replaces: how a file begins that may be replaced, if another one may not.
 
     Raises:
       FileNotFoundError: its folder does not exist.
-      UsageError: the path is a folder.
+      UsageError: the path is a folder, or a file that must not be replaced.
       OSError: the folder is not writable.
     """
     path = as_path(path)
     with remote_errors(path):
         if path.is_dir():
             raise UsageError(f"{path}: a folder; give the name of a file to write.")
+        if replaces and path.exists() and path.stat().st_size:
+            with open_reading(path) as file:
+                begins = file.read(len(replaces))
+            if begins != replaces:
+                raise UsageError(
+                    f"{path}: holds something else than this command writes, and would be "
+                    "replaced. Give another --out, or delete it."
+                )
     if not is_local(path):
         probe = path.parent / f".{uuid.uuid4().hex}.tmp"
         atomic_write(cast(PathLike, probe), b"")

@@ -40,7 +40,9 @@ COMPRESSED = "params.seqkd"
 TENSORS = "params.safetensors"
 # Where a record keeps a setting; without it the name is that of the option, or the end of it: rate
 # for --rate of train, and for --student-training.rate of run. Text and vocabularies are no options.
-SECTION = re.compile(r"(made_by\.)?((model|training|validation)\.(?!pairs|src_vocab|tgt_vocab))?")
+SECTION = re.compile(
+    r"(made_by\.)?((model|training|validation|lists\.search|values\.training)\.(?!pairs|src_vocab|tgt_vocab))?"
+)
 
 
 def describe_model(folder: PathLike, model: TrainedModel, made_by: dict[str, Any]) -> None:
@@ -165,7 +167,7 @@ def open_model(folder: PathLike, **own: Any) -> TrainedModel:
 def _no_model(folder: Path) -> str:
     """Returns what a folder is that holds no model."""
     if not folder.is_dir():
-        return "no such folder."
+        return "a file, not the folder of a model." if folder.exists() else "no such folder."
     models = sorted(path.parent.name for path in folder.glob("*/config.json"))
     of = f"; those of this folder are in {', '.join(models[:9])}" if models else ""
     return f"has no trained model (no config.json){of}."
@@ -308,8 +310,10 @@ DATA = {
     "text": "the text",
     "reference": "the reference",
     "lists.teacher_digest": "the teacher",
-    "lists.texts": "the text of the lists",
     "start": "the model to train further",
+    "compressed": "the model to compress",
+    "model": "the model to compress",
+    "lists": "the lists",
     "teacher_digest": "the teacher",
     "vocabularies.src": "the vocabulary of the source",
     "vocabularies.tgt": "the vocabulary of the target",

@@ -59,6 +59,10 @@ def origin() -> dict[str, Any]:
     return {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
 
+# Where an origin names a version: of the evaluation, the model's training, its teacher's training.
+LIBRARIES = ("library", "trained_by", "taught_by")
+
+
 def made_by(origins: Iterable[Mapping[str, Any]]) -> list[str]:
     """Returns the lines that say what made results, each once.
 
@@ -74,7 +78,7 @@ def made_by_others(origins: Iterable[Mapping[str, Any]]) -> list[str]:
     here = library()
 
     def by_another(origin: Mapping[str, Any]) -> bool:
-        return any(origin.get(name) not in (None, here) for name in ("library", "trained_by"))
+        return any(origin.get(name) not in (None, here) for name in LIBRARIES)
 
     return made_by(filter(by_another, origins))
 
@@ -82,8 +86,10 @@ def made_by_others(origins: Iterable[Mapping[str, Any]]) -> list[str]:
 def _line(origin: Mapping[str, Any]) -> str:
     made, machine = origin["library"], origin["machine"]
     other = "" if made["version"] == __version__ else f", not by this version, {__version__}"
-    trained = origin.get("trained_by") or made
-    by = f", of a model whose training {called(trained)} began" if trained != made else ""
+    by = ""
+    for name, what in ("trained_by", "a model"), ("taught_by", "a student of a teacher"):
+        began = origin.get(name) or made
+        by += f", of {what} whose training {called(began)} began" if began != made else ""
     return (
         f"made by {called(made)}{other}{by}; {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['device']}; {origin['date']}"

@@ -13,7 +13,8 @@ from seqkd_jax.__main__ import main
 from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
 from seqkd_jax.data import read_lines, write_lines
-from seqkd_jax.decode.nbest import read_nbest
+from seqkd_jax.decode.lists import NBest
+from seqkd_jax.decode.nbest import pack_shard, read_nbest
 from seqkd_jax.distill import select
 from seqkd_jax.distill.similarity import choose, chrf
 from seqkd_jax.model_folder import load_model
@@ -129,26 +130,93 @@ def test_text_that_was_chosen_in_another_way_is_not_replaced(files, capsys, refu
     for given, named in {
         ("--mbr",): "mbr was False there and is True now",
         ("--reference", files / "train.tgt"): "the reference was another one",
-        ("--beam-size", "3"): "lists.search.beam_size was 2 there and is 3 now",
+        ("--beam-size", "3"): "beam_size was 2 there and is 3 now",
     }.items():
         error = refused(*teacher, *search, *given, "--out", out)
-        assert named in error and f"give --nbest {out} there" in error
+        assert named in error
+        assert (f"give --nbest {out} there" in error) == ("--beam-size" not in given)
     assert "mbr was False there" in refused(*from_lists, "--mbr", "--out", out)
     shown(capsys, *from_lists, *closest, "--out", files / "nearer")
     assert "smoothing was None there and is 'none' now" in refused(
         *from_lists, *closest, "--smoothing", "none", "--out", files / "nearer"
     )
-    (files / "lists.jsonl").write_text("0 ||| eins ||| -1\n")
-    write_lines(files / "one.src", ["one"])
-    foreign = ["distill", "--nbest", files / "lists.jsonl", "--source", files / "one.src"]
-    shown(capsys, *foreign, "--out", files / "foreign")
-    (files / "lists.jsonl").write_text("0 ||| zwei ||| -1\n")
-    assert "the text of the lists was another one" in refused(*foreign, "--out", files / "foreign")
     mine.mkdir()
-    write_lines(mine / "train.tgt", ["a corpus of one's own"])
-    assert "train.tgt: would be replaced" in refused(*teacher, *search, "--out", mine)
+    for side in "tgt", "src":
+        write_lines(mine / f"train.{side}", ["a corpus of one's own"])
+        assert f"train.{side}: would be replaced" in refused(*teacher, *search, "--out", mine)
+        (mine / f"train.{side}").unlink()
     assert {path: path.read_bytes() for path in before} == before
-    assert read_lines(mine / "train.tgt") == ["a corpus of one's own"]
+    with open(out / "train.tgt", "a") as file:
+        file.write("added by hand\n")
+    assert "has been changed since" in refused(*teacher, *search, "--out", out)
+    for path in before:
+        path.unlink()
+    shown(capsys, *teacher, *search, "--out", out)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+LISTS = "0 ||| eins zwei ||| -1\n0 ||| drei ||| -2\n1 ||| vier ||| -1\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        LISTS.replace("vier", "fünf"),
+        LISTS.replace("-2", "-3"),
+        LISTS.replace("0 ||| drei", "1 ||| drei"),
+    ],
+    ids=["text", "probability", "boundary"],
+)
+def test_text_from_other_lists_is_not_replaced(tmp_path, capsys, refused, other):
+    lists, source, out = (tmp_path / name for name in ("lists.txt", "two.src", "out"))
+    write_lines(source, ["one", "two"])
+    command = ["distill", "--nbest", lists, "--source", source, "--out", out]
+    lists.write_text(LISTS)
+    shown(capsys, *command)
+    shown(capsys, *command)
+    lists.write_text(other)
+    assert "the lists was another one" in refused(*command)
+    assert read_lines(out / "train.tgt") == ["eins zwei", "vier"]
+
+
+def test_lists_of_this_format_need_not_name_a_teacher(tmp_path, capsys):
+    lists = [NBest(0, ("eins",), log_probs=(-1.0,))]
+    (tmp_path / "lists.jsonl.gz").write_bytes(pack_shard({"made_with": "mine"}, lists))
+    write_lines(tmp_path / "one.src", ["one"])
+    given = ["--nbest", tmp_path / "lists.jsonl.gz", "--source", tmp_path / "one.src"]
+    shown(capsys, "distill", *given, "--out", tmp_path / "out")
+    assert read_lines(tmp_path / "out" / "train.tgt") == ["eins"]
+
+
+def test_files_of_another_kind_are_not_replaced(files, refused):
+    (files / "mine").write_text("a text\n")
+    test = ["--source", files / "test.src", "--target", files / "test.tgt"]
+    extract = ["extract", files / "big", *test, "--out", files / "mine"]
+    report = ["report", files, "--out", files / "mine"]
+    diagnose = ["diagnose", files / "big", "--source", files / "test.src", "--reference"]
+    diagnose += [files / "test.tgt", "--out", files / "mine"]
+    for command in extract, report, diagnose:
+        assert "mine: holds something else than this command writes" in refused(*command)
+    assert (files / "mine").read_text() == "a text\n"
+    given = ["--source", files / "test.src", "--out", files / "test.src"]
+    assert "given as --source and as --out" in refused("translate", files / "big", *given)
+    assert read_lines(files / "test.src")
+    assert "a file, not the folder" in refused("translate", files / "mine", *given[:2])
+
+
+def test_a_compressed_model_is_not_trained_into_another(files, capsys, refused):
+    out = files / "compressed"
+    compress = ["compress", files / "big", "--bits", "4", "--out", out]
+    shown(capsys, *compress)
+    shown(capsys, *compress)
+    assert "updates was None there and is 2 now" in refused(
+        *compress, *corpus(files), "--updates", "2"
+    )
+    assert "bits was 4 there and is 3 now" in refused(*compress[:2], "--bits", "3", "--out", out)
+    assert not (out / "values").exists()
+    trained = ["compress", files / "big", "--out", files / "big2"]
+    shutil.copytree(files / "big", files / "big2")
+    assert "big2: this folder holds another run" in refused(*trained)
 
 
 def test_a_distilled_corpus_trains_a_student(files, capsys):

@@ -291,8 +291,8 @@ def test_the_command_writes_the_file_and_its_card(tmp_path, capsys):
     search = Search(beam_size=2, max_source=16)
     assert exported.translate(lines) == [n.texts[0] for n in translate_texts(model, lines, search)]
     assert exported.search == vars(search)
-    assert json.loads((tmp_path / "student.card.json").read_text()) == exported.card
-    text = (tmp_path / "student.card.md").read_text()
+    assert json.loads((tmp_path / "student.seqkdx.card.json").read_text()) == exported.card
+    text = (tmp_path / "student.seqkdx.card.md").read_text()
     assert exported.card["model"]["digest"] == model.digest and model.digest in text
     assert "Weights: codes; for cpu;" in text
 

@@ -120,7 +120,7 @@ def test_the_command_writes_it_and_a_process_without_jax_reads_it(tmp_path, caps
     assert main(["export", str(tmp_path / "model"), "--out", out, "--max-source", "16"]) == 2
     assert "searches greedily" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "model"), "--out", out]) == 0
-    assert (tmp_path / "student.card.md").exists()
+    assert (tmp_path / "student.onnx.card.md").exists()
     code = """
         import sys
         sys.modules["jax"] = None

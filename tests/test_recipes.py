@@ -159,6 +159,31 @@ def test_a_model_of_one_version_that_another_evaluates_says_so(finished, tmp_pat
     assert f"of a model whose training seqkd_jax {skd.__version__}" in shown
 
 
+def test_a_student_of_another_versions_teacher_says_so(finished, tmp_path, later):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for part in "teacher", "vocabulary", "nbest-2":
+        shutil.copytree(finished.folder / part, folder / part)
+    recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["seq-kd"], anyway=True)
+    shown = " ".join((folder / "table.txt").read_text().split())
+    assert f"of a student of a teacher whose training seqkd_jax {skd.__version__}" in shown
+
+
+def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    (folder / "baseline" / "test.beam9.txt").write_text("of another test set\n")
+    (folder / "baseline" / "evaluation.json").unlink()
+    recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["baseline", "word-kd"], anyway=True)
+    said = capsys.readouterr().err
+    assert "the table was one with teacher, teacher+seq-inter" in said and "seq-kd" in said
+    assert not (folder / "baseline" / "test.beam9.txt").exists()
+    assert [row.name for row in read_results(folder / "results.json").rows] == [
+        "baseline",
+        "word-kd",
+    ]
+
+
 @pytest.mark.parametrize(
     "change, named",
     [

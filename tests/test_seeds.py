@@ -187,6 +187,10 @@ def test_a_run_stops_at_a_teacher_that_cannot_teach(tmp_path):
         (["--seeds", "1", "1"], "give each seed once"),
         (["--seeds", "1", "2", "--seed", "3"], "--seed has no effect with --seeds"),
         (["--new-teachers"], "--new-teachers has no effect without --seeds"),
+        (
+            ["--rows", "baseline", "--seeds", "1", "2", "--new-teachers"],
+            "--new-teachers has no effect when no row has a teacher",
+        ),
         (["--filters.max-ratio", "2"], "--filters.max-ratio has no effect"),
     ],
 )

@@ -9,7 +9,7 @@ import small_lab
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.errors import UsageError
-from seqkd_jax.model_folder import validations
+from seqkd_jax.model_folder import load_model, validations
 from seqkd_jax.parsing import parse
 from seqkd_jax.plans import read_plan, with_settings, write_plan
 from seqkd_jax.report.documents import fill_tables
@@ -75,8 +75,16 @@ def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
     [
         ("seqkd", {"kd_weight": [0.5]}, "no row 'seqkd'"),
         ("baseline", {"student.depth": [1]}, "no setting 'student.depth'"),
-        ("baseline", {"kd_weight.x": [1]}, "no setting 'kd_weight.x'"),
-        ("baseline", {"kd_weight": [0.5, 2]}, "kd_weight is 2"),
+        ("word-kd", {"kd_weight.x": [1]}, "no setting 'kd_weight.x'"),
+        ("word-kd", {"kd_weight": [0.5, 2]}, "kd_weight is 2"),
+        ("baseline", {"kd_weight": [0.5]}, "kd_weight cannot be tuned for baseline"),
+        ("baseline", {"inter-beam": [2]}, "inter-beam cannot be tuned"),
+        ("baseline", {"tokenize": ["13a", "char"]}, "tokenize cannot be tuned.* how it is meas"),
+        ("baseline", {"teacher.hidden": [2]}, "teacher.hidden cannot be tuned for baseline"),
+        ("seq-kd", {"kd-beam": [2, 3]}, "kd-beam cannot be tuned.*teacher that all trials share"),
+        ("seq-kd", {"vocabulary-size": [10, 12]}, "vocabulary-size cannot be tuned for seq-kd"),
+        ("seq-kd", {"teacher.hidden": [8]}, "teacher.hidden cannot be tuned for seq-kd"),
+        ("teacher", {"student.hidden": [8]}, "student.hidden cannot be tuned for teacher"),
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, choices, message):
@@ -84,6 +92,41 @@ def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, cho
     with pytest.raises(UsageError, match=message):
         recipes.tune(exp, row, choices)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_trials_are_added_to_those_of_before_and_to_no_others(tuned):
+    exp, plan, trials = tuned
+    more = {"student_training.rate": [0.001, 0.05]}
+    again, all_trials = recipes.tune(exp, "baseline", more, seeds=(1, 2))
+    assert all_trials[: len(trials)] == trials and len(all_trials) == len(trials) + 1
+    best = max(all_trials, key=lambda trial: trial.rank)
+    assert again == with_settings(exp.plan, best.settings) == read_plan(exp.folder / "plan.json")
+    before = (exp.folder / "tuning.json").read_bytes()
+    with pytest.raises(UsageError, match="seeds was .* there and is .* now"):
+        recipes.tune(exp, "baseline", more, seeds=(1,))
+    with pytest.raises(UsageError, match="row was 'baseline' there and is 'teacher' now"):
+        recipes.tune(exp, "teacher", {"teacher_training.rate": [0.1]}, seeds=(1, 2))
+    assert (exp.folder / "tuning.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_vocabularies_are_tuned_where_nothing_is_shared(tmp_path):
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
+    _, trials = recipes.tune(exp, "baseline", {"vocabulary_size": [9, 12]}, seeds=(1,))
+    sizes = {load_model(path.parent).src_vocab.size for path in tmp_path.glob("*/*/config.json")}
+    assert len(trials) == 2 and len(sizes) == 2
+
+
+@pytest.mark.parametrize("change", [{"kd_beam": 7}, {"lower": True}, {"teachers": 2}])
+def test_an_experiment_shares_only_what_has_the_same_settings(tmp_path, change):
+    exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
+    other = dataclasses.replace(small_lab.PLAN, **change)
+    with pytest.raises(UsageError, match=f"{next(iter(change))} is .*are to be shared"):
+        recipes.Experiment(tmp_path / "other", small_lab.CORPUS, other, base=exp)
+    fewer = dataclasses.replace(small_lab.CORPUS, train=small_lab.CORPUS.train[:9])
+    with pytest.raises(UsageError, match="those of the same corpus"):
+        recipes.Experiment(tmp_path / "other", fewer, small_lab.PLAN, base=exp)
 
 
 @pytest.mark.parametrize("plan", [Plan(), *PLANS.values(), small_lab.PLAN])

@@ -1,17 +1,21 @@
 """Commands that train: an experiment, one model, or a smaller one."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
+from ..data import pairs_digest
 from ..data.corpora import GENERATED
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
-from ..model_folder import load_model
+from ..errors import UsageError
+from ..model_folder import load_model, require_settings
 from ..progress import Bar
 from ..provenance import made_by_others
 from ..report.compressed import compressed_table
@@ -153,10 +157,15 @@ def compress(command: arguments.Compress) -> None:
     check_compress(command)
     prepare()
     trained = load_model(command.model)
-    if command.corpus.data or command.corpus.train:
+    settings: dict[str, Any] = {"model": trained.digest, "bits": command.bits, "values": None}
+    if not command.corpus.data and not command.corpus.train:
+        _claim(command.out, settings)
+    else:
         plan = Plan(**vars(command.validation), seed=command.seed)
         exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), plan)
         pairs = exp.corpus.train
+        settings["values"] = {"training": asdict(command.training), "text": pairs_digest(pairs)}
+        _claim(command.out, settings)  # before values are trained in vain
         trained = recipes.share_values(
             exp, "values", trained, pairs, command.training, command.bits
         )
@@ -171,6 +180,14 @@ def compress(command: arguments.Compress) -> None:
     lines = [[name, f"{size:,}", f"{sizes.dense / size:.1f}x"] for name, size in stages.items()]
     columns = [Column("", left=True, name="stage"), Column("bytes"), Column("smaller")]
     print(render(columns, lines, layout=command.layout))
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder that holds another model, compressed or not."""
+    record = folder / "compression.json"
+    if (folder / "config.json").exists() and not record.exists():
+        raise UsageError(f"{folder}: this folder holds another run. Choose another folder.")
+    require_settings(record, settings)
 
 
 def table3(command: arguments.Table3) -> None:

@@ -18,7 +18,7 @@ from ..evaluation import evaluate as evaluate_model
 from ..files import check_writable, make_folder
 from ..model_folder import load_model
 from ..provenance import library, machine
-from ..report.diagnosis import diagnosis_tables, write_diagnosis
+from ..report.diagnosis import FIRST_BYTES, diagnosis_tables, write_diagnosis
 from ..report.page import write_page
 from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
@@ -80,7 +80,7 @@ def diagnose(command: arguments.Diagnose) -> None:
     if command.distilled and not (command.data or command.original):
         raise UsageError("--distilled is compared with --original: give both, or neither.")
     if command.out:
-        check_writable(command.out)
+        check_writable(command.out, replaces=FIRST_BYTES)
     if command.pictures:
         check_pictures()
         make_folder(command.pictures)
@@ -122,7 +122,7 @@ def diagnose(command: arguments.Diagnose) -> None:
 
 def report(command: arguments.Report) -> None:
     """Writes the page that compares the rows of runs."""
-    check_writable(command.out)
+    check_writable(command.out, replaces=b"<!doctype html>")
     prepare()
     print(f"{write_page(command.out, command.runs, command.sentences)}: open it in a browser.")
 

@@ -17,6 +17,7 @@ from ..contrib.factors import FactoredVocabulary
 from ..data import Corpus, Vocabulary, corpus_from_files, load_corpus, open_vocabulary
 from ..data.corpora import GENERATED
 from ..errors import UsageError
+from ..recipes import NEEDS_TEACHER
 from ..recipes.experiment import VOCABULARY
 from ..settings import Plan, Size, Training
 
@@ -72,6 +73,8 @@ def check_run(command: arguments.Run, rows: Iterable[str]) -> None:
         unused(command, "with --seeds", "seed")
     else:
         unused(command, "without --seeds", "new-teachers")
+    if not NEEDS_TEACHER & set(rows) and "teacher" not in rows:
+        unused(command, "when no row has a teacher", "new-teachers")
     _check_rows(command, rows)
 
 

@@ -1,8 +1,10 @@
 """Commands that turn a teacher into training data."""
 
 import functools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,9 +22,10 @@ from ..distill import select
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
 from ..errors import UsageError, counted
-from ..files import check_folder, check_writable, make_folder
-from ..model_folder import load_model, require_settings, validations
+from ..files import atomic_write, check_folder, check_writable, make_folder, read_file, sha256
+from ..model_folder import SETTINGS, load_model, require_settings, validations
 from ..recipes.weak import weakness
+from ..sealed import read_record
 from ..trained import TrainedModel
 from .process import prepare
 
@@ -84,7 +87,9 @@ def distill(command: arguments.Distill) -> None:
                     without.append(number)
             yield from block.pairs
 
-    write_pairs(command.out / "train.src", command.out / "train.tgt", chosen())
+    source, target = _texts(command)
+    write_pairs(source, target, chosen())
+    atomic_write(command.out / "train.sha256", _digest(command).encode())
     if compares:
         share = 100 * differing / max(1, len(pairs))
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
@@ -104,31 +109,51 @@ def distill(command: arguments.Distill) -> None:
 
 def _check_files(command: arguments.Distill) -> None:
     """Checks that the text can be written, before work is done."""
-    for side in "src", "tgt":
-        check_writable(make_folder(command.out) / f"train.{side}")
+    make_folder(command.out)
+    for path in _texts(command):
+        check_writable(path)
+
+
+def _texts(command: arguments.Distill) -> list[Path]:
+    return [command.out / f"train.{side}" for side in ("src", "tgt")]
+
+
+def _digest(command: arguments.Distill) -> str:
+    """Returns the line of ``train.sha256``: the digests of the two files, "" if one is missing."""
+    there = [sha256(path) if path.exists() else "" for path in _texts(command)]
+    return " ".join(there) + "\n"
 
 
 def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str, Any]) -> None:
     """Makes the folder, or checks that its text was chosen in the same way from the same lists."""
-    record, text = command.out / "distill.json", command.out / "train.tgt"
-    if text.exists() and not record.exists():
+    record, digest = command.out / "distill.json", command.out / "train.sha256"
+    for path in _texts(command):
+        if path.exists() and not record.exists():
+            raise UsageError(
+                f"{path}: would be replaced, and {record}, which says how it was made, is not "
+                "there. Choose another --out folder."
+            )
+    there = any(path.exists() for path in _texts(command))
+    if there and digest.exists() and read_file(digest).decode(errors="replace") != _digest(command):
         raise UsageError(
-            f"{text}: would be replaced, and {record}, which says how it was made, is not there. "
-            "Choose another --out folder."
+            f"{command.out}: train.src or train.tgt has been changed since it was written, and "
+            "would be replaced. Choose another --out folder, or delete both."
         )
     try:
         require_settings(record, made_of | {"lists": lists})
     except UsageError as error:
-        more = (
-            ""
-            if command.nbest or not (command.out / "nbest").is_dir()
-            else (
-                f" To choose from the same lists, give --nbest {command.out} there in place of the "
-                "teacher and the options of a search."
-            )
-        )
-        raise UsageError(f"{error}{more}") from None
+        if command.nbest or read_record(record, SETTINGS).get("lists") != lists:
+            raise
+        raise UsageError(
+            f"{error} To choose from the same lists, give --nbest {command.out} there in place of "
+            "the teacher and the options of a search."
+        ) from None
     _check_files(command)
+
+
+def _digest_of(nbest: Iterable[NBest]) -> str:
+    """Returns the sha256 of lists: of their texts, their log-probabilities, and where each ends."""
+    return lines_digest(json.dumps([n.index, n.texts, n.log_probs]) for n in nbest)
 
 
 def _said(nbest: Iterable[NBest]) -> Iterator[str]:
@@ -208,8 +233,8 @@ def _given_lists(
     if command.mbr:
         for n in nbest:
             select.probabilities(n)  # refuses lists without any
-    lists = {name: nbest.header[name] for name in ("teacher_digest", "search") if nbest.header}
-    _claim(command, lists or {"texts": lines_digest(_said(nbest))}, made_of)
+    lists = {name: nbest.header.get(name) for name in ("teacher_digest", "search")}
+    _claim(command, lists if all(lists.values()) else {"digest": _digest_of(nbest)}, made_of)
     return nbest, all(text == text.lower() for text in _said(nbest))
 
 

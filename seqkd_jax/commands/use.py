@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from .. import __version__, arguments, console
+from ..addresses import as_path
 from ..card import card_text, model_card
 from ..data import check_same, encode_pairs, require_kept
 from ..data.lines import read_pairs
@@ -43,6 +44,8 @@ def translate(command: arguments.Translate) -> None:
     """Translates lines of text as soon as they arrive."""
     prepare()
     if command.out:
+        if command.source and as_path(command.source) == as_path(command.out):
+            raise UsageError(f"{command.out}: given as --source and as --out; give another --out.")
         check_writable(command.out)
     if command.scores and command.search.n_best > 1:
         raise UsageError(
@@ -129,7 +132,7 @@ def score(command: arguments.Score) -> None:
 def extract(command: arguments.Extract) -> None:
     """Writes a model's states and attention while it reads and predicts sentence pairs."""
     prepare()
-    check_writable(command.out)
+    check_writable(command.out, replaces=b"PK")  # .npz files are zip files
     pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
     network = trained.network
@@ -179,7 +182,8 @@ def export(command: arguments.Export) -> None:
             "An .onnx file holds float32 weights and runs wherever ONNX Runtime does: --weights "
             "and --platforms have no effect; leave them out."
         )
-    as_json, as_text = (command.out.with_suffix(f".card.{kind}") for kind in ("json", "md"))
+    name = command.out.name  # with its ending: a card belongs to one file
+    as_json, as_text = (command.out.with_name(f"{name}.card.{kind}") for kind in ("json", "md"))
     for path in (command.out, as_json, as_text):
         check_writable(path)
     trained = load_model(command.model)

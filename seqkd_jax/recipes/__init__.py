@@ -19,6 +19,7 @@ from .objectives import Trainable as Trainable
 from .objectives import on_policy_from as on_policy_from
 from .objectives import word_kd_from as word_kd_from
 from .on_policy import on_policy as on_policy
+from .rows import NEEDS_TEACHER as NEEDS_TEACHER
 from .rows import ROWS as ROWS
 from .rows import evaluated as evaluated
 from .rows import grammar_truth as grammar_truth

@@ -27,7 +27,7 @@ from ..data import (
 )
 from ..data.encode import folder_for
 from ..data.lines import sources_of, targets_of
-from ..errors import UsageError, counted
+from ..errors import UsageError, counted, quoted
 from ..files import check_folder, make_folder
 from ..model_folder import require_settings
 from ..processes import first_in_turn, is_first
@@ -46,6 +46,17 @@ VOCABULARY = (
     "characters",
     "lower",
 )
+# Settings of what an experiment shares with its ``base``.
+SHARED = (
+    *VOCABULARY,
+    "teacher",
+    "teacher_training",
+    "teachers",
+    "kd_beam",
+    "inter_beam",
+    "similarity",
+    "max_source",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,17 @@ class Experiment:
     log: OnRecord | None = None
 
     def __post_init__(self) -> None:
+        """Raises UsageError if this experiment cannot share what belongs to ``base``."""
         check_folder(self.folder)
+        for name in SHARED if self.base else ():
+            own, shared = getattr(self.plan, name), getattr(self.teaching.plan, name)
+            if own != shared:
+                raise UsageError(
+                    f"{name} is {quoted(own)}, but it is {quoted(shared)} in the experiment whose "
+                    "teacher, n-best lists and vocabularies are to be shared."
+                )
+        if self.base and self.corpus.train is not self.base.corpus.train:
+            raise UsageError("An experiment shares a teacher only with those of the same corpus.")
 
     @functools.cached_property
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
@@ -138,11 +159,12 @@ class Experiment:
             return train_pieces(lines, plan.vocabulary_size, kind=plan.vocabulary, lower=plan.lower)
 
         pairs, size = len(self.corpus.train), plan.vocabulary_size or 0
-        if plan.vocabulary != "words" and pairs < size and is_first():
+        fewer = max(200, pairs // 200 * 100)
+        if plan.vocabulary != "words" and size > max(pairs, fewer) and is_first():
             console.warn(
                 f"{counted(pairs, 'pair')} to train on are few for a vocabulary of {size:,} "
-                "pieces, most of which are hardly ever seen: --vocabulary-size "
-                f"{max(200, pairs // 200 * 100)}, say, is learnt sooner."
+                f"pieces, most of which are hardly ever seen: --vocabulary-size {fewer}, say, is "
+                "learnt sooner."
             )
         sides = sources_of(self.corpus.train), targets_of(self.corpus.train)
         if plan.features or plan.characters:

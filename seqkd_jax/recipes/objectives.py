@@ -29,7 +29,7 @@ class Objective:
 
     # the likelihood loss of the data (nll, or with label smoothing) -> the loss to minimise
     loss: Callable[[Loss], Loss] = lambda likelihood: likelihood
-    teacher: Seq2Seq | None = None
+    teacher_model: Seq2Seq | None = None
     teacher_params: Params = None
     pair_weights: np.ndarray | None = None  # weight of each pair, [pairs]; None: 1 for all
     # adds a teacher's output to batches, if it comes from a cache
@@ -89,7 +89,7 @@ def word_kd_from(
     guide, params = for_teaching(teacher.model, teacher.params)
     return Objective(
         loss=lambda likelihood: mix(likelihood, word_kd, weight),
-        teacher=guide,
+        teacher_model=guide,
         teacher_params=params,
         check=check,
         made_by=made_by,

@@ -4,8 +4,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from .. import console
 from ..data import grammar, pairs_digest
 from ..errors import UsageError
 from ..evaluation import Evaluation, evaluate
@@ -16,7 +18,7 @@ from ..provenance import made_by_others
 from ..report.layout import TEXT
 from ..report.page.kept import keep_test
 from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
-from ..report.results import write_results
+from ..report.results import read_results, write_results
 from ..report.table import Row, Truth, baseline_of, compared, table
 from ..scoring import Scorer, scorer_of
 from ..sealed import digest_of, read_record, write_record
@@ -34,6 +36,8 @@ from .weak import require_able
 NEEDS_TEACHER = {
     name for name in (*TABLE1, "on-policy", *VARIANTS) if name not in ("teacher", "baseline")
 }
+# Settings that a training has only if its pairs, or its loss, come from a teacher.
+FROM_TEACHER = ("kd_beam", "inter_beam", "teacher_digest")
 ROWS: dict[str, Callable[[Experiment], TrainedModel]] = {
     **TABLE1,
     "on-policy": on_policy,
@@ -84,9 +88,25 @@ def run(
         about["seq_inter"] = chosen_otherwise(each[0])
     if is_first():
         keep_test(exp.folder, exp.corpus.test)
-        write_results(exp.folder / "results.json", about, result, truth)
+        path = exp.folder / "results.json"
+        _say_what_goes(path, about["seeds"], wanted)
+        write_results(path, about, result, truth)
         atomic_write(exp.folder / "table.txt", (table_of(result, truth) + "\n").encode())
     return result
+
+
+def _say_what_goes(path: Path, seeds: Sequence[int], rows: Sequence[str]) -> None:
+    """Says which rows and seeds of an earlier table the new one does not have."""
+    if not path.exists():
+        return
+    before = read_results(path)
+    gone = [row.name for row in before.rows if row.name not in rows]
+    gone += [f"seed {seed}" for seed in before.about["seeds"] if seed not in seeds]
+    if gone:
+        console.note(
+            f"{path}: the table was one with {', '.join(gone)} as well. Their models and "
+            "evaluations stay in the folder; name all rows and seeds to have them in one table."
+        )
 
 
 def _row(name: str, each: Sequence[Experiment]) -> Row:
@@ -184,8 +204,13 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         progress=f"{name}, evaluation" if is_first() else None,
     )
     made = {**evaluation.made, "trained_by": training_began(exp.folder / name).get("library")}
+    if any(training.get(part) for training in trained.history for part in FROM_TEACHER):
+        began = training_began(exp.teaching.folder / "teacher")
+        made["taught_by"] = began.get("library")
     evaluation = replace(evaluation, made=made)
     if is_first():
+        for old in (exp.folder / name).glob("test.beam*.txt"):
+            old.unlink()
         for beam, decoding in evaluation.decodings.items():
             lines = "".join(line + "\n" for line in decoding.outputs or ())
             atomic_write(exp.folder / name / f"test.beam{beam}.txt", lines.encode())

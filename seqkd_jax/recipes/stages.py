@@ -175,7 +175,7 @@ def train(
         trainable.model,
         tx,
         objective.loss(smoothed_nll(smoothing) if smoothing else nll),
-        teacher=objective.teacher,
+        teacher=objective.teacher_model,
         microbatches=training.microbatches,
         ema=training.ema,
     )

@@ -12,16 +12,26 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from .. import console
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..model_folder import training_began, validations
 from ..plans import with_settings, write_plan
-from ..report.trials import Trial, write_trials
-from ..sealed import digest_of
+from ..report.trials import Trial, read_trials, write_trials
+from ..sealed import differences, digest_of
 from ..settings import Plan
 from ..train.loop import TrainingDiverged
-from .experiment import Experiment
-from .rows import ROWS
+from .experiment import SHARED, VOCABULARY, Experiment
+from .rows import NEEDS_TEACHER, ROWS
 from .stages import USELESS
+from .systems import SYSTEMS
+
+TUNING = "tuning.json"
+# Settings of rows with a part in their names.
+OF_PARTS = {
+    "word-kd": ("kd_weight",),
+    "filtered": ("filters",),
+    "on-policy": ("on_policy", "fine_tuning"),
+    "seq-inter": ("fine_tuning", "inter_beam", "similarity"),
+}
 
 
 def tune(
@@ -34,7 +44,8 @@ def tune(
     """Chooses settings of one row of a table on the validation set.
 
     Trials are stages of the experiment, in ``trial-DIGEST``; what has been tried is not tried
-    again. Students of all trials learn from one teacher, unless the row is a teacher's.
+    again, and counts when the best settings are chosen. Students of all trials learn from one
+    teacher and its lists.
 
     Args:
       exp: the experiment, whose plan is started from.
@@ -48,23 +59,26 @@ def tune(
       ``plan.json`` are written into the experiment's folder.
 
     Raises:
-      UsageError: there is no such row or setting, or a value is out of range.
+      UsageError: there is no such row or setting, a setting is not one of the row's own, a value
+        is out of range, or the folder holds trials of another row, plan or other seeds.
     """
     if row not in ROWS:
         raise UsageError(f"There is no row {row!r}; the rows are: {', '.join(ROWS)}.")
     for name, values in choices.items():
+        _require_of_row(row, name)
         for value in values:
             with_settings(exp.plan, {name: value})  # refuses before anything is trained
-    trials: list[Trial] = []
+    about = {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds), "plan": asdict(exp.plan)}
+    trials = _kept(exp, about)
     best: Trial | None = None
     for name, values in choices.items():
         for value in values:
             settings = {**(best.settings if best else {}), name: value}
             known = next((t for t in trials if t.settings == settings), None)
-            trial = known or _tried(exp, row, settings, seeds)
             if known is None:
-                trials.append(trial)
-                _keep(exp, row, seeds, trials)
+                trials.append(_tried(exp, row, settings, seeds))
+                write_trials(exp.folder / TUNING, about, trials)
+                trial = trials[-1]
                 console.note(f"{exp.folder}: {_shown(trial)}", "trial", **asdict(trial))
         best = max(trials, key=lambda trial: trial.rank)
     assert best is not None
@@ -76,7 +90,8 @@ def tune(
 def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[int]) -> Trial:
     plan = with_settings(exp.plan, settings)
     folder = exp.folder / f"trial-{digest_of({'plan': asdict(plan)})[:10]}"
-    base = None if row.startswith("teacher") else exp
+    same = all(getattr(plan, name) == getattr(exp.plan, name) for name in SHARED)
+    base = exp if same and not row.startswith("teacher") else None
     trial = replace(exp, folder=folder, plan=plan, base=base)
     scores, perplexities, made = [], [], []
     for seed in seeds:
@@ -94,9 +109,45 @@ def _tried(exp: Experiment, row: str, settings: dict[str, Any], seeds: Sequence[
     return Trial(settings, tuple(scores), tuple(perplexities), tuple(made))
 
 
-def _keep(exp: Experiment, row: str, seeds: Sequence[int], trials: Sequence[Trial]) -> None:
-    about = {"corpus": str(exp.corpus), "row": row, "seeds": list(seeds)}
-    write_trials(exp.folder / "tuning.json", about | {"plan": asdict(exp.plan)}, trials)
+def _stands_alone(row: str) -> bool:
+    """Returns whether a row shares nothing: it is a teacher's, or learns from no teacher."""
+    return row.startswith("teacher") or row not in NEEDS_TEACHER
+
+
+def _require_of_row(row: str, setting: str) -> None:
+    """Refuses settings that change nothing of a row, or nothing but how it is measured."""
+    name = setting.replace("-", "_")
+    parts = ["teacher", "teacher_training", "teachers"]
+    if not row.startswith("teacher"):
+        parts += ["student", "student_training"]
+        parts = parts if row in SYSTEMS else parts[3:]
+    for part, own in OF_PARTS.items():
+        parts += own if part in row else ()
+    if _stands_alone(row):
+        parts += VOCABULARY
+    else:
+        parts = [part for part in parts if part not in SHARED]
+    if name.partition(".")[0] not in parts:
+        raise UsageError(
+            f"{setting} cannot be tuned for {row}: it changes nothing of this row, or only how it "
+            "is measured, or it belongs to the teacher that all trials share. Its settings are "
+            f"those of {', '.join(parts)}."
+        )
+
+
+def _kept(exp: Experiment, about: dict[str, Any]) -> list[Trial]:
+    """Returns the trials of the folder; refuses those of another row, or with another plan."""
+    path = exp.folder / TUNING
+    if not path.exists():
+        return []
+    before, trials = read_trials(path)
+    if changes := differences(before, about):
+        name, old, new = changes[0]
+        raise UsageError(
+            f"{path}: holds other trials: {name} was {quoted(old)} there and is {quoted(new)} "
+            "now. Choose another folder."
+        )
+    return trials
 
 
 def _shown(trial: Trial) -> str:

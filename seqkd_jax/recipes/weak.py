@@ -1,4 +1,4 @@
-"""Teachers that are too weak to teach: said before students learn from them. Floor 8."""
+"""Teachers that are too weak to teach, found before students learn from them. Floor 8."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -10,6 +10,7 @@ from .layout import TEXT, Column, render
 from .records import unreadable
 
 FORMAT = "seqkd-diagnosis-1"
+FIRST_BYTES = f'{{\n "format": "{FORMAT}"'.encode()  # of its files
 Table = tuple[list[str], list[list[str]], list[str]]  # heads, lines and notes
 
 

@@ -37,8 +37,8 @@ def read_trials(path: PathLike) -> tuple[dict[str, Any], list[Trial]]:
     """Reads ``tuning.json``: what the trials were made with, and the trials."""
     record = read_record(path, FORMAT)
     trials = [
-        Trial(**{name: v if name == "settings" else tuple(v) for name, v in trial.items()})
-        for trial in record["trials"]
+        Trial(t["settings"], tuple(t["scores"]), tuple(t["perplexities"]), tuple(t.get("made", ())))
+        for t in record["trials"]
     ]
     return record["about"], trials
 

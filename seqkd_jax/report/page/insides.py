@@ -1,4 +1,4 @@
-"""What only the models know: where they look, and what the teacher might have said.
+"""What takes the models themselves: attention weights, and the teacher's n-best lists.
 
 Both are computed once and kept in the folder of the run.
 """
@@ -32,7 +32,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class Unavailable(Exception):
-    """Why a model cannot be asked; the page is written without what it would say."""
+    """A model cannot be used, and why; the page is written without its part."""
 
 
 class Lists(NamedTuple):
@@ -40,7 +40,7 @@ class Lists(NamedTuple):
 
     nbest: Sequence[NBest]
     similarities: Sequence[Sequence[float]]  # of each hypothesis to the reference
-    similarity: str  # what they are
+    similarity: str  # the measure of similarity
     seq_kd: list[str]
     seq_inter: list[str] | None  # None if no row was trained with it
 

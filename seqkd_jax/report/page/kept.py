@@ -31,7 +31,7 @@ AGAIN = "run the seqkd run command of this folder again; what is trained is not 
 
 @dataclass(frozen=True)
 class Kept:
-    """An evaluation with its outputs, and where it lies."""
+    """An evaluation with its outputs and its folder."""
 
     folder: Path  # of the row, where its model is, too
     evaluation: Evaluation
