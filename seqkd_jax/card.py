@@ -33,18 +33,18 @@ METHODS = {
 
 
 def model_card(
-    folder: PathLike, trained: TrainedModel, teacher: PathLike | None = None
+    folder: PathLike, trained: TrainedModel, teacher_folder: PathLike | None = None
 ) -> dict[str, Any]:
     """Returns the card of a model as JSON.
 
     Args:
       folder: of the model.
       trained: the model that it holds.
-      teacher: folder of the model that taught it; None for ``teacher`` beside a student that an
+      teacher_folder: of the model that taught it; None for ``teacher`` beside a student that an
         experiment has trained.
 
     Raises:
-      FileNotFoundError: ``teacher`` holds no model.
+      FileNotFoundError: ``teacher_folder`` holds no model.
       UsageError: a record is damaged or was edited.
     """
     folder = as_path(folder)
@@ -64,11 +64,17 @@ def model_card(
         "method": list(_methods(trainings).values()),
         "trainings": trainings,
     }
-    taught = any(t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher_digest"))
-    if teacher is None and taught and (folder.parent / "teacher" / "config.json").exists():
-        teacher = folder.parent / "teacher"
-    if teacher is not None:
-        card["teacher"] = _teacher(as_path(teacher), trainings)
+    has_teacher = any(
+        t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher_digest")
+    )
+    if (
+        teacher_folder is None
+        and has_teacher
+        and (folder.parent / "teacher" / "config.json").exists()
+    ):
+        teacher_folder = folder.parent / "teacher"
+    if teacher_folder is not None:
+        card["teacher"] = _teacher(as_path(teacher_folder), trainings)
     results = folder.parent / "results.json"
     if results.exists():
         card["experiment"] = read_results(results).about

@@ -34,18 +34,18 @@ def note(text: str, event: str = "note", **facts: Any) -> None:
 
 
 def record(event: str, **facts: Any) -> None:
-    """Writes facts for programs that read JSON; people are told of them in another way."""
+    """Writes facts for programs that read JSON; people read them in another form."""
     if _style.log_json and not _style.quiet:
         _say("", event, facts)
 
 
 def warn(text: str) -> None:
-    """Says what may be wrong."""
+    """Warns of something that may be wrong."""
     _say(f"seqkd: {text}", "warning", {"message": text})
 
 
 def error(text: str, prefix: str = "seqkd: ") -> None:
-    """Says what has failed."""
+    """Reports a failure."""
     _say(prefix + text, "error", {"message": text})
 
 

@@ -34,7 +34,7 @@ from .trained import TrainedModel
 Weights = Literal["float32", "bfloat16", "int8", "codes"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 KINDS = {"cpu": ("cpu",), "gpu": ("cuda", "rocm"), "tpu": ("tpu",)}  # share their programs
-ROWS = (1, 16)  # sentences of the smaller shapes: one line at once, and a few
+SMALL_BATCHES = (1, 16)  # sentences of the smaller shapes: one line at once, and a few
 SHORTEST = 16  # tokens of the shortest shape; each other is twice as long as the one before
 CODE_BITS = 8
 
@@ -170,7 +170,11 @@ def _shapes(search: Search) -> list[tuple[int, int]]:
     while lengths[-1] < search.max_source:
         lengths.append(2 * lengths[-1])
     most = QUEUE_FACTOR * live_tokens(search)
-    return [(rows, s) for s in lengths for rows in sorted({*ROWS, max(ROWS[-1], most // s)})]
+    return [
+        (rows, s)
+        for s in lengths
+        for rows in sorted({*SMALL_BATCHES, max(SMALL_BATCHES[-1], most // s)})
+    ]
 
 
 def _prepared(

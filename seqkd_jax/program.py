@@ -33,7 +33,7 @@ def run(function: Callable[[], None], again: Callable[[], str] = lambda: "to res
     with stopping.handlers(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
         status = _run(function, again)
-    console.speak(before)  # not after a bug, of which ``end`` tells in the style of the command
+    console.speak(before)  # not after a bug, which ``end`` reports in the style of the command
     return status
 
 

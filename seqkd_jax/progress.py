@@ -4,7 +4,7 @@
         ...
         bar.update(64)
 
-On a terminal and in a notebook the line is a bar of tqdm. Elsewhere it is written anew every half
+On a terminal and in a notebook the line is a bar of tqdm. Elsewhere it is repeated every half
 minute, and with ``--log-json`` as JSON.
 """
 
@@ -25,15 +25,15 @@ from . import console
 INTERVAL = 30.0  # seconds between two lines where there is no bar
 TICK = 1.0  # seconds after which a bar is drawn anew although nothing has been counted
 
-_open: list["weakref.ref[Bar]"] = []  # works in progress, each a part of the one before it
+_open: list["weakref.ref[Bar]"] = []  # open jobs, each nested in the one before it
 
 
 class Bar(tqdm):
     """What is done, its share, the rate, the time left, and facts such as the loss so far.
 
     Rate and time left are estimated without the time in which programs were compiled: it would make
-    minutes look like hours. ``doing`` may say what is done at present, such as validating. A work
-    that is part of another one has no line of its own; it is named in that of the other.
+    minutes look like hours. ``doing`` may name the present activity, such as validating. A nested
+    job has no line of its own; the line of the outer job names it.
     """
 
     def __init__(
@@ -49,19 +49,20 @@ class Bar(tqdm):
         """Begins a job.
 
         Args:
-          iterable: what is iterated over, if the work is a loop.
-          desc: what the work is; None to show nothing.
+          iterable: what is iterated over, if the job is a loop.
+          desc: what the job is; None to show nothing.
           unit: what is counted.
           total: how many there are; None if this is not known.
-          initial: how many an earlier start has done; they count for the share, not for the rate.
-          wait: seconds after which the line first appears, for works that are mostly short.
+          initial: number done before this start; it counts for the share but not for the rate.
+          wait: seconds after which the line first appears, for jobs that are usually short.
         """
-        self.form = "none" if desc is None or _works() else console.progress_form()
+        self.form = "none" if desc is None or _jobs() else console.progress_form()
         self.what, self.counted, self.wait, self.initial = desc or "", unit, wait, initial
         self.facts: dict[str, float] = {}
         self.doing = ""
         self._compiling: list[str] = []  # shapes of the programs that are being compiled
-        self._compiled = self._since = 0.0  # seconds of compilation; when that going on began
+        self._compiled = 0.0  # seconds of finished compilations
+        self._since = 0.0  # start of the running one
         self._began = self._said = self._counted_since = monotonic()
         self._over = threading.Event()
         super().__init__(
@@ -114,7 +115,7 @@ class Bar(tqdm):
         self.facts = self.facts | facts
 
     def close(self) -> None:
-        """Ends the work; its line stays."""
+        """Ends the job; its line stays."""
         if self._over.is_set():
             return
         self._over.set()
@@ -146,7 +147,7 @@ class Bar(tqdm):
         return parts
 
     def tick(self) -> None:
-        """Shows that the work goes on, in a thread of its own, when it is time."""
+        """Shows, from a thread of its own, that the job goes on, when it is time."""
         now = monotonic()
         if now - self._began < self.wait or self._over.is_set():
             return
@@ -168,13 +169,13 @@ class Bar(tqdm):
             self._compiled += monotonic() - self._since
 
     def _status(self) -> str:
-        """Returns what is done at present, if that is not what is counted."""
-        parts = [self.doing, *(part._brief() for part in _works()[1:] if self.form != "none")]
+        """Returns the present activity, if it is another than the one that is counted."""
+        parts = [self.doing, *(part._brief() for part in _jobs()[1:] if self.form != "none")]
         parts += [f"compiling for {shapes}" for shapes in self._compiling[:1]]
         return ", ".join(filter(None, parts))
 
     def _brief(self) -> str:
-        """Returns what a part of another work is, and how far."""
+        """Returns the name and the share of a nested job."""
         if monotonic() - self._began < self.wait:
             return ""
         return f"{self.what} {100 * self.n / self.total:.0f} %" if self.total else self.what
@@ -213,20 +214,20 @@ class Bar(tqdm):
 @contextlib.contextmanager
 def compiling(shapes: str) -> Iterator[None]:
     """Says for which shapes a program is compiled, and stops the clocks of rates meanwhile."""
-    began, works = monotonic(), _works()
-    for bar in works:
+    began, jobs = monotonic(), _jobs()
+    for bar in jobs:
         bar._pause(shapes)
     try:
         yield
     finally:
-        for bar in works:
+        for bar in jobs:
             bar._resume(shapes)
     if (seconds := monotonic() - began) >= 1:
         console.record("compiled", shapes=shapes, seconds=round(seconds, 1))
 
 
-def _works() -> list[Bar]:
-    """Returns the works in progress; one that was dropped without an end is none of them."""
+def _jobs() -> list[Bar]:
+    """Returns the open jobs, the outermost first; jobs that were dropped unclosed are not open."""
     return [bar for ref in _open if (bar := ref()) is not None]
 
 

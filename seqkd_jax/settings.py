@@ -83,7 +83,7 @@ class Search(Checked):
     # or GNMT's length penalty (gnmt).
     length_rule: Literal["none", "mean", "gnmt"] = "none"
     length_alpha: NonNegative = 0.6  # Exponent of GNMT's length penalty.
-    # Minimum length of a translation in tokens, excluding </s>; the maximum goes first.
+    # Minimum length of a translation in tokens, excluding </s>; the maximum takes precedence.
     min_len: Natural = 0
     # A translation has at most max-ratio x source tokens + max-extra tokens.
     max_ratio: NonNegative = 2.0
@@ -186,7 +186,7 @@ class Training(Checked):
     5.0
     """
 
-    # Optimiser steps in all, rounded up so that 20 validations lie at equal distances. None: as
+    # Optimiser steps in all, rounded up so that 20 validations are evenly spaced. None: as
     # many as suit the amount of text, unless epochs says how many passes.
     updates: Count | None = None
     # Passes over the training pairs, each followed by a validation; in place of updates.
@@ -207,8 +207,8 @@ class Training(Checked):
     microbatches: Count = 1  # Process each batch in this many parts: less memory, same result.
     # Stop after this many validations in a row without an improvement; None: never.
     patience: Count | None = None
-    # Keep an exponential moving average of the parameters with this decay, such as 0.999, which is
-    # what is validated as well. 0: keep the parameters themselves.
+    # Keep an exponential moving average of the parameters with this decay, such as 0.999;
+    # it is also what is validated. 0: keep the parameters themselves.
     ema: Fraction = 0.0
     # At the end, also validate the mean of the parameters after this many of the last
     # validations, and keep it if it is the best; 1: do not.
@@ -234,7 +234,7 @@ class Hosts(Checked):
     # Address (host:port) of process 0, where the processes meet. On TPU pods and under SLURM or
     # Open MPI all three are found without being given.
     coordinator: str | None = None
-    processes: Count | None = None  # Number of processes; 1: train alone, whatever was found.
+    processes: Count | None = None  # Number of processes; 1: train alone in any case.
     process: Natural | None = None  # Number of this process, from 0. Process 0 writes and prints.
 
 
@@ -314,7 +314,9 @@ class Plan(Checked):
     lower: bool = False  # Convert all text to lower case.
     # Sources to translate are cut to this many tokens; None: never.
     max_source: Count | None = 250
-    kd_weight: Share = 0.5  # Weight of Word-KD in the loss; the data have 1 - kd-weight.
+    kd_weight: Share = (
+        0.5  # Weight of Word-KD in the loss; the likelihood has weight 1 - kd-weight.
+    )
     kd_beam: Beam = 5  # Beam size of Seq-KD.
     inter_beam: Beam = 35  # Beam size of Seq-Inter.
     # How Seq-Inter measures similarity; auto: chrf for text without spaces, otherwise bleu.

@@ -47,7 +47,7 @@ class _Peers(NamedTuple):
 
     tell: Callable[[str | int], None]  # that all must end: a signal's number, or what has failed
     leave: Callable[[bool], None]  # ends the connection; True after a failure
-    witness: subprocess.Popen | None  # says the last words if this process cannot
+    witness: subprocess.Popen | None  # reports this process's failure if it cannot do so itself
 
 
 _request = _Request()

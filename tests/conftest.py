@@ -10,6 +10,9 @@ import tempfile
 # that tests start share the folder of the process that made it, which is the one that removes it.
 if "seqkd-cache-" not in os.environ.get("XDG_CACHE_HOME", ""):
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix=f"seqkd-cache-{os.getpid()}-")
+# Libraries leave files in the temporary folder: ONNX Runtime when it is imported, for one.
+os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # where tests have their own folders
+os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"]
 # XLA has been seen to die while it wrote a program there, once in some thousand programs.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 # Nearly all of the suite's time is compilation, of programs that run once: XLA is to be quick, not

@@ -33,7 +33,7 @@ class Run(Learning):
     extra_source: Path | None = None
     """More source text, without translations; students of Seq-KD learn from the teacher's."""
     seeds: tuple[Seed, ...] = ()
-    """Train each row once with each of these seeds, and print means, deviations and signs."""
+    """Train each row once with each of these seeds, and print means and deviations."""
     new_teachers: bool = False
     """With --seeds: train a teacher with each seed, instead of one for all students."""
     anyway: bool = False

@@ -32,7 +32,7 @@ def products(row: Row) -> list[Product]:
         backward.append((times, batch, rows, out, inner))
         # The gradient of the weights is one product for all steps of a loop.
         backward.append((1, batch, inner, times * rows, out))
-    return forward + backward + (_forward(row, row.teacher) if row.teacher else [])
+    return forward + backward + (_forward(row, row.teacher_config) if row.teacher_config else [])
 
 
 def _forward(row: Row, config: Config) -> list[Product]:

@@ -45,7 +45,7 @@ class Row:
     beam: int = 0  # K; 0 for training
     length: int = LENGTH  # S and T
     shortlist: int = 0  # target words for each source word; 0: the whole vocabulary
-    teacher: Config | None = None  # sizes of the teacher; None unless the work is kd
+    teacher_config: Config | None = None  # sizes of the teacher; None unless the work is kd
 
     def __str__(self) -> str:
         beam = f"-k{self.beam}" if self.beam else ""
@@ -63,8 +63,8 @@ DECODING = ((1, 1), (1, 64), (5, 1), (5, 64), (35, 32))  # K, B
 
 def fixed_row(work: str, model: str, batch: int, beam: int = 0, models: Models = MODELS) -> Row:
     """Returns a row of the fixed work for a model by its name."""
-    teacher = models["teacher"] if work == "kd" else None
-    return Row(work, model, models[model], batch, beam, teacher=teacher)
+    teacher_config = models["teacher"] if work == "kd" else None
+    return Row(work, model, models[model], batch, beam, teacher_config=teacher_config)
 
 
 def fixed_rows(models: Models = MODELS) -> tuple[Row, ...]:

@@ -53,7 +53,7 @@ def step_of(row: Row) -> Callable[[], Any]:
     if row.beam:
         return _decoding(row)
     turn, model = itertools.cycle(random_batches(row)), attention_lstm(row.config)
-    teacher = _model(row.teacher) if row.teacher else ()
+    teacher = _model(row.teacher_config) if row.teacher_config else ()
     train = Trainer(model, mix(nll, word_kd, 0.5) if teacher else nll, 1e-3, *teacher)
     return lambda: train(shard(next(turn)))
 

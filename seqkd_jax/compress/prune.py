@@ -33,7 +33,7 @@ def every_array(name: str) -> bool:
 
 
 def no_embedding(name: str) -> bool:
-    """Returns whether an array is no embedding; these are not pruned in the code of Kim & Rush."""
+    """Returns whether an array is not an embedding, which Kim & Rush's code does not prune."""
     return "embedding" not in name
 
 

@@ -176,7 +176,7 @@ def check_same(
     raise UsageError(f"{first} and {second} have different vocabularies: {where}. {remedy}")
 
 
-def renumbering(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:
+def renumbering(student_vocab: Vocabulary, teacher_vocab: Vocabulary) -> np.ndarray:
     """Returns the teacher's id [V] of each id of the student, if both have the same pieces.
 
     Special ids are the same in all vocabularies. For ``models.renumber`` and
@@ -186,10 +186,12 @@ def renumbering(student: Vocabulary, teacher: Vocabulary) -> np.ndarray:
       UsageError: the vocabularies have different pieces; the message says where.
     """
     first = len(SPECIAL)
-    student_tokens, teacher_tokens = (v.tokens(range(first, v.size)) for v in (student, teacher))
+    student_tokens, teacher_tokens = (
+        v.tokens(range(first, v.size)) for v in (student_vocab, teacher_vocab)
+    )
     teacher_ids = {token: n for n, token in enumerate(teacher_tokens, first)}
     if sorted(student_tokens) != sorted(teacher_tokens) or len(teacher_ids) != len(teacher_tokens):
-        check_same(student, teacher)
+        check_same(student_vocab, teacher_vocab)
     return np.array([*range(first), *(teacher_ids[token] for token in student_tokens)], np.int32)
 
 

@@ -25,13 +25,13 @@ from .nbest import NBest, complete_shards, open_nbest, pack_shard, shard_path
 from .shards import map_shards, process_shards
 from .translation import translate_texts
 
-Teacher = TrainedModel | Callable[[], TrainedModel]
+TeacherSource = TrainedModel | Callable[[], TrainedModel]
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def translate_corpus(
     folder: PathLike,
-    teacher: Teacher,
+    teacher: TeacherSource,
     lines: Sequence[str],
     search: Search,
     *,
@@ -119,7 +119,7 @@ class _Job:
     """What a worker needs to know of a corpus, whichever part of it comes."""
 
     name: str  # of no other job; the worker's teacher is kept by it
-    teacher: Teacher = field(compare=False)
+    teacher: TeacherSource = field(compare=False)
     search: Search = field(compare=False)
     header: dict[str, Any] = field(compare=False)
 

@@ -85,7 +85,7 @@ def _loop(step: StepFn, state: State, search: Search, max_len: int, limit: int |
         n_best=search.n_best,
         max_len=max_len,
         limit=limit,
-        min_len=min(search.min_len, max_len - 1),  # the limit of a short source goes first
+        min_len=min(search.min_len, max_len - 1),  # the limit of a short source takes precedence
         length_penalty=length_penalty(search),
         stop_at_first=search.stop_at_first,
     )

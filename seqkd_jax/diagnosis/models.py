@@ -68,13 +68,13 @@ def diagnose(
         most = max(oracle_sizes)
         lists = searched(teacher, most, most)
         record["oracle"] = oracle(lists, references, oracle_sizes, lower=scorer.lowercase)
-        taught: list[str] = []
+        teacher_outputs: list[str] = []
         of_teacher: Predictions | None = None
         for name, trained in {"teacher": teacher, **students}.items():
             greedy = searched(trained, 1)
             beam = searched(trained, BEAM)
-            said, best = ([n.texts[0] for n in lists] for lists in (greedy, beam))
-            taught = taught or best
+            greedy_outputs, beam_outputs = ([n.texts[0] for n in lists] for lists in (greedy, beam))
+            teacher_outputs = teacher_outputs or beam_outputs
             encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab, max_len=None)
             bar.doing = f"{name}, each token"
             made = predictions(trained, encoded)
@@ -84,17 +84,20 @@ def diagnose(
             has_words = map(str.strip, sources)
             decoded = [n.log_probs[0] for n, words in zip(greedy, has_words, strict=True) if words]
             record["models"][name] = {
-                "bleu": {1: scorer.bleu(said, references), BEAM: scorer.bleu(best, references)},
+                "bleu": {
+                    1: scorer.bleu(greedy_outputs, references),
+                    BEAM: scorer.bleu(beam_outputs, references),
+                },
                 "mode_mass": float(np.mean([math.exp(log_prob) for log_prob in decoded])),
-                "reproduces": same(said, taught),
-                "greedy_is_beam": same(said, best),
+                "reproduces": same(greedy_outputs, teacher_outputs),
+                "greedy_is_beam": same(greedy_outputs, beam_outputs),
                 "search_errors": search_errors(greedy, beam),
                 "calibration_error": calibration_error(diagram),
                 "calibration": diagram,
                 "loss_by_position": loss_by_position(made),
-                "repeats": repeats(sources, said),
-                "too_short": too_short(said, references),
-                "length_ratio": _words(said) / _words(references),
+                "repeats": repeats(sources, greedy_outputs),
+                "too_short": too_short(greedy_outputs, references),
+                "length_ratio": _words(greedy_outputs) / _words(references),
             }
             if trained.tgt_vocab.digest == teacher.tgt_vocab.digest:
                 agrees = float((made.best == of_teacher.best).mean())

@@ -148,29 +148,29 @@ def l2_logits(logits: Array, target: Array, teacher_logits: TeacherOutput = None
     return 0.5 * ((difference - difference.mean()) ** 2).sum()
 
 
-def soften(teacher: TeacherOutput, temperature: float) -> TeacherOutput:
+def soften(teacher_output: TeacherOutput, temperature: float) -> TeacherOutput:
     """Returns the teacher's output at a temperature.
 
     Logits are divided by it. A ``TopK`` must have been made at it: raises UsageError otherwise.
     """
-    if isinstance(teacher, TopK):
-        _check_temperature(teacher, temperature)
-        return replace(teacher, temperature=1.0)  # its logits were divided already
-    return None if teacher is None else teacher.astype(jnp.float32) / temperature
+    if isinstance(teacher_output, TopK):
+        _check_temperature(teacher_output, temperature)
+        return replace(teacher_output, temperature=1.0)  # its logits were divided already
+    return None if teacher_output is None else teacher_output.astype(jnp.float32) / temperature
 
 
-def _events(logits: Array, teacher: TeacherOutput, name: str) -> tuple[Array, Array]:
+def _events(logits: Array, teacher_output: TeacherOutput, name: str) -> tuple[Array, Array]:
     """Returns the log-probabilities of events, student's and teacher's: [V] each, or [k + 1]."""
-    if not isinstance(teacher, TopK):
-        log_q = jax.nn.log_softmax(_dense(teacher, name))
+    if not isinstance(teacher_output, TopK):
+        log_q = jax.nn.log_softmax(_dense(teacher_output, name))
         return jax.nn.log_softmax(logits.astype(jnp.float32)), jnp.maximum(log_q, LOG_ZERO)
-    _check_temperature(teacher, 1.0)
-    teacher = lax.stop_gradient(teacher)
-    log_q = jnp.append(teacher.log_probs, teacher.rest).astype(jnp.float32)
+    _check_temperature(teacher_output, 1.0)
+    teacher_output = lax.stop_gradient(teacher_output)
+    log_q = jnp.append(teacher_output.log_probs, teacher_output.rest).astype(jnp.float32)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     # Summed over the other tokens, as in ``top_k``.
-    rest = jax.nn.logsumexp(log_p.at[teacher.ids].set(LOG_ZERO))
-    return jnp.append(log_p[teacher.ids], rest), jnp.maximum(log_q, LOG_ZERO)
+    rest = jax.nn.logsumexp(log_p.at[teacher_output.ids].set(LOG_ZERO))
+    return jnp.append(log_p[teacher_output.ids], rest), jnp.maximum(log_q, LOG_ZERO)
 
 
 def _kl(log_a: Array, log_b: Array) -> Array:
@@ -192,25 +192,25 @@ def _check_skew(alpha: float) -> None:
         )
 
 
-def _check_temperature(teacher: TopK, temperature: float) -> None:
-    if teacher.temperature != temperature:
+def _check_temperature(teacher_output: TopK, temperature: float) -> None:
+    if teacher_output.temperature != temperature:
         raise UsageError(
             "The teacher's top-k distributions were made at temperature "
-            f"{teacher.temperature:g}, but the loss asks for {temperature:g}: the mass of the "
-            f"other tokens is known only at {teacher.temperature:g}. Make the distributions with "
-            f"temperature={temperature:g}, or give the loss their temperature."
+            f"{teacher_output.temperature:g}, but the loss asks for {temperature:g}: the mass of "
+            f"the other tokens is known only at {teacher_output.temperature:g}. Make the "
+            f"distributions with temperature={temperature:g}, or give the loss their temperature."
         )
 
 
-def _dense(teacher: TeacherOutput, name: str) -> Array:
-    if teacher is None:
+def _dense(teacher_output: TeacherOutput, name: str) -> Array:
+    if teacher_output is None:
         raise UsageError(
             f"{name} compares with a teacher, but there is none: pass make_train_step(..., "
             "teacher=...) and the teacher's parameters."
         )
-    if isinstance(teacher, TopK):
+    if isinstance(teacher_output, TopK):
         raise UsageError(
-            f"{name} needs all logits of the teacher, but was given only its {len(teacher.ids)} "
-            "most probable tokens: run the teacher itself during training."
+            f"{name} needs all logits of the teacher, but was given only its "
+            f"{len(teacher_output.ids)} most probable tokens: run the teacher itself in training."
         )
-    return lax.stop_gradient(teacher.astype(jnp.float32))
+    return lax.stop_gradient(teacher_output.astype(jnp.float32))

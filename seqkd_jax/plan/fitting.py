@@ -13,7 +13,7 @@ from .chips import CHIPS, Chip
 from .hlo import Kernel, kernels
 from .programs import Program, Work
 
-ROWS = 8  # batches that are tried are multiples of it
+BATCH_MULTIPLE = 8  # every batch size that is tried is a multiple of it
 CLOSE = 1.125  # the largest batch is known up to this factor
 Record = dict[str, Any]
 
@@ -172,12 +172,15 @@ def largest_batch(num_bytes: Callable[[int], int | None], start: int, capacity: 
         else:
             fitting[batch] = used
         best = max(fitting, default=0)
-        if too_large <= max(best + ROWS, best * CLOSE):
+        if too_large <= max(best + BATCH_MULTIPLE, best * CLOSE):
             return best
         guess = _guess(sorted(fitting.items()), capacity) if fitting else too_large / 4
         if guess >= too_large:
             guess = (best + too_large) / 2
-        batch = max(int(max(guess, best * CLOSE)) // ROWS, best // ROWS + 1) * ROWS
+        batch = (
+            max(int(max(guess, best * CLOSE)) // BATCH_MULTIPLE, best // BATCH_MULTIPLE + 1)
+            * BATCH_MULTIPLE
+        )
 
 
 def _guess(fitting: Sequence[tuple[int, int]], capacity: int) -> float:

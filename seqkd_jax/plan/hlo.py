@@ -57,7 +57,7 @@ class Instruction(NamedTuple):
     text: str  # operands and attributes
     cycles: int  # the compiler's own estimate, 0 if it gives none
     operation: str  # the operation of the source that it comes from
-    turns: int | None = None  # of a loop, if the compiler says how often it runs
+    trip_count: int | None = None  # of a loop, if the compiler says how often it runs
 
 
 class Computation(NamedTuple):
@@ -123,7 +123,7 @@ def _instruction(line: str) -> Instruction | None:
     operands = tuple(re.findall(r"%([\w.\-]+)", text[: _closing(text)]))
     cycles = re.search(r'"estimated_cycles":"(\d+)"', rest)
     operation = re.search(r'op_name="([^"]*)"', about)
-    turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', rest)
+    trip_count = re.search(r'"known_trip_count":\{"n":"(\d+)"', rest)
     return Instruction(
         name.lstrip("%"),
         results,
@@ -132,7 +132,7 @@ def _instruction(line: str) -> Instruction | None:
         text,
         int(cycles[1]) if cycles else 0,
         operation[1] if operation else "",
-        int(turns[1]) if turns else None,
+        int(trip_count[1]) if trip_count else None,
     )
 
 
@@ -151,7 +151,7 @@ def kernels(text: str, dynamic: Sequence[int] = (1,)) -> list[Kernel]:
 
     Args:
       text: of the compiled program.
-      dynamic: how often loops run whose number of turns the program computes: those inside no
+      dynamic: how often loops run whose number of iterations the program computes: those inside no
         other such loop, those inside one, and so on.
     """
     program, entry = parse(text)
@@ -163,11 +163,11 @@ def _run(
 ) -> Iterator[Kernel]:
     for line in program[name].lines.values():
         if line.opcode == "while":
-            turns = line.turns or _turns(program, _called(line, "condition"))
-            inside = depth + (turns is None)
-            if turns is None:
-                turns = dynamic[min(depth, len(dynamic) - 1)]
-            yield from _run(program, _called(line, "body"), times * turns, inside, dynamic)
+            trip_count = line.trip_count or _trip_count(program, _called(line, "condition"))
+            inside = depth + (trip_count is None)
+            if trip_count is None:
+                trip_count = dynamic[min(depth, len(dynamic) - 1)]
+            yield from _run(program, _called(line, "body"), times * trip_count, inside, dynamic)
         elif line.opcode == "conditional":
             branches = re.findall(r"%([\w.\-]+)", line.text[_closing(line.text) :])
             costs = [list(_run(program, b, times, depth, dynamic)) for b in branches]
@@ -194,7 +194,7 @@ def _called(line: Instruction, attribute: str) -> str:
     return found[1] if found else ""
 
 
-def _turns(program: Program, condition: str) -> int | None:
+def _trip_count(program: Program, condition: str) -> int | None:
     """Returns how often a loop runs that counts from 0 to a constant; None for other loops."""
     body = program[condition]
     test = body.root

@@ -119,7 +119,7 @@ def fit(
       batches_per_epoch: number of batches in one epoch.
       validate: params -> metrics, the same in all processes; ``score`` decides which parameters
         are best (higher is better), and ``perplexity`` (lower is better) breaks ties. The optimiser
-        sees ``perplexity`` as well. Metrics that are no numbers (JSON) are logged only.
+        sees ``perplexity`` as well. Metrics that are not numeric (JSON) are only logged.
       epochs: in total.
       key: of the run; dropout folds step and sentence into it.
       teacher_params: for losses that compare with a teacher.
@@ -227,11 +227,11 @@ class _Run:
     on_validation: OnValidation
 
     def check(self, progress: Progress) -> None:
-        """Raises UsageError if the run there cannot become the one that is asked for."""
+        """Raises UsageError if the run in the folder cannot be continued with these settings."""
         if progress.epoch > self.epochs:
             raise UsageError(
                 f"{self.checkpoints.folder}: {progress.epoch} epochs have been trained there, but "
-                f"epochs is {self.epochs} now. Choose another folder, or raise --epochs (epochs)."
+                f"epochs is {self.epochs} now. Choose another folder, or train for longer."
             )
         if progress.averaged and not self.is_trained(progress):
             raise UsageError(
@@ -360,7 +360,7 @@ class _Run:
     ) -> Progress:
         """Records a validation, and saves the state, as the best so far if it is that."""
         number = self.checkpoints.next_number
-        progress, best = _judged(progress, metrics)
+        progress, best = _update_best(progress, metrics)
         if best:
             progress = replace(progress, best=number, best_step=int(state.step))
         progress = replace(progress, recent=(*progress.recent, number)[-self.average_last :])
@@ -389,7 +389,7 @@ def _after_epoch(
     return replicate(replace(local(state), epoch=epoch, perplexity=perplexity)), progress
 
 
-def _judged(progress: Progress, metrics: dict[str, Any]) -> tuple[Progress, bool]:
+def _update_best(progress: Progress, metrics: dict[str, Any]) -> tuple[Progress, bool]:
     """Records a validation, and returns whether it is the best so far."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, Real)}
     finite = {name: _finite(value) for name, value in numbers.items()}
@@ -399,7 +399,7 @@ def _judged(progress: Progress, metrics: dict[str, Any]) -> tuple[Progress, bool
     )
     if best:
         progress = replace(progress, best_score=score, best_perplexity=perplexity)
-    if not progress.averaged:  # the mean of checkpoints is no sign that training goes on well
+    if not progress.averaged:  # the mean of checkpoints says nothing about how training goes
         progress = replace(progress, since_best=0 if best else progress.since_best + 1)
     validations = (*progress.validations, finite | {"epoch": progress.epoch})
     return replace(progress, validations=validations), best

@@ -17,7 +17,7 @@ from ..base import PAD, Array, Example, Params, Seq2Seq, Total
 from ..errors import UsageError
 from ..losses import Loss, nll
 from .state import TrainState
-from .stream import Teacher, batch_loss, identity
+from .stream import TeacherSide, batch_loss, identity
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,14 @@ def log_prob(model: Seq2Seq, params: Params, src: Array, tgt: Array) -> Array:
     return -jnp.where(tgt != PAD, losses, 0).sum()
 
 
-def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Teacher | None:
+def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> TeacherSide | None:
     if batch.teacher_targets is not None:
         if teacher is not None:
             raise UsageError(
                 "The step was built with a teacher, but the batches hold a teacher's "
                 "distributions as well: leave out one of the two."
             )
-        return Teacher(identity, None, batch.teacher_targets)
+        return TeacherSide(identity, None, batch.teacher_targets)
     if teacher is None:
         return None
     if params is None:
@@ -202,4 +202,4 @@ def _teacher_side(teacher: Seq2Seq | None, params: Params, batch: Example) -> Te
         )
     params = lax.stop_gradient(params)
     hidden: Any = jax.vmap(teacher.hidden, (None, 0, 0))(params, batch.src, batch.tgt)
-    return Teacher(teacher.project, params, lax.stop_gradient(hidden))
+    return TeacherSide(teacher.project, params, lax.stop_gradient(hidden))

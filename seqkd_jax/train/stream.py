@@ -24,7 +24,7 @@ ACCELERATOR_CHUNK_BYTES = 128 << 20  # larger products keep the device busy
 CHUNK_TOKENS = 256  # at least, because each chunk adds to the gradient of the whole projection
 
 
-class Teacher(NamedTuple):
+class TeacherSide(NamedTuple):
     """The teacher's outputs for a batch."""
 
     project: Project
@@ -47,7 +47,7 @@ def batch_loss(
     weight: Array,
     *,
     step: Array | int = 0,
-    teacher: Teacher | None = None,
+    teacher: TeacherSide | None = None,
     chunk: int | None = None,
 ) -> Total:
     """Sums a token loss over the tokens of a batch, padding left out.
