@@ -41,7 +41,7 @@ TENSORS = "params.safetensors"
 # Where a record keeps a setting; without it the name is that of the option, or the end of it: rate
 # for --rate of train, and for --student-training.rate of run. Text and vocabularies are no options.
 SECTION = re.compile(
-    r"(made_by\.)?((model|training|validation|lists\.search|values\.training)\.(?!pairs|src_vocab|tgt_vocab))?"
+    r"(made_by\.)?((model|training|validation|lists\.search)\.(?!pairs|src_vocab|tgt_vocab))?"
 )
 
 
@@ -313,7 +313,7 @@ DATA = {
     "start": "the model to train further",
     "compressed": "the model to compress",
     "model": "the model to compress",
-    "lists": "the lists",
+    "lists.digest": "the n-best lists",
     "teacher_digest": "the teacher",
     "vocabularies.src": "the vocabulary of the source",
     "vocabularies.tgt": "the vocabulary of the target",

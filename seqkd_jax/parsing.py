@@ -105,7 +105,9 @@ def _no_command(name: str, commands: list[str]) -> str:
         return f"{name}: options follow a command, as in seqkd run {name}; see seqkd --help."
     near = difflib.get_close_matches(name, commands, n=1, cutoff=0.75)
     return f"There is no command {quoted(name)}" + (
-        f"; did you mean seqkd {near[0]}?" if near else "; seqkd --help lists all of them."
+        f"; did you mean seqkd {near[0]}?"
+        if near
+        else f"; the commands are: {', '.join(commands)}."
     )
 
 

@@ -186,7 +186,8 @@ def test_a_corpus_is_distilled_from_lists_there_are(files, tmp_path, first, choi
     ]
     run("distill", *from_lists, *more, "--out", tmp_path / "out")
     assert read_lines(tmp_path / "out" / "train.tgt") == [target for _, target in want.pairs]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["train.src", "train.tgt"]
+    written = ["distill.json", "train.sha256", "train.src", "train.tgt"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == written
 
 
 def test_shards_of_this_library_serve_as_well_and_must_be_of_this_text(files, tmp_path, capsys):

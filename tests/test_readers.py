@@ -117,8 +117,9 @@ def test_commands_take_the_column_of_a_table(files, capsys):
     open_teacher_cache(files / "cache").require(encoded)
     for reference in ([], ["--reference", table]):
         given_files = ["--source", table, *reference]
-        shown(capsys, "distill", model, *given_files, *SEARCH, "--out", files / "distilled")
-        assert read_lines(files / "distilled" / "train.src") == read_lines(src)
+        out = files / f"distilled-{len(reference)}"
+        shown(capsys, "distill", model, *given_files, *SEARCH, "--out", out)
+        assert read_lines(out / "train.src") == read_lines(src)
     row = shown(capsys, "evaluate", model, "--source", table, "--beams", "1")
     assert "BLEU" in row
 

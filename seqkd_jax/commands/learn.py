@@ -1,7 +1,7 @@
 """Commands that train: an experiment, one model, or a smaller one."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from .. import arguments, recipes
 from ..compress.prune import every_array, no_embedding
-from ..data import pairs_digest
 from ..data.corpora import GENERATED
 from ..data.lines import read_sources
 from ..distill.teacher_cache import open_teacher_cache
@@ -157,15 +156,13 @@ def compress(command: arguments.Compress) -> None:
     check_compress(command)
     prepare()
     trained = load_model(command.model)
-    settings: dict[str, Any] = {"model": trained.digest, "bits": command.bits, "values": None}
-    if not command.corpus.data and not command.corpus.train:
-        _claim(command.out, settings)
-    else:
+    trains = bool(command.corpus.data or command.corpus.train)
+    # Before values are trained in vain.
+    _claim(command.out, {"model": trained.digest, "bits": command.bits, "values_trained": trains})
+    if trains:
         plan = Plan(**vars(command.validation), seed=command.seed)
         exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), plan)
         pairs = exp.corpus.train
-        settings["values"] = {"training": asdict(command.training), "text": pairs_digest(pairs)}
-        _claim(command.out, settings)  # before values are trained in vain
         trained = recipes.share_values(
             exp, "values", trained, pairs, command.training, command.bits
         )

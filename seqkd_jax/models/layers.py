@@ -114,9 +114,7 @@ def word_vectors(words: int, width: int) -> Embedding:
         return uniform(key, (words, width), scale).at[PAD].set(0)
 
     def vectors(table: Array, ids: Array) -> Array:
-        return jnp.asarray(table)[
-            ids
-        ]  # a restored table is a NumPy array, which traced ids cannot index
+        return jnp.asarray(table)[ids]  # traced ids cannot index NumPy arrays, as restored
 
     return Embedding(init, vectors, width, table=lambda table: table)
 
