@@ -178,6 +178,8 @@ def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "the table was one with teacher, teacher+seq-inter" in said and "seq-kd" in said
     assert not (folder / "baseline" / "test.beam9.txt").exists()
+    (folder / "results.json").write_text("damaged")
+    recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["baseline", "word-kd"], anyway=True)
     assert [row.name for row in read_results(folder / "results.json").rows] == [
         "baseline",
         "word-kd",

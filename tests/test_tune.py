@@ -85,6 +85,8 @@ def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
         ("seq-kd", {"vocabulary-size": [10, 12]}, "vocabulary-size cannot be tuned for seq-kd"),
         ("seq-kd", {"teacher.hidden": [8]}, "teacher.hidden cannot be tuned for seq-kd"),
         ("teacher", {"student.hidden": [8]}, "student.hidden cannot be tuned for teacher"),
+        ("luong-dot", {"student.hidden": [8]}, "student.hidden cannot be tuned for luong-dot"),
+        ("deep-att", {"teacher.hidden": [8]}, "teacher.hidden cannot be tuned for deep-att"),
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, choices, message):

@@ -97,11 +97,12 @@ def run(
 
 def _say_what_goes(path: Path, seeds: Sequence[int], rows: Sequence[str]) -> None:
     """Says which rows and seeds of an earlier table the new one does not have."""
-    if not path.exists():
+    try:
+        before = read_results(path)
+    except (FileNotFoundError, UsageError):  # a damaged table is replaced
         return
-    before = read_results(path)
     gone = [row.name for row in before.rows if row.name not in rows]
-    gone += [f"seed {seed}" for seed in before.about["seeds"] if seed not in seeds]
+    gone += [f"seed {seed}" for seed in before.about.get("seeds", ()) if seed not in seeds]
     if gone:
         console.note(
             f"{path}: the table was one with {', '.join(gone)} as well. Their models and "

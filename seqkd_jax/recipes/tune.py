@@ -17,12 +17,12 @@ from ..model_folder import training_began, validations
 from ..plans import with_settings, write_plan
 from ..report.trials import Trial, read_trials, write_trials
 from ..sealed import differences, digest_of
-from ..settings import Plan
+from ..settings import Plan, Size
 from ..train.loop import TrainingDiverged
 from .experiment import SHARED, VOCABULARY, Experiment
 from .rows import NEEDS_TEACHER, ROWS
 from .stages import USELESS
-from .systems import SYSTEMS
+from .systems import SHAPES
 
 TUNING = "tuning.json"
 # Settings of rows with a part in their names.
@@ -117,10 +117,9 @@ def _stands_alone(row: str) -> bool:
 def _require_of_row(row: str, setting: str) -> None:
     """Refuses settings that change nothing of a row, or nothing but how it is measured."""
     name = setting.replace("-", "_")
-    parts = ["teacher", "teacher_training", "teachers"]
-    if not row.startswith("teacher"):
-        parts += ["student", "student_training"]
-        parts = parts if row in SYSTEMS else parts[3:]
+    parts = ["student", "student_training"]
+    if row.startswith("teacher") or row in SHAPES and _like_teacher(row):
+        parts = ["teacher", "teacher_training"]
     for part, own in OF_PARTS.items():
         parts += own if part in row else ()
     if _stands_alone(row):
@@ -133,6 +132,12 @@ def _require_of_row(row: str, setting: str) -> None:
             "is measured, or it belongs to the teacher that all trials share. Its settings are "
             f"those of {', '.join(parts)}."
         )
+
+
+def _like_teacher(system: str) -> bool:
+    """Returns whether another system has the shape of the plan's teacher, not of its student."""
+    size = SHAPES[system].size
+    return size(Plan(student=Size(hidden=7))) == size(Plan())
 
 
 def _kept(exp: Experiment, about: dict[str, Any]) -> list[Trial]:
