@@ -1,7 +1,6 @@
 """Reading vocabularies: the library's own files, and those of other tools."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -182,7 +181,7 @@ def _vocabulary(record: dict[str, Any], kinds: Kinds) -> Vocabulary:
         raise UsageError(f"its kind {quoted(kind, 60)} is not known")
     try:
         model = base64.b64decode(record["model"], validate=True)
-    except (KeyError, TypeError, binascii.Error):
+    except (KeyError, TypeError, ValueError):  # the last for letters outside of ASCII, too
         raise UsageError("its model is not in base64") from None
     return pieces_of(model, kind, lower)
 
