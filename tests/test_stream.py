@@ -27,7 +27,7 @@ from seqkd_jax.losses import (
     word_kl,
 )
 from seqkd_jax.train import stream
-from seqkd_jax.train.stream import Teacher, batch_loss, chunk_tokens
+from seqkd_jax.train.stream import TeacherSide, batch_loss, chunk_tokens
 
 TEACHER_PARAMS = params(TEACHER, 1)
 LOSSES = {
@@ -69,7 +69,7 @@ def direct(loss, p, hidden, batch, step):
 
 @functools.partial(jax.jit, static_argnums=0)
 def streamed(loss, p, hidden, batch, step):
-    teacher = Teacher(TEACHER.project, TEACHER_PARAMS, teacher_states(batch))
+    teacher = TeacherSide(TEACHER.project, TEACHER_PARAMS, teacher_states(batch))
     return batch_loss(
         MODEL.project, loss, p, hidden, batch.tgt, batch.weight, step=step, teacher=teacher, chunk=8
     )
@@ -109,7 +109,7 @@ def test_top_k_distributions_are_streamed_like_hidden_states():
         return jax.value_and_grad(how, (0, 1))(p, hidden, taught)
 
     def streamed(p, hidden, taught):
-        teacher = Teacher(stream.identity, None, taught)
+        teacher = TeacherSide(stream.identity, None, taught)
         total = batch_loss(
             MODEL.project, loss, p, hidden, batch.tgt, batch.weight, teacher=teacher, chunk=8
         )

@@ -2,8 +2,6 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -157,8 +155,12 @@ def compress(command: arguments.Compress) -> None:
     prepare()
     trained = load_model(command.model)
     trains = bool(command.corpus.data or command.corpus.train)
-    # Before values are trained in vain.
-    _claim(command.out, {"model": trained.digest, "bits": command.bits, "values_trained": trains})
+    record = command.out / "compression.json"
+    settings = {"model": trained.digest, "bits": command.bits, "values_trained": trains}
+    if record.exists():  # refuses another model before values are trained in vain
+        require_settings(record, settings)
+    elif (command.out / "config.json").exists():
+        raise UsageError(f"{command.out}: this folder holds another run. Choose another folder.")
     if trains:
         plan = Plan(**vars(command.validation), seed=command.seed)
         exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), plan)
@@ -166,6 +168,7 @@ def compress(command: arguments.Compress) -> None:
         trained = recipes.share_values(
             exp, "values", trained, pairs, command.training, command.bits
         )
+    require_settings(record, settings)
     with Bar(desc="compressing", wait=2):
         sizes = recipes.compress(command.out, trained, command.bits)
     stages = {
@@ -177,14 +180,6 @@ def compress(command: arguments.Compress) -> None:
     lines = [[name, f"{size:,}", f"{sizes.dense / size:.1f}x"] for name, size in stages.items()]
     columns = [Column("", left=True, name="stage"), Column("bytes"), Column("smaller")]
     print(render(columns, lines, layout=command.layout))
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder that holds another model, compressed or not."""
-    record = folder / "compression.json"
-    if (folder / "config.json").exists() and not record.exists():
-        raise UsageError(f"{folder}: this folder holds another run. Choose another folder.")
-    require_settings(record, settings)
 
 
 def table3(command: arguments.Table3) -> None:
