@@ -19,7 +19,7 @@ from .model_folder import read_config
 from .report.records import EVALUATION, read_evaluation
 from .report.results import read_results
 from .sealed import read_record
-from .trained import TrainedModel
+from .trained import TrainedModel, had_teacher
 
 # What a training of ``recipes`` notes in config.json, and what it says about the method.
 METHODS = {
@@ -64,15 +64,9 @@ def model_card(
         "method": list(_methods(trainings).values()),
         "trainings": trainings,
     }
-    has_teacher = any(
-        t.get(n) for t in trainings for n in ("kd_beam", "inter_beam", "teacher_digest")
-    )
-    if (
-        teacher_folder is None
-        and has_teacher
-        and (folder.parent / "teacher" / "config.json").exists()
-    ):
-        teacher_folder = folder.parent / "teacher"
+    beside = folder.parent / "teacher"
+    if teacher_folder is None and had_teacher(trainings) and (beside / "config.json").exists():
+        teacher_folder = beside
     if teacher_folder is not None:
         card["teacher"] = _teacher(as_path(teacher_folder), trainings)
     results = folder.parent / "results.json"

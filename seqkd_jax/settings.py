@@ -314,9 +314,8 @@ class Plan(Checked):
     lower: bool = False  # Convert all text to lower case.
     # Sources to translate are cut to this many tokens; None: never.
     max_source: Count | None = 250
-    kd_weight: Share = (
-        0.5  # Weight of Word-KD in the loss; the likelihood has weight 1 - kd-weight.
-    )
+    # Weight of Word-KD in the loss; the likelihood has weight 1 - kd-weight.
+    kd_weight: Share = 0.5
     kd_beam: Beam = 5  # Beam size of Seq-KD.
     inter_beam: Beam = 35  # Beam size of Seq-Inter.
     # How Seq-Inter measures similarity; auto: chrf for text without spaces, otherwise bleu.

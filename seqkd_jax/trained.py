@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,3 +78,9 @@ def _leaves(tree: Any) -> dict[str, np.ndarray]:
     """Returns the array leaves by path, without empty containers, which some formats drop."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
+
+
+def had_teacher(history: Iterable[Mapping[str, Any]]) -> bool:
+    """Returns whether the pairs or the loss of one of these trainings came from a teacher."""
+    signs = "kd_beam", "inter_beam", "teacher_digest"
+    return any(record.get(sign) for record in history for sign in signs)

@@ -204,6 +204,9 @@ def test_files_of_another_kind_are_not_replaced(files, refused):
     assert (files / "notes").read_text() == "a text\n"
     given = ["--source", files / "test.src", "--out", files / "test.src"]
     assert "given as --source and as --out" in refused("translate", files / "big", *given)
+    (files / "link").symlink_to(files / "test.src")
+    linked = [*given[:2], "--out", files / "link"]
+    assert "given as --source and as --out" in refused("translate", files / "big", *linked)
     assert read_lines(files / "test.src")
     assert "a file, not the folder" in refused("translate", files / "notes", *given[:2])
 

@@ -126,6 +126,8 @@ def test_an_experiment_shares_only_what_has_the_same_settings(tmp_path, change):
     other = dataclasses.replace(small_lab.PLAN, **change)
     with pytest.raises(UsageError, match=f"{next(iter(change))} is .*are to be shared"):
         recipes.Experiment(tmp_path / "other", small_lab.CORPUS, other, base=exp)
+    same = dataclasses.replace(small_lab.CORPUS, train=list(small_lab.CORPUS.train))
+    recipes.Experiment(tmp_path / "same", same, small_lab.PLAN, base=exp)
     fewer = dataclasses.replace(small_lab.CORPUS, train=small_lab.CORPUS.train[:9])
     with pytest.raises(UsageError, match="those of the same corpus"):
         recipes.Experiment(tmp_path / "other", fewer, small_lab.PLAN, base=exp)

@@ -89,7 +89,7 @@ def distill(command: arguments.Distill) -> None:
 
     source, target = _texts(command)
     write_pairs(source, target, chosen())
-    atomic_write(command.out / "train.sha256", _digest(command).encode())
+    atomic_write(command.out / "train.sha256", _text_digests(command).encode())
     if compares:
         share = 100 * differing / max(1, len(pairs))
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
@@ -118,7 +118,7 @@ def _texts(command: arguments.Distill) -> list[Path]:
     return [command.out / f"train.{side}" for side in ("src", "tgt")]
 
 
-def _digest(command: arguments.Distill) -> str:
+def _text_digests(command: arguments.Distill) -> str:
     """Returns the line of ``train.sha256``: the digests of the two files, "" if one is missing."""
     there = [sha256(path) if path.exists() else "" for path in _texts(command)]
     return " ".join(there) + "\n"
@@ -134,7 +134,11 @@ def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str,
                 "there. Choose another --out folder."
             )
     there = any(path.exists() for path in _texts(command))
-    if there and digest.exists() and read_file(digest).decode(errors="replace") != _digest(command):
+    if (
+        there
+        and digest.exists()
+        and read_file(digest).decode(errors="replace") != _text_digests(command)
+    ):
         raise UsageError(
             f"{command.out}: train.src or train.tgt has been changed since it was written, and "
             "would be replaced. Choose another --out folder, or delete both."
@@ -151,7 +155,7 @@ def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str,
     _check_files(command)
 
 
-def _digest_of(nbest: Iterable[NBest]) -> str:
+def _lists_digest(nbest: Iterable[NBest]) -> str:
     """Returns the sha256 of lists: of their texts, their log-probabilities, and where each ends."""
     return lines_digest(json.dumps([n.index, n.texts, n.log_probs]) for n in nbest)
 
@@ -234,7 +238,7 @@ def _given_lists(
         for n in nbest:
             select.probabilities(n)  # refuses lists without any
     lists = {name: nbest.header.get(name) for name in ("teacher_digest", "search")}
-    _claim(command, lists if all(lists.values()) else {"digest": _digest_of(nbest)}, made_of)
+    _claim(command, lists if all(lists.values()) else {"digest": _lists_digest(nbest)}, made_of)
     return nbest, all(text == text.lower() for text in _said(nbest))
 
 

@@ -15,10 +15,9 @@ import jax
 import numpy as np
 
 from .. import __version__, arguments, console
-from ..addresses import as_path
 from ..card import card_text, model_card
 from ..data import check_same, encode_pairs, require_kept
-from ..data.lines import read_pairs
+from ..data.lines import read_pairs, same_file
 from ..data.text import is_table, write_lines
 from ..data.waiting import count_lines, first_columns, open_text, waiting_lines
 from ..decode.lists import NBest, moses_lines
@@ -44,7 +43,7 @@ def translate(command: arguments.Translate) -> None:
     """Translates lines of text as soon as they arrive."""
     prepare()
     if command.out:
-        if command.source and as_path(command.source) == as_path(command.out):
+        if command.source and same_file(command.source, command.out):
             raise UsageError(f"{command.out}: given as --source and as --out; give another --out.")
         check_writable(command.out)
     if command.scores and command.search.n_best > 1:

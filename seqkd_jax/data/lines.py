@@ -269,7 +269,7 @@ def read_pairs(source_path: PathLike, target_path: PathLike | None = None) -> Pa
             f"{source_path}: give the file of the targets as well, or one .tsv file "
             "with both sides."
         )
-    if target_path is None or _same_file(source_path, target_path):
+    if target_path is None or same_file(source_path, target_path):
         if not is_table(source_path):
             raise UsageError(
                 f"{source_path}: given as source and as target; give one file for "
@@ -323,7 +323,8 @@ def _parallel(source_path: PathLike, target_path: PathLike) -> ParallelLines:
     return ParallelLines(sources, targets)
 
 
-def _same_file(a: PathLike, b: PathLike) -> bool:
+def same_file(a: PathLike, b: PathLike) -> bool:
+    """Returns whether two paths name one file, by links as well."""
     try:
         return as_path(a).samefile(as_path(b))
     except OSError:  # one file is missing, which reading it will report

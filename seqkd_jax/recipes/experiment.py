@@ -83,7 +83,8 @@ class Experiment:
                     f"{name} is {quoted(own)}, but it is {quoted(shared)} in the experiment whose "
                     "teacher, n-best lists and vocabularies are to be shared."
                 )
-        if self.base and self.corpus.train is not self.base.corpus.train:
+        pairs, others = self.corpus.train, self.teaching.corpus.train
+        if pairs is not others and pairs_digest(pairs) != pairs_digest(others):
             raise UsageError("An experiment shares a teacher only with those of the same corpus.")
 
     @functools.cached_property

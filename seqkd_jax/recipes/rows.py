@@ -23,7 +23,7 @@ from ..report.table import Row, Truth, baseline_of, compared, table
 from ..scoring import Scorer, scorer_of
 from ..sealed import digest_of, read_record, write_record
 from ..settings import GREEDY, Layout
-from ..trained import TrainedModel
+from ..trained import TrainedModel, had_teacher
 from .experiment import Experiment, Pairs
 from .on_policy import on_policy
 from .stages import require_fitting
@@ -36,8 +36,6 @@ from .weak import require_able
 NEEDS_TEACHER = {
     name for name in (*TABLE1, "on-policy", *VARIANTS) if name not in ("teacher", "baseline")
 }
-# Settings that a training has only if its pairs, or its loss, come from a teacher.
-FROM_TEACHER = ("kd_beam", "inter_beam", "teacher_digest")
 ROWS: dict[str, Callable[[Experiment], TrainedModel]] = {
     **TABLE1,
     "on-policy": on_policy,
@@ -205,7 +203,7 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         progress=f"{name}, evaluation" if is_first() else None,
     )
     made = {**evaluation.made, "trained_by": training_began(exp.folder / name).get("library")}
-    if any(training.get(part) for training in trained.history for part in FROM_TEACHER):
+    if had_teacher(trained.history):
         began = training_began(exp.teaching.folder / "teacher")
         made["taught_by"] = began.get("library")
     evaluation = replace(evaluation, made=made)
