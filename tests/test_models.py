@@ -365,6 +365,14 @@ def test_a_model_equals_only_what_has_the_same_faster_equivalent():
     assert isinstance(for_teaching(of_whole, both)[1][0], InferenceParams)
 
 
+def test_equal_networks_are_one_model_however_many_others_were_made():
+    small = Config(9, 9, embed=1, hidden=1, layers=1)
+    before = attention_lstm(small), ensemble([attention_lstm(small)])
+    for hidden in range(2, 67):
+        ensemble([attention_lstm(dataclasses.replace(small, hidden=hidden))])
+    assert before == (attention_lstm(small), ensemble([attention_lstm(small)]))
+
+
 def test_gradients_of_words_are_summed_in_float32():
     """The gradient of a word that occurs often would lose most of its sum in bfloat16."""
     model = attention_lstm(dataclasses.replace(CONFIG, dtype="bfloat16"))

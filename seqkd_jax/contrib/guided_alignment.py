@@ -33,7 +33,7 @@ from .hint import OutputsWithHidden
 Links = list[tuple[int, int]]  # (source word, target word)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def with_attention_output(net: Network) -> Seq2Seq:
     """Returns the model with ``project`` returning ``OutputsWithHidden``; parameters are unchanged.
 

@@ -43,7 +43,7 @@ class WithRegressor:
     bias: Array  # [H of the teacher]
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def hinted(student: Seq2Seq, width: int) -> Seq2Seq:
     """Returns the student with a learned affine projection of its hidden state to ``width``.
 
@@ -81,7 +81,7 @@ def hinted(student: Seq2Seq, width: int) -> Seq2Seq:
     return Seq2Seq(init, encode, step, hidden, project)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def with_hidden_output(teacher: Seq2Seq) -> Seq2Seq:
     """Returns the teacher with ``project`` returning ``OutputsWithHidden``; parameters unchanged.
 

@@ -95,7 +95,7 @@ def _bridge_between(config: Config, columns: Columns) -> Bridge:
     return from_states() if h.shape == (config.hidden,) else mapped_states()
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _network(config: Config, blocks: Blocks, order: Order) -> Network:
     words = word_layers(config, blocks.src_embedding, blocks.tgt_embedding)
     return Network(config, blocks, words, order)
@@ -106,7 +106,7 @@ def model_of(net: Network) -> Seq2Seq:
     return reordered(_model(net._replace(order=AS_WRITTEN)), net.order)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _model(net: Network) -> Seq2Seq:
     def init(key: Array) -> AttentionLSTMParams:
         return init_params(net, key)

@@ -53,7 +53,7 @@ def ensemble(
     return _ensemble(tuple(models), join)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _ensemble(models: tuple[Seq2Seq, ...], join: Callable[[Array], Array]) -> Seq2Seq:
     def init(key: Array) -> tuple:
         return tuple(

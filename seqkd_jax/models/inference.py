@@ -178,7 +178,7 @@ def _padded(generator: Generator, multiple: int, dtype: jnp.dtype) -> Generator:
     return Generator(kernel, jnp.pad(generator.bias, (0, padding), constant_values=-jnp.inf))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _faster(
     net: Network, replaced: tuple[bool, ...], init: Callable[[Array], Params], multiple: int
 ) -> Seq2Seq:

@@ -43,7 +43,7 @@ def is_word(src: Array) -> Array:
 AS_WRITTEN = Order()
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def reordered(model: Seq2Seq, order: Order) -> Seq2Seq:
     """Returns the model with every source read in this order; its parameters stay the same."""
     if order == Order():
