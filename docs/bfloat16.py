@@ -39,14 +39,16 @@ def student(corpus: str, folder: Path, seed: int, dtype: str, given: argparse.Na
     training = replace(
         training, epochs=given.epochs or training.epochs, rate=given.rate or training.rate
     )
-    plan = replace(plan, seed=seed, student=replace(plan.student, dtype=dtype))
+    plan = replace(plan, seed=seed, student_size=replace(plan.student_size, dtype=dtype))
     exp = recipes.experiment(corpus, folder / corpus, plan)
     name = f"{dtype}-seed{seed}"
-    trained = recipes.train(exp, name, recipes.new(exp, plan.student), exp.corpus.train, training)
+    trained = recipes.train(
+        exp, name, recipes.new(exp, plan.student_size), exp.corpus.train, training
+    )
     scorer = scorer_of(exp.corpus, plan.tokenize, trained.tgt_vocab.lower)
     searched = {}
     for search_dtype in TYPES:
-        model = recipes.new(exp, replace(plan.student, dtype=search_dtype)).model
+        model = recipes.new(exp, replace(plan.student_size, dtype=search_dtype)).model
         result = evaluate(
             trained.with_params(trained.params, model), exp.corpus.test, scorer=scorer
         )

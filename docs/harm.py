@@ -50,8 +50,8 @@ NOT_READ = re.compile(
 )
 
 TINY = [
-    *("--student.embed", "8", "--student.hidden", "8", "--student.dropout", "0"),
-    *("--teacher.embed", "8", "--teacher.hidden", "12", "--teacher.dropout", "0"),
+    *("--student-size.embed", "8", "--student-size.hidden", "8", "--student-size.dropout", "0"),
+    *("--teacher-size.embed", "8", "--teacher-size.hidden", "12", "--teacher-size.dropout", "0"),
     *("--teacher-training.epochs", "3", "--student-training.epochs", "2", "--beams", "1", "2"),
     *("--fine-tuning.epochs", "1"),
     *("--vocabulary", "words", "--kd-beam", "2", "--inter-beam", "2"),

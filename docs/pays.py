@@ -7,7 +7,8 @@
 Each point is a corpus, a teacher, and two students for each seed: one trained on the corpus, one on
 the teacher's translations of it. Most points differ from the first one in one setting. Students
 wider than that of the corpus's plan train at a rate that falls with their width. The same command
-resumes; points are added to ``--out``.
+resumes; points are added to ``--out``. Several processes may share the work by ``--points``, if no
+two of them train the same teacher.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -113,18 +115,21 @@ def measured(point: Point, folder: Path, seeds: list[int]) -> dict[str, Any]:
 
 def _plan(point: Point) -> Plan:
     plan = PLANS["grammar"]
-    rate = plan.student_training.rate * min(1, plan.student.hidden / point.hidden)
+    rate = plan.student_training.rate * min(1, plan.student_size.hidden / point.hidden)
     teacher = replace(plan.teacher_training, epochs=None, updates=point.teacher_updates)
     student = replace(plan.student_training, epochs=None, updates=point.updates, rate=rate)
-    shape = replace(plan.student, embed=point.hidden, hidden=point.hidden)
-    return replace(plan, student=shape, teacher_training=teacher, student_training=student)
+    shape = replace(plan.student_size, embed=point.hidden, hidden=point.hidden)
+    training = {"teacher_training": teacher, "student_training": student}
+    return replace(plan, student_size=shape, **training)
 
 
-def keep(path: Path, record: dict[str, Any]) -> None:
-    """Adds a point to the file of results."""
-    kept = read_record(path, FORMAT)["points"] if path.exists() else []
-    others = [p for p in kept if p["point"] != record["point"]]
-    write_record(path, FORMAT, {"points": [*others, record]})
+def keep(path: Path, record: dict[str, Any], lock: FileLock) -> None:
+    """Adds a point to the file of results, which keeps the order of ``POINTS``."""
+    with lock:
+        kept = read_record(path, FORMAT)["points"] if path.exists() else []
+        points = {Point(**p["point"]): p for p in [*kept, record]}
+        ordered = [points[point] for point in POINTS if point in points]
+        write_record(path, FORMAT, {"points": ordered})
 
 
 def gains(record: dict[str, Any]) -> list[float]:
@@ -226,8 +231,10 @@ def main() -> None:
         prediction_picture(points).savefig(given.pictures / "pays-prediction.png", dpi=120)
     elif not given.tables:
         prepare()
+        given.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(given.folder / "results.lock")
         for number in given.points or range(len(POINTS)):
-            keep(given.out, measured(POINTS[number], given.folder, given.seeds))
+            keep(given.out, measured(POINTS[number], given.folder, given.seeds), lock)
     print(tables(given.out))
 
 

@@ -63,7 +63,6 @@ def _commands(data: str | None, settings: str | None = None) -> dict[str, Any]:
     plan = read_plan(settings) if settings else PLANS.get(data or "", ExperimentPlan())
     # A setting that train and the experiments share has one name and one default.
     shared = {f.name: getattr(plan, f.name) for f in fields(Train) if hasattr(plan, f.name)}
-    shared = {name: value for name, value in shared.items() if name != "teacher"}
     defaults = {
         Run: Run(TestedCorpus(), tyro.MISSING, plan),
         Table3: Table3(TestedCorpus(), tyro.MISSING, plan),

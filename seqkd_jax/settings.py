@@ -154,6 +154,15 @@ class Parts(Checked):
     # With attention location: the maximum number of source tokens that have a weight.
     max_source: Count = 100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attention == "none" and self.alignment != "global":
+            raise UsageError(
+                f'alignment="{self.alignment}" needs an attention, but attention is "none".'
+            )
+        if self.lower_attention and self.connections == "fast-forward":
+            raise UsageError("lower_attention cannot be combined with fast-forward connections.")
+
 
 @dataclass(frozen=True)
 class Size(Checked):
@@ -176,6 +185,16 @@ class Size(Checked):
     encoder_layers: Depth | None = None  # Layers of the encoder; None: as many as the decoder has.
     encoder_hidden: Width | None = None  # Width of the encoder's layers; None: the decoder's.
     parts: Parts = Parts()  # The architecture; the defaults are the paper's.
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parts.join == "interleaved" and not self.bidirectional:
+            raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
+        if self.parts.lower_attention and not 2 <= self.parts.lower_attention <= self.layers:
+            raise UsageError(
+                f"lower_attention is {self.parts.lower_attention}; it must name a decoder layer "
+                f"from 2 to layers, {self.layers}."
+            )
 
 
 @dataclass(frozen=True)
@@ -274,13 +293,15 @@ class Timing(Checked):
 class Plan(Checked):
     """All settings of an experiment. The defaults suit a corpus of tens of thousands of pairs.
 
-    >>> plan = Plan(student=Size(hidden=32), kd_weight=0.7)
-    >>> plan.student.hidden, plan.teacher.hidden
+    >>> plan = Plan(student_size=Size(hidden=32), kd_weight=0.7)
+    >>> plan.student_size.hidden, plan.teacher_size.hidden
     (32, 512)
     """
 
-    teacher: Size = Size(embed=256, hidden=512, bidirectional=True)  # The shape of the teacher.
-    student: Size = Size(embed=64, hidden=64)  # The shape of the students.
+    teacher_size: Size = Size(
+        embed=256, hidden=512, bidirectional=True
+    )  # The shape of the teacher.
+    student_size: Size = Size(embed=64, hidden=64)  # The shape of the students.
     teacher_training: Training = Training()  # How the teacher is trained.
     student_training: Training = Training()  # How the students are trained.
     # Training for Seq-Inter, shared weights and on-policy rows.
@@ -327,8 +348,8 @@ class Plan(Checked):
 
 
 _GRAMMAR = Plan(
-    teacher=Size(embed=96, hidden=160, bidirectional=True, dropout=0.05, init_scale=0.15),
-    student=Size(embed=32, hidden=32, bidirectional=True, dropout=0.0, init_scale=0.3),
+    teacher_size=Size(embed=96, hidden=160, bidirectional=True, dropout=0.05, init_scale=0.15),
+    student_size=Size(embed=32, hidden=32, bidirectional=True, dropout=0.0, init_scale=0.3),
     teacher_training=Training(epochs=3, rate=8e-3, tokens_per_batch=768, buckets=3),
     student_training=Training(epochs=5, rate=1.6e-2, tokens_per_batch=512, buckets=3),
     fine_tuning=Training(epochs=1, rate=1e-3, tokens_per_batch=512, buckets=3),
@@ -344,8 +365,10 @@ PLANS = {
     "grammar": _GRAMMAR,
     "noisy-grammar": _GRAMMAR,
     "multi30k": Plan(
-        teacher=Size(embed=512, hidden=448, bidirectional=True, dropout=0.5, embed_dropout=0.3),
-        student=Size(embed=64, hidden=144, bidirectional=True, dropout=0.2, embed_dropout=0.1),
+        teacher_size=Size(
+            embed=512, hidden=448, bidirectional=True, dropout=0.5, embed_dropout=0.3
+        ),
+        student_size=Size(embed=64, hidden=144, bidirectional=True, dropout=0.2, embed_dropout=0.1),
         teacher_training=Training(
             epochs=12, rate=1.5e-3, tokens_per_batch=1024, label_smoothing=0.1, ema=0.999
         ),

@@ -10,8 +10,8 @@ from seqkd_jax.settings import Filters, Plan, Size, Training
 LEXICON = "anna ben cat dog eats fish goes home is just kind long".split()
 ONE_EPOCH = Training(epochs=1, tokens_per_batch=64)
 PLAN = Plan(
-    teacher=Size(embed=8, hidden=8, dropout=0.0),
-    student=Size(embed=4, hidden=4, dropout=0.0),
+    teacher_size=Size(embed=8, hidden=8, dropout=0.0),
+    student_size=Size(embed=4, hidden=4, dropout=0.0),
     teacher_training=dataclasses.replace(ONE_EPOCH, rate=0.1),
     student_training=ONE_EPOCH,
     fine_tuning=ONE_EPOCH,

@@ -83,7 +83,7 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
 
     def trained(folder):
         exp = recipes.experiment(small_lab.CORPUS, folder, small_lab.PLAN)
-        model = recipes.new(exp, small_lab.PLAN.student)
+        model = recipes.new(exp, small_lab.PLAN.student_size)
         return recipes.train(exp, "model", model, small_lab.CORPUS.train, training).digest
 
     class Killed(Exception):
@@ -113,7 +113,7 @@ def test_a_training_that_is_counted_in_updates_resumes_within_a_pass(tmp_path, m
 def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, capsys):
     seen: list = []
     exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN, log=seen.append)
-    model = recipes.new(exp, small_lab.PLAN.student)
+    model = recipes.new(exp, small_lab.PLAN.student_size)
     training = Training(updates=60, tokens_per_batch=64, rate=0.05)
     recipes.train(exp, "model", model, small_lab.CORPUS.train, training)
     said = capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, cap
 
 def test_a_moving_average_is_what_is_validated_and_kept(tmp_path):
     exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
-    model = recipes.new(exp, small_lab.PLAN.student)
+    model = recipes.new(exp, small_lab.PLAN.student_size)
     training = dataclasses.replace(small_lab.ONE_EPOCH, rate=0.05)
     pairs = small_lab.CORPUS.train
     plain = recipes.train(exp, "plain", model, pairs, training)

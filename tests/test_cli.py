@@ -541,7 +541,14 @@ def test_a_damaged_model_is_named_and_not_loaded(files, refused):
 
 
 def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
-    shape = ["--student.embed", "4", "--student.hidden", "4", "--student-training.epochs", "1"]
+    shape = [
+        "--student-size.embed",
+        "4",
+        "--student-size.hidden",
+        "4",
+        "--student-training.epochs",
+        "1",
+    ]
     given = [*corpus(files), "--test", files / "test.src", files / "test.tgt", *WORDS, *shape]
     rest = ["--beams", "1", "--out", files / "lab", "--rows", "baseline"]
     printed = shown(capsys, "run", *given, *rest)

@@ -89,7 +89,7 @@ def test_pairs_of_any_length_are_trained_on_where_there_is_no_limit(tmp_path, ca
         Corpus("long", "lower", "upper", some + long, some, some), tmp_path, PLAN
     )
     training = Training(epochs=1, buckets=1, max_tokens=None)
-    recipes.train(lab, "model", recipes.new(lab, PLAN.student), lab.corpus.train, training)
+    recipes.train(lab, "model", recipes.new(lab, PLAN.student_size), lab.corpus.train, training)
     assert "10 pairs kept;" in capsys.readouterr().err
 
 

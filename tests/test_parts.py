@@ -11,7 +11,7 @@ from small import SRC_VOCAB, TGT_VOCAB, largest_difference, params
 
 from seqkd_jax import recipes
 from seqkd_jax.base import BOS, EOS, PAD, Example, for_teaching, shift_right
-from seqkd_jax.build import build
+from seqkd_jax.build import build, config_of
 from seqkd_jax.contrib.deep_att import fast_forward, peephole, peephole_equations
 from seqkd_jax.errors import UsageError
 from seqkd_jax.models import attentions
@@ -21,7 +21,7 @@ from seqkd_jax.models.blocks import LayerOutput
 from seqkd_jax.models.connections import plain, residual, skip
 from seqkd_jax.models.inspection import alignments
 from seqkd_jax.models.layers import from_states, lstm, run_layer, run_stack, word_layers
-from seqkd_jax.settings import Parts
+from seqkd_jax.settings import Parts, Size
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
@@ -414,8 +414,10 @@ def test_a_zero_peephole_is_a_plain_lstm():
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, named):
-    with pytest.raises(ValueError, match=named):
-        model_of(net(**parts))
+    encoder = {"encoder_hidden": parts.pop("encoder_hidden", None)}
+    with pytest.raises(UsageError, match=named):
+        size = Size(8, 4, layers=2, parts=Parts(**parts), **encoder)
+        model_of(build(config_of(size, 12, 12), size.parts))
 
 
 def test_a_bridge_of_another_width_is_refused():

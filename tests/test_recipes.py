@@ -100,7 +100,13 @@ def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(fini
 def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
     lists = recipes.nbest(finished, "nbest-2", recipes.teacher(finished), 2)
     chosen = select.weighted_seq_kd(CORPUS.train, lists)
-    arguments = (finished, "weighted", recipes.new(finished, PLAN.student), chosen.pairs, ONE_EPOCH)
+    arguments = (
+        finished,
+        "weighted",
+        recipes.new(finished, PLAN.student_size),
+        chosen.pairs,
+        ONE_EPOCH,
+    )
     objective = recipes.Objective(pair_weights=chosen.weights)
     recipes.train(*arguments, objective=objective)
     with pytest.raises(ValueError, match="weights was"):
@@ -195,7 +201,7 @@ def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
             "holds another run: the text was another one",
         ),
         (
-            {"plan": dataclasses.replace(PLAN, teacher=Size(embed=8, hidden=9, dropout=0.0))},
+            {"plan": dataclasses.replace(PLAN, teacher_size=Size(embed=8, hidden=9, dropout=0.0))},
             "another run: hidden was 8 there and is 9",
         ),
     ],

@@ -223,7 +223,8 @@ SHAPES = {
 @pytest.mark.parametrize("named", SHAPES)
 @pytest.mark.parametrize(
     "command, prefix",
-    [("train", ""), ("run", "student."), ("run", "teacher."), ("table3", "student.")],
+    [("train", ""), *(("run", f"{who}-size.") for who in ("student", "teacher"))]
+    + [("table3", "student-size.")],
 )
 def test_parts_that_do_not_fit_together_are_refused(files, refused, command, prefix, named):
     options = [f"--{prefix}{option}={value}" for option, value in SHAPES[named].items()]
@@ -236,9 +237,12 @@ def test_parts_that_do_not_fit_together_are_refused(files, refused, command, pre
     "given, named",
     [
         (["table3", "--prune-ratios", "0.5", "0.3"], "the ratios must rise"),
-        (["run", "--rows", "luong-dot", "--teacher.encoder-hidden", "6"], "make the widths equal"),
         (
-            ["run", "--vocab", "pieces.vocab.json", "--student.parts.target-characters"],
+            ["run", "--rows", "luong-dot", "--teacher-size.encoder-hidden", "6"],
+            "make the widths equal",
+        ),
+        (
+            ["run", "--vocab", "pieces.vocab.json", "--student-size.parts.target-characters"],
             "Only whole words can be spelt",
         ),
         (["train", "--start", "big", *SHORT, "--microbatches", "3"], "does not divide the 2 "),
@@ -309,7 +313,7 @@ def test_train_and_run_have_the_same_defaults(data, monkeypatch):
     both = set()
     for given in (train, train.validation):
         mine = typing.get_type_hints(type(given), include_extras=True)
-        for name in mine.keys() & types.keys() - {"teacher"}:
+        for name in mine.keys() & types.keys():
             both.add(name)
             assert getattr(given, name) == getattr(plan, name), name
             assert mine[name] == types[name], name
@@ -363,7 +367,7 @@ def test_a_run_without_a_word_right_says_what_chose_its_parameters(tmp_path, cap
     corpus = dataclasses.replace(CORPUS, train=short, valid=short[-8:])
     training = dataclasses.replace(ONE_EPOCH, epochs=3, rate=0.02)
     lab = recipes.Experiment(tmp_path, corpus, dataclasses.replace(PLAN, vocabulary_size=6))
-    recipes.train(lab, "short", recipes.new(lab, PLAN.student), corpus.train, training)
+    recipes.train(lab, "short", recipes.new(lab, PLAN.student_size), corpus.train, training)
     assert "validation BLEU was 0 every time" in capsys.readouterr().err
     lines = map(json.loads, (tmp_path / "short" / "metrics.jsonl").read_text().splitlines())
     perplexity = [line["valid"]["perplexity"] for line in lines if "valid" in line]

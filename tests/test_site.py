@@ -145,7 +145,7 @@ def test_signatures_of_settings_show_defaults_without_ranges(conf):
     signature, _ = conf.without_ranges(
         None, "class", "Plan", seqkd_jax.Plan, None, "(a: Annotated[int, Range()])", None
     )
-    assert signature.startswith("(teacher=Size(...), student=Size(...), ")
+    assert signature.startswith("(teacher_size=Size(...), student_size=Size(...), ")
     assert "kd_weight=0.5" in signature and "Range" not in signature
 
 

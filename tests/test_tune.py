@@ -16,7 +16,7 @@ from seqkd_jax.report.documents import fill_tables
 from seqkd_jax.report.trials import read_trials, trials_table
 from seqkd_jax.settings import PLANS, Plan
 
-RATES = {"student_training.rate": [0.2, 0.001], "student.hidden": [4, 6]}
+RATES = {"student_training.rate": [0.2, 0.001], "student_size.hidden": [4, 6]}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_settings_are_chosen_one_after_the_other_by_the_mean_over_seeds(tuned):
     assert [trial.settings for trial in trials[:2]] == first
     best = max(trials[:2], key=lambda trial: trial.rank).settings
     assert [trial.settings for trial in trials[2:]] == [
-        best | {"student.hidden": hidden} for hidden in (4, 6)
+        best | {"student_size.hidden": hidden} for hidden in (4, 6)
     ]
     winner = max(trials, key=lambda trial: trial.rank)
     assert plan == with_settings(exp.plan, winner.settings)
@@ -74,19 +74,19 @@ def test_students_of_all_trials_learn_from_one_teacher(tmp_path):
     "row, choices, message",
     [
         ("seqkd", {"kd_weight": [0.5]}, "no row 'seqkd'"),
-        ("baseline", {"student.depth": [1]}, "no setting 'student.depth'"),
+        ("baseline", {"student_size.depth": [1]}, "no setting 'student_size.depth'"),
         ("word-kd", {"kd_weight.x": [1]}, "no setting 'kd_weight.x'"),
         ("word-kd", {"kd_weight": [0.5, 2]}, "kd_weight is 2"),
         ("baseline", {"kd_weight": [0.5]}, "kd_weight cannot be tuned for baseline"),
         ("baseline", {"inter-beam": [2]}, "inter-beam cannot be tuned"),
         ("baseline", {"tokenize": ["13a", "char"]}, "tokenize cannot be tuned.* how it is meas"),
-        ("baseline", {"teacher.hidden": [2]}, "teacher.hidden cannot be tuned for baseline"),
+        ("baseline", {"teacher_size.hidden": [2]}, "hidden cannot be tuned for baseline"),
         ("seq-kd", {"kd-beam": [2, 3]}, "kd-beam cannot be tuned.*teacher that all trials share"),
         ("seq-kd", {"vocabulary-size": [10, 12]}, "vocabulary-size cannot be tuned for seq-kd"),
-        ("seq-kd", {"teacher.hidden": [8]}, "teacher.hidden cannot be tuned for seq-kd"),
-        ("teacher", {"student.hidden": [8]}, "student.hidden cannot be tuned for teacher"),
-        ("luong-dot", {"student.hidden": [8]}, "student.hidden cannot be tuned for luong-dot"),
-        ("deep-att", {"teacher.hidden": [8]}, "teacher.hidden cannot be tuned for deep-att"),
+        ("seq-kd", {"teacher_size.hidden": [8]}, "hidden cannot be tuned for seq-kd"),
+        ("teacher", {"student_size.hidden": [8]}, "hidden cannot be tuned for teacher"),
+        ("luong-dot", {"student_size.hidden": [8]}, "hidden cannot be tuned for luong-dot"),
+        ("deep-att", {"teacher_size.hidden": [8]}, "hidden cannot be tuned for deep-att"),
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_trained(tmp_path, row, choices, message):
@@ -143,8 +143,8 @@ def test_run_starts_from_a_file_of_settings(tmp_path):
     plan = with_settings(PLANS["grammar"], {"student-training.rate": 0.123, "beams": (1, 2)})
     write_plan(tmp_path / "plan.json", plan)
     files = ["--settings", str(tmp_path / "plan.json"), "--out", str(tmp_path / "run")]
-    command = parse(["run", "--data", "grammar", *files, "--student.hidden", "7"])
-    assert command.plan == with_settings(plan, {"student.hidden": 7})
+    command = parse(["run", "--data", "grammar", *files, "--student-size.hidden", "7"])
+    assert command.plan == with_settings(plan, {"student_size.hidden": 7})
     record = json.loads((tmp_path / "plan.json").read_text())
     record["plan"]["kd_beam"] = 9
     (tmp_path / "plan.json").write_text(json.dumps(record))
@@ -164,7 +164,7 @@ def test_the_command_reads_numbers_and_words():
 
     read = choice_of("student-training.optimizer=adam,sgd")
     assert read == ("student_training.optimizer", ["adam", "sgd"])
-    assert choice_of("student.layers=1,2")[1] == [1, 2]
+    assert choice_of("student_size.layers=1,2")[1] == [1, 2]
     assert choice_of("patience=null,3")[1] == [None, 3]
 
 

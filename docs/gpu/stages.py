@@ -114,7 +114,7 @@ def _experiment(folder: Path, small: bool) -> Any:
     )
     plan = replace(
         plan,
-        teacher=replace(plan.teacher, hidden=32, embed=32),
+        teacher_size=replace(plan.teacher_size, hidden=32, embed=32),
         teacher_training=short,
         student_training=short,
     )

@@ -58,11 +58,11 @@ def main() -> None:
         )
 
     human, training = corpus.train, plan.student_training
-    teacher = train("teacher", plan.teacher, plan.teacher_training, human)
-    baseline = train("baseline", plan.student, training, human)
+    teacher = train("teacher", plan.teacher_size, plan.teacher_training, human)
+    baseline = train("baseline", plan.student_size, training, human)
     distilled = recipes.seq_kd_pairs(exp)  # the processes share the decoding
     objective = recipes.word_kd_from(teacher, plan.kd_weight)
-    student = train("seq-kd+word-kd", plan.student, training, distilled, objective)
+    student = train("seq-kd+word-kd", plan.student_size, training, distilled, objective)
     for name, model in {"teacher": teacher, "baseline": baseline, "student": student}.items():
         greedy = evaluate(model, corpus.test, beams=(1,), search=Search()).decodings[1]
         print(f"{name}: BLEU {greedy.bleu:.2f}, {greedy.sentences_per_second:.0f} sentences/s")

@@ -58,9 +58,9 @@ def measure_real(
 
 
 def _measured(name: str, exp: recipes.Experiment, timing: Timing) -> Iterator[Record]:
-    plan, size, training = exp.plan, exp.plan.student, exp.plan.student_training
+    plan, size, training = exp.plan, exp.plan.student_size, exp.plan.student_training
     if name.endswith("teacher"):
-        size, training = plan.teacher, plan.teacher_training
+        size, training = plan.teacher_size, plan.teacher_training
     new = recipes.new(exp, size)
     model = new.model
     training, encoded, buckets, _ = prepared(exp, new, exp.corpus.train, training)

@@ -1,7 +1,7 @@
 """Checks of options: an option that would have no effect is refused before any work.
 
 ``given`` holds the options of the command line, without their leading dashes and with the names of
-nested settings in front: ``embed``, ``teacher.embed``, ``parts.window``.
+nested settings in front: ``embed``, ``teacher-size.embed``, ``parts.window``.
 """
 
 import fnmatch
@@ -84,18 +84,18 @@ def check_tune(command: arguments.Tune) -> None:
 
 
 def _check_rows(command: arguments.Run | arguments.Tune, rows: Iterable[str]) -> None:
+    plan = command.plan
     if len(set(command.seeds)) < len(command.seeds):
         raise UsageError("--seeds: give each seed once.")
     unused(command, "here; it is for table3", "prune-ratios", "prune-by", "bits", "pruning.*")
     for option, part in OF_ROWS.items():
         if not any(part in row for row in rows):
             unused(command, f"when no row has {part} in its name", option)
-    for name in "teacher", "student":
-        size = getattr(command.plan, name)
+    for name, size in ("teacher-size", plan.teacher_size), ("student-size", plan.student_size):
         _check_shape(command, f"{name}.", size)
-        _check_spelt(command.vocabularies, f"{name}.", size, command.plan.vocabulary)
+        _check_spelt(command.vocabularies, f"{name}.", size, plan.vocabulary)
     for name in "teacher-training", "student-training", "fine-tuning":
-        _check_training(command, f"{name}.", getattr(command.plan, name.replace("-", "_")))
+        _check_training(command, f"{name}.", getattr(plan, name.replace("-", "_")))
 
 
 def check_table3(command: arguments.Table3) -> None:

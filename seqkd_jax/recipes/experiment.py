@@ -49,7 +49,7 @@ VOCABULARY = (
 # Settings of what an experiment shares with its ``base``.
 SHARED = (
     *VOCABULARY,
-    "teacher",
+    "teacher_size",
     "teacher_training",
     "teachers",
     "kd_beam",

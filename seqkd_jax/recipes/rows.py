@@ -158,7 +158,7 @@ def ready(exp: Experiment, rows: Iterable[str] = ()) -> Scorer:
     for training in (exp.plan.teacher_training, exp.plan.student_training):
         exp.corpus.require_shorter(training.max_tokens)
     systems = [SHAPES[name].size(exp.plan) for name in rows if name in SHAPES]
-    for size in (exp.plan.teacher, exp.plan.student, *systems):
+    for size in (exp.plan.teacher_size, exp.plan.student_size, *systems):
         require_fitting(exp, size)
     make_folder(exp.folder)
     return replace(scorer, lowercase=exp.vocabularies[1].lower)

@@ -1,9 +1,9 @@
 """The stages that recipes are made of: training a model, and decoding n-best lists. Floor 8.
 
     exp = experiment("grammar", "runs/grammar")
-    teacher = train(exp, "teacher", new(exp, exp.plan.teacher), exp.corpus.train, Training())
+    teacher = train(exp, "teacher", new(exp, exp.plan.teacher_size), exp.corpus.train, Training())
     student = train(
-        exp, "word-kd", new(exp, exp.plan.student), exp.corpus.train, Training(),
+        exp, "word-kd", new(exp, exp.plan.student_size), exp.corpus.train, Training(),
         objective=word_kd_from(teacher, 0.5),
     )
 

@@ -3,7 +3,7 @@
 Each has the shape of the experiment's teacher with other parts. Deep-Att and Deep-ED, which have
 many layers, have the shape of the student; they and Sutskever's model train longer. In a notebook:
 
-    size = dataclasses.replace(exp.plan.teacher, parts=Parts(attention="concat"))
+    size = dataclasses.replace(exp.plan.teacher_size, parts=Parts(attention="concat"))
     model, pairs = recipes.new(exp, size), exp.corpus.train
     trained = recipes.train(exp, "concat", model, pairs, exp.plan.teacher_training)
 """
@@ -39,7 +39,7 @@ class System(NamedTuple):
 
 
 def _like_teacher(parts: Parts, **size: object) -> System:
-    return System(lambda plan: replace(plan.teacher, parts=parts, **size))
+    return System(lambda plan: replace(plan.teacher_size, parts=parts, **size))
 
 
 def _longer_than_teacher(exp: Experiment) -> Training:
@@ -52,11 +52,11 @@ def _deep(attention: str) -> System:
 
     def size(plan: Plan) -> Size:
         return replace(
-            plan.student,
+            plan.student_size,
             layers=7,
             encoder_layers=9,
             bidirectional=True,
-            init_scale=(0.75 / plan.student.hidden) ** 0.5,  # gives a variance of 1 / 4H
+            init_scale=(0.75 / plan.student_size.hidden) ** 0.5,  # gives a variance of 1 / 4H
             embed_scale=UNIT_VARIANCE,  # 2 + 2 layers learnt faster with it than with less
             parts=parts,
         )
@@ -85,7 +85,7 @@ SHAPES: dict[str, System] = {
     "concatenated": _like_teacher(Parts(join="concat"), bidirectional=True),
     "sutskever": System(
         lambda plan: replace(
-            plan.teacher,
+            plan.teacher_size,
             layers=4,
             bidirectional=False,
             embed_scale=UNIT_VARIANCE,

@@ -150,7 +150,7 @@ def teacher(exp: Experiment) -> TrainedModel:
     """Trains the big model on the corpus itself."""
     exp = exp.teaching
     plan, pairs = exp.plan, exp.corpus.train
-    model = new(exp, plan.teacher)
+    model = new(exp, plan.teacher_size)
     members = [
         train(one, name, model, pairs, plan.teacher_training)
         for name, one in teachers_of(exp).items()
@@ -182,7 +182,7 @@ def student(
 ) -> TrainedModel:
     """Trains a new small model on these pairs."""
     plan = exp.plan
-    model = new(exp, plan.student)
+    model = new(exp, plan.student_size)
     return train(
         exp,
         name,

@@ -50,8 +50,8 @@ def tune(
     Args:
       exp: the experiment, whose plan is started from.
       row: name of the row, of ``ROWS``.
-      choices: for each setting (``student.hidden``, ``student_training.rate``) the values to try;
-        settings are chosen in this order.
+      choices: for each setting, such as ``student_size.hidden``, the values to try; settings are
+        chosen in this order.
       seeds: that each trial is trained with.
 
     Returns:
@@ -117,9 +117,9 @@ def _stands_alone(row: str) -> bool:
 def _require_of_row(row: str, setting: str) -> None:
     """Refuses settings that change nothing of a row, or nothing but how it is measured."""
     name = setting.replace("-", "_")
-    parts = ["student", "student_training"]
+    parts = ["student_size", "student_training"]
     if row.startswith("teacher") or row in SHAPES and _like_teacher(row):
-        parts = ["teacher", "teacher_training"]
+        parts = ["teacher_size", "teacher_training"]
     for part, own in OF_PARTS.items():
         parts += own if part in row else ()
     if _stands_alone(row):
@@ -137,7 +137,7 @@ def _require_of_row(row: str, setting: str) -> None:
 def _like_teacher(system: str) -> bool:
     """Returns whether another system has the shape of the plan's teacher, not of its student."""
     size = SHAPES[system].size
-    return size(Plan(student=Size(hidden=7))) == size(Plan())
+    return size(Plan(student_size=Size(hidden=7))) == size(Plan())
 
 
 def _kept(exp: Experiment, about: dict[str, Any]) -> list[Trial]:

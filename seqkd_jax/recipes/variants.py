@@ -68,7 +68,7 @@ def _student(exp: Experiment, name: str, chosen: Selected, **made_of: object) ->
     objective = replace(LIKELIHOOD, pair_weights=chosen.weights)
     training = in_updates(exp.plan.student_training, exp.tokens)
     made_of |= {"kd_beam": exp.plan.kd_beam, "teacher_digest": teacher(exp).digest}
-    model = new(exp, exp.plan.student)
+    model = new(exp, exp.plan.student_size)
     return train(exp, name, model, chosen.pairs, training, objective=objective, made_of=made_of)
 
 
