@@ -172,6 +172,22 @@ def test_any_files_make_a_corpus(tmp_path):
     assert same.digest == corpus.digest
 
 
+def test_swapped_files_are_said(tmp_path, capsys):
+    lines = {
+        "en": ["a dog sleeps .", "a cat eats ."],
+        "de": ["ein Hund schläft .", "die Katze isst ."],
+    }
+    for language, texts in lines.items():
+        (tmp_path / language).write_text("\n".join(texts) + "\n", encoding="utf-8")
+    train, swapped = (tmp_path / "en", tmp_path / "de"), (tmp_path / "de", tmp_path / "en")
+    corpus_from_files(train, train, train)
+    assert "swapped" not in capsys.readouterr().err
+    corpus_from_files(train, swapped, train)
+    corpus_from_files(train, train, swapped)
+    said = f"{tmp_path / 'de'} and {tmp_path / 'en'}: the sources have words of the training"
+    assert capsys.readouterr().err.count(said) == 2
+
+
 def test_the_digest_tells_the_parts_apart():
     a, b, c = ("1", "2"), ("3", "4"), ("5", "6")
     parts = [([a, b], [c], []), ([a], [b, c], []), ([a, b, c], [], []), ([b, a], [c], [])]

@@ -2,9 +2,11 @@
 
 import csv
 import gc
+import inspect
 import io
 import json
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -327,3 +329,13 @@ def test_help_fits_a_screen_and_its_examples_are_understood(capsys, tmp_path, mo
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 2 and "seqkd COMMAND --help" in capsys.readouterr().err
+
+
+COMMANDS = [command for group in parsing.GROUPS.values() for command in group]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_the_example_of_a_command_is_understood(command):
+    _, example = inspect.getdoc(command).split("Example: seqkd ")
+    words = shlex.split(example.split("<")[0])
+    assert isinstance(parsing.parse(words), command)

@@ -14,7 +14,10 @@ from .given import Corpus, Flat, Learning, TestedCorpus, Validation, Vocabularie
 
 @dataclass(frozen=True)
 class Run(Learning):
-    """Train and evaluate a teacher and its students: rows of Table 1."""
+    """Train and evaluate a teacher and its students: rows of Table 1.
+
+    Example: seqkd run --data grammar --seeds 1 2 3 --out runs/grammar
+    """
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
@@ -46,7 +49,10 @@ class Run(Learning):
 
 @dataclass(frozen=True)
 class Tune(Learning):
-    """Choose settings of a row on the validation set, over seeds."""
+    """Choose settings of a row on the validation set, over seeds.
+
+    Example: seqkd tune --data grammar --row seq-kd --out runs/tuned
+    """
 
     corpus: Annotated[Corpus, Flat]
     out: Path
@@ -70,6 +76,8 @@ class Train(Learning):
     """Train one model: a teacher, a baseline, or a student.
 
     A student is trained on distilled text, or with Word-KD.
+
+    Example: seqkd train --train train.en train.de --valid valid.en valid.de --out teacher
     """
 
     corpus: Annotated[Corpus, Flat]
@@ -110,7 +118,11 @@ class Train(Learning):
 
 @dataclass(frozen=True)
 class Prune(Learning):
-    """Prune a model and retrain it: most weights become 0 and stay 0."""
+    """Prune a model and retrain it: most weights become 0 and stay 0.
+
+    Example: seqkd prune student --train distilled/train.src distilled/train.tgt
+        --valid valid.en valid.de --ratio 0.5 0.8 --out pruned
+    """
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -136,7 +148,10 @@ class Prune(Learning):
 
 @dataclass(frozen=True)
 class Compress(Learning):
-    """Write a model, ideally a pruned one, as a compressed file."""
+    """Write a model, ideally a pruned one, as a compressed file.
+
+    Example: seqkd compress pruned --bits 5 --out small
+    """
 
     model: tyro.conf.Positional[Path]
     """Folder of a trained model."""
@@ -155,7 +170,10 @@ class Compress(Learning):
 
 @dataclass(frozen=True)
 class Table3(Learning):
-    """Prune and compress the Seq-KD student of an experiment: Table 3."""
+    """Prune and compress the Seq-KD student of an experiment: Table 3.
+
+    Example: seqkd table3 --data grammar --out runs/grammar
+    """
 
     corpus: Annotated[TestedCorpus, Flat]
     out: Path
@@ -168,7 +186,10 @@ class Table3(Learning):
 
 @dataclass(frozen=True)
 class Demo(Checked):
-    """Distil students on a generated corpus, in minutes on a CPU."""
+    """Distil students on a generated corpus, in minutes on a CPU.
+
+    Example: seqkd demo --out runs/demo
+    """
 
     out: Path = field(default_factory=lambda: Path("runs/demo"))
     """Folder of the experiment; the same command resumes it."""

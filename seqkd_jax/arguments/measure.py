@@ -13,7 +13,10 @@ from .given import Files, Flat
 
 @dataclass(frozen=True)
 class Evaluate(Checked):
-    """Compare models on a test set: BLEU, chrF, perplexity, size, speed."""
+    """Compare models on a test set: BLEU, chrF, perplexity, size, speed.
+
+    Example: seqkd evaluate teacher student --source test.en --reference test.de
+    """
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; each is compared with the first."""
@@ -38,7 +41,10 @@ class Evaluate(Checked):
 
 @dataclass(frozen=True)
 class Diagnose(Checked):
-    """Show what distillation changed in students, beyond BLEU."""
+    """Show what distillation changed in students, beyond BLEU.
+
+    Example: seqkd diagnose teacher student --source test.en --reference test.de
+    """
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folder of the teacher, then those of students."""
@@ -70,7 +76,10 @@ class Diagnose(Checked):
 
 @dataclass(frozen=True)
 class Report(Checked):
-    """Write a page that compares the rows of runs, sentence by sentence."""
+    """Write a page that compares the rows of runs, sentence by sentence.
+
+    Example: seqkd report runs/demo --out page.html
+    """
 
     runs: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of seqkd run or seqkd demo, with the same test set."""
@@ -83,7 +92,10 @@ class Report(Checked):
 
 @dataclass(frozen=True)
 class Bench(Checked):
-    """Measure speed on fixed work, real text, or against another system."""
+    """Measure speed on fixed work, real text, or against another system.
+
+    Example: seqkd bench --rows student --out speed.json
+    """
 
     rows: tuple[str, ...] = ()
     """Rows, or parts of their names, such as student, decode-teacher or k5; all if omitted."""
@@ -107,6 +119,8 @@ class Plan(Checked):
 
     The defaults are the paper's models: a student of 2x500 and a teacher of 4x1000, V = 50,004.
     All numbers are per device. Needs libtpu (pip install 'seqkd-jax[tpu]').
+
+    Example: seqkd plan --topology v5e:2x4 --model student --no-largest
     """
 
     topology: str = "v5e:2x4"

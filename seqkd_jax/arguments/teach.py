@@ -13,7 +13,10 @@ from .given import Flat
 
 @dataclass(frozen=True)
 class Distill(Checked):
-    """Translate a corpus with a teacher, for students to be trained on."""
+    """Translate a corpus with a teacher, for students to be trained on.
+
+    Example: seqkd distill teacher --source train.en --out distilled
+    """
 
     source: Path
     """File of source sentences (a .tsv file: its first column)."""
@@ -45,7 +48,10 @@ class Distill(Checked):
 
 @dataclass(frozen=True)
 class Cache(Checked):
-    """Write a teacher's most probable words at each position, for Word-KD."""
+    """Write a teacher's most probable words at each position, for Word-KD.
+
+    Example: seqkd cache teacher --source train.en --target train.de --out cache
+    """
 
     model: tyro.conf.Positional[Path]
     """Folder of the teacher."""

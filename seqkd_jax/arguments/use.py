@@ -13,7 +13,10 @@ from .given import Flat
 
 @dataclass(frozen=True)
 class Translate(Checked):
-    """Translate text line by line, from standard input or a file."""
+    """Translate text line by line, from standard input or a file.
+
+    Example: seqkd translate student < test.en > test.out
+    """
 
     models: tyro.conf.Positional[Annotated[tuple[Path, ...], NONEMPTY]]
     """Folders of trained models; several form an ensemble."""
@@ -39,6 +42,8 @@ class Score(Checked):
     """Print a model's log-probability of each sentence pair.
 
     The logarithm is natural, and </s> is included.
+
+    Example: seqkd score student --source test.en --target test.de
     """
 
     model: tyro.conf.Positional[Path]
@@ -58,6 +63,8 @@ class Extract(Checked):
     decoder_c and decoder_h [target tokens, layers, H]; hidden [target tokens, H]; attention, the
     matrices [T, S] of all pairs, flattened and concatenated; source_offsets and target_offsets,
     where each pair's tokens begin; and lines, the line number of each pair.
+
+    Example: seqkd extract student --source test.en --target test.de --out states.npz
     """
 
     model: tyro.conf.Positional[Path]
@@ -77,6 +84,8 @@ class Export(Checked):
 
     It holds weights, vocabularies and compiled searches for CPUs, GPUs and TPUs. In Python:
     seqkd_jax.load_exported("student.seqkdx").translate(lines). A model card is written beside it.
+
+    Example: seqkd export student --out student.seqkdx
     """
 
     model: tyro.conf.Positional[Path]

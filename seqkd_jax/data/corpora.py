@@ -7,12 +7,14 @@ one commit of the public repository multi30k/dataset: non-commercial research an
 
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .. import console
 from ..addresses import PathLike
 from ..errors import UsageError
 from ..files import sha256
@@ -157,7 +159,30 @@ def corpus_from_files(
     with Bar(desc="reading text", wait=2):
         read = {part: read_pairs(*files) for part, files in sides.items()}
     names = {part: " and ".join(map(str, files)) for part, files in sides.items()}
+    for part in read.keys() - {"train"}:
+        if seem_swapped(read["train"], read[part]):
+            console.warn(
+                f"{names[part]}: the sources have words of the training text's targets, and the "
+                "targets those of its sources; are the two files (or columns) swapped?"
+            )
     return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
+
+
+def seem_swapped(train: Pairs, others: Pairs) -> bool:
+    """Returns whether words of other pairs are more at home on the other side of training pairs.
+
+    It looks at the first 20,000 training pairs and the first 1,000 others.
+    """
+    known = [set[str](), set[str]()]
+    for pair in itertools.islice(train, 20_000):
+        for words, text in zip(known, pair, strict=True):
+            words.update(words_of(text))
+    same = swapped = 0
+    for pair in itertools.islice(others, 1_000):
+        for own, other, text in zip(known, reversed(known), pair, strict=True):
+            same += sum(word in own for word in words_of(text))
+            swapped += sum(word in other for word in words_of(text))
+    return swapped > 2 * same
 
 
 def languages(pair: str) -> tuple[str, str]:
