@@ -23,7 +23,7 @@ from .compress.deep import share_weights
 from .data import PieceVocabulary, Vocabulary, WordVocabulary
 from .decode.translation import QUEUE_FACTOR, live_tokens, search_function
 from .errors import UsageError
-from .exported import ALIGN, FORMAT
+from .exported import ALIGN, FIRST_BYTES, FORMAT
 from .files import atomic_write, check_writable
 from .progress import Bar
 from .sealed import seal
@@ -76,7 +76,7 @@ def export_model(
         ``search`` sets no ``max_source``; nothing is written.
       FileNotFoundError: the folder of ``path`` does not exist.
     """
-    check_writable(path)
+    check_writable(path, replaces=FIRST_BYTES)
     vocabularies = [
         vocabulary_record(vocab, side)
         for vocab, side in ((trained.src_vocab, "source"), (trained.tgt_vocab, "target"))

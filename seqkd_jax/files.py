@@ -12,7 +12,7 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +24,8 @@ UNPACKED_RATIO = 100  # or to this many times its own size if that is more
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
 LOCK = ".lock"  # file that the writer of a folder has locked
 GZIP = b"\x1f\x8b"  # first bytes of every gzip file
+OWN = re.compile(rb'\{\s*"format": "seqkd-')  # how records and sealed files begin
+BEGINNING = 256  # bytes in which the kind of a file is seen
 CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at a time
 
 
@@ -186,12 +188,25 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: PathLike, replaces: bytes = b"") -> None:
+def same_file(a: PathLike, b: PathLike) -> bool:
+    """Returns whether two paths name one file, by links as well."""
+    try:
+        return as_path(a).samefile(as_path(b))
+    except OSError:  # one file is missing, which reading it will report
+        return str(a) == str(b)
+
+
+def check_writable(
+    path: PathLike, replaces: bytes = b"", inputs: Iterable[PathLike | None] = ()
+) -> None:
     """Checks that a file can be written, before work is done that could be lost.
+
+    A record or sealed file of this library (``sealed``) is only replaced by one of its own format.
 
     Args:
       path: of the file.
       replaces: how a file begins that may be replaced, if another one may not.
+      inputs: files that the same work reads, and which are not replaced either.
 
     Raises:
       FileNotFoundError: its folder does not exist.
@@ -202,10 +217,12 @@ def check_writable(path: PathLike, replaces: bytes = b"") -> None:
     with remote_errors(path):
         if path.is_dir():
             raise UsageError(f"{path}: a folder; give the name of a file to write.")
-        if replaces and path.exists() and path.stat().st_size:
+        if any(given is not None and same_file(given, path) for given in inputs):
+            raise UsageError(f"{path}: is read by the same command; give another file to write.")
+        if path.exists() and path.stat().st_size:
             with open_reading(path) as file:
-                begins = file.read(len(replaces))
-            if begins != replaces:
+                begins = file.read(BEGINNING)
+            if not begins.startswith(replaces) or (not replaces and OWN.match(begins)):
                 raise UsageError(
                     f"{path}: holds something else than this command writes, and would be "
                     "replaced. Give another --out, or delete it."

@@ -203,12 +203,35 @@ def test_files_of_another_kind_are_not_replaced(files, refused):
         assert "notes: holds something else than this command writes" in refused(*command)
     assert (files / "notes").read_text() == "a text\n"
     given = ["--source", files / "test.src", "--out", files / "test.src"]
-    assert "given as --source and as --out" in refused("translate", files / "big", *given)
+    assert "is read by the same command" in refused("translate", files / "big", *given)
     (files / "link").symlink_to(files / "test.src")
     linked = [*given[:2], "--out", files / "link"]
-    assert "given as --source and as --out" in refused("translate", files / "big", *linked)
-    assert read_lines(files / "test.src")
+    assert "is read by the same command" in refused("translate", files / "big", *linked)
+    short = ["--shortlist", files / "train.src", files / "test.tgt", "--out", files / "test.tgt"]
+    assert "is read by the same command" in refused("translate", files / "big", *given[:2], *short)
+    for own in "config.json", "tgt.vocab.json":
+        out = ["--out", files / "big" / own]
+        assert "something else than this" in refused("translate", files / "big", *given[:2], *out)
+    assert read_lines(files / "test.src") and load_model(files / "big")
     assert "a file, not the folder" in refused("translate", files / "notes", *given[:2])
+
+
+def test_text_is_not_written_into_the_folder_of_a_model(files, refused):
+    before = sorted(p.name for p in (files / "big").iterdir())
+    for command in (
+        ("distill", "--source", files / "test.src"),
+        ("cache", "--source", files / "test.src", "--target", files / "test.tgt"),
+    ):
+        name, *given = command
+        assert "holds a model" in refused(name, files / "big", *given, "--out", files / "big")
+    assert sorted(p.name for p in (files / "big").iterdir()) == before
+
+
+def test_a_model_that_is_given_twice_is_refused(files, refused, monkeypatch):
+    monkeypatch.chdir(files / "big")
+    test = ["--source", files / "test.src", "--reference", files / "test.tgt"]
+    for command in "evaluate", "diagnose":
+        assert "given twice" in refused(command, ".", files / "big", *test)
 
 
 def test_a_compressed_model_is_not_trained_into_another(files, capsys, refused):

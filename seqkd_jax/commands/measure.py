@@ -34,6 +34,7 @@ def evaluate(command: arguments.Evaluate) -> None:
     prepare()
     pairs = read_pairs(command.source, command.reference)
     fitted_on = read_pairs(*command.shortlist) if command.shortlist else None
+    names = _names(command.models)
     models = [load_model(folder) for folder in command.models]
     language = languages(command.pair)[1] if command.pair else ""
     # All models are compared in the same case; otherwise their scores would not be comparable.
@@ -41,7 +42,7 @@ def evaluate(command: arguments.Evaluate) -> None:
     scorer = Scorer(tokenizer(command.tokenize, language), lower)
     rows: list[Row] = []
     changed: list[str] = []
-    for model, trained in zip(_names(command.models), models, strict=True):
+    for model, trained in zip(names, models, strict=True):
         kinds: dict[str, Shortlist | None] = {model: None}
         if fitted_on is not None:
             kinds[f"{model}, shortlist"] = fitted_shortlist(trained, fitted_on)
@@ -84,6 +85,7 @@ def diagnose(command: arguments.Diagnose) -> None:
     if command.pictures:
         check_pictures()
         make_folder(command.pictures)
+    names = _names(command.models, "teacher")
     prepare()
     if command.data:
         corpus, truth = load_corpus(command.data), grammar.targets
@@ -100,7 +102,6 @@ def diagnose(command: arguments.Diagnose) -> None:
         if corpus:
             corpora["original"] = corpus.train
         corpora["distilled"] = read_pairs(*command.distilled)
-    names = _names(command.models, "teacher")
     models = dict(zip(names, map(load_model, command.models), strict=True))
     (_, teacher), *others = models.items()
     measured = diagnose_models(
@@ -160,7 +161,10 @@ def bench(command: arguments.Bench) -> None:
 
 def _names(folders: Sequence[Path], *others: str) -> list[str]:
     """Returns the names of folders, or their paths where names are not unique, also in others'."""
-    names = [folder.name for folder in folders]
+    names = [folder.resolve().name for folder in folders]
+    for n, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:n]]:
+            raise UsageError(f"{folder}: given twice; give each model once.")
     unique = len({*others, *names[len(others) :]}) == len(names)
     return names if unique else list(map(str, folders))
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from .. import arguments, console
-from ..addresses import PathLike, as_local
+from ..addresses import PathLike, as_local, as_path
 from ..data import encode_pairs, require_kept
 from ..data.encode import EXAMPLES, folder_for, lines_at
 from ..data.lines import ParallelLines, lines_digest, read_pairs, read_sources, require_sentences
@@ -54,7 +54,7 @@ def distill(command: arguments.Distill) -> None:
     require_sentences(sources, command.source)
     named = command.similarity, command.smoothing
     choose(*named)  # refuses a wrong choice before the work begins
-    check_folder(command.out)
+    _check_out(command.out)
     made_of = {
         "text": lines_digest(sources),
         "reference": lines_digest(pairs.targets) if command.reference else None,
@@ -105,6 +105,13 @@ def distill(command: arguments.Distill) -> None:
         where = lines_at(empty[:EXAMPLES], len(empty))
         console.note(f"Empty sources, with empty targets: {len(empty):,} {where}.")
     print(f"{command.out}: {counted(len(pairs), 'pair')} in train.src and train.tgt.")
+
+
+def _check_out(folder: PathLike) -> None:
+    """Refuses a folder that cannot be one, or that holds a model."""
+    check_folder(folder)
+    if (as_path(folder) / "config.json").exists():
+        raise UsageError(f"{folder}: holds a model; give another --out folder.")
 
 
 def _check_files(command: arguments.Distill) -> None:
@@ -246,7 +253,7 @@ def cache(command: arguments.Cache) -> None:
     """Writes a teacher's distributions at each position of given pairs."""
     prepare()
     pairs = read_pairs(command.source, command.target)
-    check_folder(as_local(command.out))
+    _check_out(as_local(command.out))
     teacher = load_model(command.model)
     vocabularies = teacher.src_vocab, teacher.tgt_vocab
     encoded = encode_pairs(pairs, *vocabularies, folder=folder_for(pairs, command.out / "encoded"))
@@ -255,4 +262,6 @@ def cache(command: arguments.Cache) -> None:
         command.out, teacher, encoded, k=command.k, temperature=command.temperature
     )
     console.note(str(encoded.report))
+    if repeated := len(encoded.src) - len(made.keys):
+        console.note(f"{counted(repeated, 'repeated pair')}: stored once.")
     print(f"{command.out}: {made}.")

@@ -17,7 +17,7 @@ import numpy as np
 from .. import __version__, arguments, console
 from ..card import card_text, model_card
 from ..data import check_same, encode_pairs, require_kept
-from ..data.lines import read_pairs, same_file
+from ..data.lines import read_pairs
 from ..data.text import is_table, write_lines
 from ..data.waiting import count_lines, first_columns, open_text, waiting_lines
 from ..decode.lists import NBest, moses_lines
@@ -27,6 +27,7 @@ from ..decode.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
 from ..evaluation import log_probs
 from ..export import export_model
+from ..exported import FIRST_BYTES
 from ..files import atomic_write, check_writable
 from ..model_folder import load_model
 from ..models.ensemble import ensemble
@@ -43,9 +44,8 @@ def translate(command: arguments.Translate) -> None:
     """Translates lines of text as soon as they arrive."""
     prepare()
     if command.out:
-        if command.source and same_file(command.source, command.out):
-            raise UsageError(f"{command.out}: given as --source and as --out; give another --out.")
-        check_writable(command.out)
+        read = command.source, command.dictionary, *(command.shortlist or ())
+        check_writable(command.out, inputs=read)
     if command.scores and command.search.n_best > 1:
         raise UsageError(
             "--scores has no effect with --n-best, whose output has the scores: leave out --scores."
@@ -183,7 +183,8 @@ def export(command: arguments.Export) -> None:
         )
     name = command.out.name  # with its ending: a card belongs to one file
     as_json, as_text = (command.out.with_name(f"{name}.card.{kind}") for kind in ("json", "md"))
-    for path in (command.out, as_json, as_text):
+    check_writable(command.out, replaces=FIRST_BYTES if form == ".seqkdx" else b"")
+    for path in (as_json, as_text):
         check_writable(path)
     trained = load_model(command.model)
     card = model_card(command.model, trained, command.teacher)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..addresses import PathLike, as_path, is_local, remote_errors
 from ..errors import UsageError
-from ..files import GZIP, open_reading, read_file, unpack_chunks
+from ..files import GZIP, open_reading, read_file, same_file, unpack_chunks
 from .text import BOM, check_text, columns, is_packed, is_table, split_lines, words_of
 
 BLOCK = 64  # lines; memory holds where each block of them begins
@@ -321,14 +321,6 @@ def _parallel(source_path: PathLike, target_path: PathLike) -> ParallelLines:
             "must translate line n of the other. " + _where_misaligned(sources, targets)
         )
     return ParallelLines(sources, targets)
-
-
-def same_file(a: PathLike, b: PathLike) -> bool:
-    """Returns whether two paths name one file, by links as well."""
-    try:
-        return as_path(a).samefile(as_path(b))
-    except OSError:  # one file is missing, which reading it will report
-        return str(a) == str(b)
 
 
 def _where_misaligned(sources: Sequence[str], targets: Sequence[str]) -> str:
