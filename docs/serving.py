@@ -6,7 +6,7 @@ MODEL is a model's folder and SOURCE a file of sentences. Each form of the weigh
 CPUs. Starts are fresh processes that translate one line: first with an empty compile cache, then
 with the one that the first start has left. Speed is measured in turns, in one process, when
 everything is compiled: the medians of three turns. The ONNX graph takes part if the search is
-greedy; it needs ``pip install 'seqkd-jax[onnx]'``.
+greedy; it needs ``pip install '.[onnx]'``.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Files and folders at addresses: gs://bucket/x, s3://bucket/x, whatever fsspec knows. Floor 0.
+"""Files and folders at addresses: gs://bucket/x, s3://bucket/x, any that fsspec knows. Floor 0.
 
-``as_path`` makes a path of an address, which does what ``pathlib.Path`` does.
+``as_path`` turns an address into a path that behaves like ``pathlib.Path``.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _SPOILED = re.compile(r"([a-z][a-z0-9+.-]+):/(.*)")  # what pathlib makes of an 
 def as_path(path: PathLike) -> Path:
     """Returns the path of a file or folder, on a disk or at an address of fsspec.
 
-    An address is a string with ``://`` in it. Its path does what ``pathlib.Path`` does, but is none
+    An address is a string with ``://`` in it. Its path behaves like a ``pathlib.Path`` but is none
     (it is a ``upath.UPath``): see ``is_local``. ``file://`` is a local path.
 
     Raises:
@@ -43,7 +43,7 @@ def as_path(path: PathLike) -> Path:
     except ImportError:
         raise UsageError(
             f"{path}: addresses need the package universal_pathlib; install it with "
-            "pip install 'seqkd-jax[cloud]'."
+            "pip install universal-pathlib."
         ) from None
     with remote_errors(path):
         try:
@@ -99,7 +99,7 @@ def _put(local: Path, path: Any) -> None:
 
 @contextlib.contextmanager
 def local_folder(folder: Path, *parts: str) -> Iterator[Path]:
-    """Yields a folder to read; of one at an address, a copy of the named folders in it."""
+    """Yields a folder to read; for an address, a copy with the named folders in it."""
     if is_local(folder):
         yield folder
         return

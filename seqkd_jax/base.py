@@ -35,14 +35,14 @@ _traced_for: ContextVar[str | None] = ContextVar("platform", default=None)
 def platform() -> str:
     """Returns the platform that programs are traced for: cpu, gpu or tpu.
 
-    It is this process's, unless ``traced_for`` says another.
+    It is this process's default, unless ``traced_for`` names another.
     """
     return _traced_for.get() or jax.default_backend()
 
 
 @contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Traces programs in this block for a platform (cpu, gpu, tpu) that need not be here."""
+    """Traces programs in this block for a platform (cpu, gpu, tpu) that may be absent."""
     token = _traced_for.set(platform)
     try:
         yield

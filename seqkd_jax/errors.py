@@ -24,9 +24,9 @@ class UsageError(ValueError):
 
 
 def require_lines(lines: object) -> None:
-    """Raises UsageError for one text in place of lines, whose letters would be the lines."""
+    """Raises UsageError for a single string where a list of lines is expected."""
     if isinstance(lines, str):
-        raise UsageError("This is one text, and lines are needed: give a list, [text].")
+        raise UsageError("Expected a list of lines, but got a single string: give [text].")
 
 
 class SourceCut(UserWarning):

@@ -23,7 +23,7 @@ from .compress.deep import share_weights
 from .data import PieceVocabulary, Vocabulary, WordVocabulary
 from .decode.translation import QUEUE_FACTOR, live_tokens, search_function
 from .errors import UsageError
-from .exported import ALIGN, FIRST_BYTES, FORMAT
+from .exported import ALIGN, FILES, FORMAT
 from .files import atomic_write, check_writable
 from .progress import Bar
 from .sealed import seal
@@ -76,7 +76,7 @@ def export_model(
         ``search`` sets no ``max_source``; nothing is written.
       FileNotFoundError: the folder of ``path`` does not exist.
     """
-    check_writable(path, replaces=FIRST_BYTES)
+    check_writable(path, replaces=FILES)
     vocabularies = [
         vocabulary_record(vocab, side)
         for vocab, side in ((trained.src_vocab, "source"), (trained.tgt_vocab, "target"))

@@ -1,7 +1,7 @@
 """Files: bounded reads, atomic writes, and folders with a single writer. Floor 0.
 
 A file or a folder may be at an address (``addresses``). There a file appears when it is whole, as
-stores of objects do it, and nothing is locked.
+object stores do it, and nothing is locked.
 """
 
 import contextlib
@@ -197,15 +197,15 @@ def same_file(a: PathLike, b: PathLike) -> bool:
 
 
 def check_writable(
-    path: PathLike, replaces: bytes = b"", inputs: Iterable[PathLike | None] = ()
+    path: PathLike,
+    replaces: re.Pattern[bytes] | None = None,
+    inputs: Iterable[PathLike | None] = (),
 ) -> None:
     """Checks that a file can be written, before work is done that could be lost.
 
-    A record or sealed file of this library (``sealed``) is only replaced by one of its own format.
-
     Args:
       path: of the file.
-      replaces: how a file begins that may be replaced, if another one may not.
+      replaces: how a file begins that may be replaced; None for any that is not of this library.
       inputs: files that the same work reads, and which are not replaced either.
 
     Raises:
@@ -222,7 +222,7 @@ def check_writable(
         if path.exists() and path.stat().st_size:
             with open_reading(path) as file:
                 begins = file.read(BEGINNING)
-            if not begins.startswith(replaces) or (not replaces and OWN.match(begins)):
+            if OWN.match(begins) if replaces is None else not replaces.match(begins):
                 raise UsageError(
                     f"{path}: holds something else than this command writes, and would be "
                     "replaced. Give another --out, or delete it."
@@ -283,7 +283,7 @@ def make_folder(path: PathLike) -> Path:
 def clear_temporary(folder: PathLike) -> None:
     """Removes temporary files that killed processes left in a folder.
 
-    Files that a running process is still writing are locked by it and stay; so do all files that
+    Files that a running process is still writing are locked and stay; so do all files that
     this library did not write.
     """
     folder = as_path(folder)

@@ -196,7 +196,7 @@ def read_config(path: PathLike) -> tuple[Config, Parts, dict[str, Any]]:
 
 
 def training_began(folder: PathLike) -> dict[str, Any]:
-    """Returns with what and when a training began, as ``provenance.origin``; {} if not recorded.
+    """Returns when a training began and with what, as ``provenance.origin``; {} if not recorded.
 
     Raises:
       UsageError: the description of the model is damaged or was edited.
@@ -313,7 +313,7 @@ DATA = {
     "start": "the model to train further",
     "compressed": "the model to compress",
     "model": "the model to compress",
-    "lists.digest": "the n-best lists",
+    "lists.digest": "the text of the n-best lists",
     "teacher_digest": "the teacher",
     "vocabularies.src": "the vocabulary of the source",
     "vocabularies.tgt": "the vocabulary of the target",
@@ -322,7 +322,7 @@ DATA = {
 
 def _changed(name: str, before: Any, now: Any) -> str:
     if name == "history":
-        return "the trainings before it were others"
+        return "the earlier trainings differ"
     if any(isinstance(value, str) and len(value) == 64 for value in (before, now)):
-        return f"{DATA.get(name, name)} was another one"
+        return f"{DATA.get(name, name)} differs"
     return f"{name} was {quoted(before)} there and is {quoted(now)} now"

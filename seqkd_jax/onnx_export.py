@@ -91,7 +91,7 @@ def _package() -> Any:
         import onnx.numpy_helper
     except ImportError:
         raise UsageError(
-            "Files of the ONNX format need a package: pip install 'seqkd-jax[onnx]'."
+            "Files of the ONNX format need a package: pip install onnx onnxruntime."
         ) from None
     return onnx
 

@@ -88,7 +88,7 @@ def load_onnx(path: str | Path, **options: Any) -> OnnxStudent:
         import onnxruntime
     except ImportError:
         raise UsageError(
-            "Files of the ONNX format need a package: pip install 'seqkd-jax[onnx]'."
+            "Files of the ONNX format need a package: pip install onnx onnxruntime."
         ) from None
     options.setdefault("providers", ["CPUExecutionProvider"])
     try:

@@ -26,7 +26,7 @@ DATA, MODEL = "data", "model"  # axes of a mesh
 
 
 class SplitStep(Protocol):
-    """A training step in two halves, between which devices add up (``train.steps.TrainStep``)."""
+    """A training step in two halves; between them, devices sum gradients (``train.steps``)."""
 
     @property
     def gradients(self) -> Callable[..., tuple[Any, Any]]:

@@ -173,7 +173,7 @@ def _wait_for(key: str, over: threading.Event | None = None) -> str | None:
 
 
 def _stop_listening(listener: threading.Thread) -> None:
-    """Waits until the thread has left JAX's client; in there it would abort a Python that ends."""
+    """Waits until the thread has left JAX's client; inside, it would abort an ending Python."""
     _over.set()
     listener.join(3 * POLL / 1000)
 
@@ -205,7 +205,7 @@ def _listen() -> None:
 
 
 def _leave(failed: bool) -> None:
-    """Leaves the others: in order, if all of them are leaving, or at once after a failure."""
+    """Disconnects from the others: cleanly if all are leaving, at once after a failure."""
     if failed:
         _linger()
         return

@@ -98,7 +98,7 @@ class Bar(tqdm):
                 self.update()
 
     def update(self, n: float | None = 1) -> bool | None:
-        """Counts."""
+        """Counts ``n`` more as done."""
         if not self.disable:
             return super().update(n)
         self.n += n or 0

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @functools.cache
 def commit() -> str | None:
-    """Returns the commit that this library is made from; None if that cannot be known.
+    """Returns the commit that this library was built from; None if that cannot be known.
 
     A + behind it says that files have changed since. In an installed library, the build has noted
     the commit.
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
 
 
 def origin() -> dict[str, Any]:
-    """Returns what results say of their making: the library, the machine, and today's date."""
+    """Returns the origin of results: the library, the machine, and today's date."""
     return {"library": library(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
 

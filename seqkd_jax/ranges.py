@@ -188,6 +188,8 @@ def _rule(hint: Any) -> Rule | None:
         return (lambda value: isinstance(value, bool)), "True or False"
     if hint is str:
         return (lambda value: isinstance(value, str)), "text"
+    if isinstance(hint, type) and issubclass(hint, Checked):
+        return (lambda value: isinstance(value, hint)), f"{hint.__name__}(...)"
     return None
 
 

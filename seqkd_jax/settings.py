@@ -105,6 +105,11 @@ class Search(Checked):
                 f"n_best is {self.n_best}, but a search with stop_at_first (--stop-at-first) finds "
                 "only 1: give n_best 1, or leave stop_at_first out."
             )
+        if self.length_rule != "gnmt" and self.length_alpha != type(self).length_alpha:
+            raise UsageError(
+                f"length_alpha is {self.length_alpha}, but length_rule is {self.length_rule}: the "
+                "exponent has no effect without length_rule gnmt (--length-rule gnmt)."
+            )
         if self.min_len >= self.max_len:
             raise UsageError(
                 f"min_len is {self.min_len} and max_len is {self.max_len}: make min_len smaller, "
@@ -130,8 +135,8 @@ class Parts(Checked):
 
     # How attention scores a source word; none: no attention.
     attention: Literal["none", "dot", "general", "concat", "location"] = "general"
-    # Attend to all source words (global), or to a window of them around the target position
-    # (local-m) or around a predicted one (local-p).
+    # Attend to all source words (global), to a window of them around the target position (local-m),
+    # or to a window around a predicted position (local-p).
     alignment: Literal["global", "local-m", "local-p"] = "global"
     window: Count = 10  # Source words on either side of the centre of a local window.
     # Where attention reads the source: above the decoder's layers (output) or below them (input).
@@ -166,7 +171,7 @@ class Parts(Checked):
 
 @dataclass(frozen=True)
 class Size(Checked):
-    """The shape of a model, except for its vocabularies.
+    """Size and architecture of a model, except for its vocabularies.
 
     >>> Size(hidden=64, parts=Parts(attention="dot")).parts.attention
     'dot'
@@ -269,7 +274,7 @@ class OnPolicy(Checked):
 
 @dataclass(frozen=True)
 class Filters(Checked):
-    """Which of a teacher's translations a student does not learn from (rows named filtered)."""
+    """Which of a teacher's translations are dropped (rows named filtered)."""
 
     # Drop this share of the pairs, those with the lowest mean log-probability of a token.
     lowest_share: Fraction = 0.05
@@ -281,7 +286,7 @@ class Filters(Checked):
 
 @dataclass(frozen=True)
 class Timing(Checked):
-    """How speed is measured: the rows take turns, so that all meet the same machine."""
+    """How speed is measured: the rows take turns, so that all run under the same load."""
 
     repeats: Count = 5  # Measurements of each row.
     seconds: Positive = 1.2  # Approximate duration of a measurement, which has at least two steps.
@@ -298,9 +303,8 @@ class Plan(Checked):
     (32, 512)
     """
 
-    teacher_size: Size = Size(
-        embed=256, hidden=512, bidirectional=True
-    )  # The shape of the teacher.
+    # The shape of the teacher.
+    teacher_size: Size = Size(embed=256, hidden=512, bidirectional=True)
     student_size: Size = Size(embed=64, hidden=64)  # The shape of the students.
     teacher_training: Training = Training()  # How the teacher is trained.
     student_training: Training = Training()  # How the students are trained.
@@ -345,6 +349,13 @@ class Plan(Checked):
     # sacreBLEU's tokeniser; auto: by the corpus and its target language.
     tokenize: Tokenizer = "auto"
     seed: Seed = 1  # Seed of parameters, dropout and data order.
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.prune_ratios) != sorted(set(self.prune_ratios)):
+            raise UsageError(
+                f"prune_ratios is {self.prune_ratios}: the ratios must rise from round to round."
+            )
 
 
 _GRAMMAR = Plan(

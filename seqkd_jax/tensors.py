@@ -105,6 +105,6 @@ def _package(module: str = "") -> Any:
         import safetensors.numpy
     except ImportError:
         raise UsageError(
-            "Files of the safetensors format need a package: pip install 'seqkd-jax[safetensors]'."
+            "Files of the safetensors format need a package: pip install safetensors."
         ) from None
     return getattr(safetensors, module) if module else safetensors

@@ -283,8 +283,15 @@ def test_the_command_writes_the_file_and_its_card(tmp_path, capsys):
     assert f"{out}: {out.stat().st_size:,} bytes" in capsys.readouterr().out
     exported, model = load_exported(out), load_model(folder)
     for translate in (exported.translate, functools.partial(translate_texts, model)):
-        with pytest.raises(UsageError, match="one text"):
+        with pytest.raises(UsageError, match="a single string"):
             translate("a b")
+    assert main(["export", str(folder), "--out", str(out), *settings]) == 0  # replaces its own
+    capsys.readouterr()
+    for name in "notes.seqkdx", "notes.safetensors", "notes.onnx":
+        (tmp_path / name).write_text("A text that somebody wants to keep.\n")
+        assert main(["export", str(folder), "--out", str(tmp_path / name)]) == 2
+        assert "something else than this command writes" in capsys.readouterr().err
+        assert (tmp_path / name).read_text().startswith("A text")
     assert main(["export", str(folder), "--out", str(tmp_path / "student.bin")]) == 2
     assert "the ending of the name says" in capsys.readouterr().err
     lines = ["aß b c", "", "d e f g h"]

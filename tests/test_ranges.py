@@ -126,6 +126,17 @@ def test_values_at_the_bounds_are_taken():
         check(right)
 
 
+def test_settings_within_settings_and_settings_that_depend_on_each_other_are_checked():
+    for wrong in {"student_size": None}, {"student_size": {"hidden": 3}}, {"filters": 1}:
+        with pytest.raises(UsageError, match=r"give (Size|Filters)\(\.\.\.\)"):
+            plan.Plan(**wrong)
+    with pytest.raises(UsageError, match="must rise"):
+        plan.Plan(prune_ratios=(0.5, 0.4))
+    with pytest.raises(UsageError, match="no effect without length_rule gnmt"):
+        Search(length_alpha=0.9)
+    assert Search(length_rule="gnmt", length_alpha=0.9)
+
+
 def test_no_settings_of_a_search_overflow():
     assert Search(max_ratio=1e308, max_extra=10**11).limit(source_tokens=50) == Search().max_len
     assert Search(max_ratio=1.5, max_extra=2).limit(source_tokens=7) == 12

@@ -17,6 +17,7 @@ from seqkd_jax.data import grammar
 from seqkd_jax.data.lines import lines_digest
 from seqkd_jax.decode.nbest import read_nbest
 from seqkd_jax.distill import select
+from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import load_model
 from seqkd_jax.report import read_results, table
 from seqkd_jax.report.documents import fill_tables
@@ -175,6 +176,25 @@ def test_a_student_of_another_versions_teacher_says_so(finished, tmp_path, later
     assert f"of a student of a teacher whose training seqkd_jax {skd.__version__}" in shown
 
 
+def test_an_evaluation_that_is_replaced_is_said(finished, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = dataclasses.replace(CORPUS, test=CORPUS.test[:2])
+    with pytest.raises(UsageError, match="kd_beam was 2 there and is 3 now"):
+        plan = dataclasses.replace(PLAN, kd_beam=3)
+        recipes.run(recipes.experiment(other, folder, plan), ["baseline", "seq-kd"], anyway=True)
+    assert {path: path.read_bytes() for path in before} == before
+    recipes.run(recipes.experiment(other, folder, PLAN), ["baseline"])
+    said = capsys.readouterr().err
+    assert f"{folder / 'baseline'}: is evaluated anew" in said and "before are test." in said
+
+
+def test_rows_are_a_list(tmp_path):
+    with pytest.raises(UsageError, match="give \\[text\\]"):
+        recipes.run(recipes.experiment(CORPUS, tmp_path, PLAN), "teacher")
+
+
 def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
     folder = tmp_path / "copy"
     shutil.copytree(finished.folder, folder)
@@ -182,7 +202,7 @@ def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
     (folder / "baseline" / "evaluation.json").unlink()
     recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["baseline", "word-kd"], anyway=True)
     said = capsys.readouterr().err
-    assert "the table was one with teacher, teacher+seq-inter" in said and "seq-kd" in said
+    assert "the table before also had teacher, teacher+seq-inter" in said and "seq-kd" in said
     assert not (folder / "baseline" / "test.beam9.txt").exists()
     (folder / "results.json").write_text("damaged")
     recipes.run(recipes.experiment(CORPUS, folder, PLAN), ["baseline", "word-kd"], anyway=True)
@@ -198,7 +218,7 @@ def test_what_a_new_table_does_not_have_is_said(finished, tmp_path, capsys):
         ({"plan": dataclasses.replace(PLAN, seed=2)}, "another run: seed was 1 there and is 2"),
         (
             {"corpus": dataclasses.replace(CORPUS, train=pairs(3, 48))},
-            "holds another run: the text was another one",
+            "holds another run: the text differs",
         ),
         (
             {"plan": dataclasses.replace(PLAN, teacher_size=Size(embed=8, hidden=9, dropout=0.0))},

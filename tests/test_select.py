@@ -30,6 +30,7 @@ from seqkd_jax.distill.similarity import (
     choose,
     chrf,
 )
+from seqkd_jax.errors import UsageError
 from seqkd_jax.settings import Similarity, Smoothing
 
 CHRF = sacrebleu.CHRF()
@@ -350,6 +351,19 @@ def test_lists_without_probabilities_are_named(select):
         select([("s", "t")] * 2, nbest)
     with pytest.raises(ValueError, match="max_hypotheses is 0"):
         weighted_seq_kd([], [], 0)
+
+
+@pytest.mark.parametrize("log_probs", [(math.nan, -1.0), (0.5, 0.2), (-1.0,)])
+def test_numbers_that_are_no_log_probabilities_are_refused(log_probs):
+    wrong = [NBest(0, ("a", "b"), log_probs=log_probs)]
+    for select in mbr, weighted_seq_kd:
+        with pytest.raises(UsageError, match="each text needs one"):
+            select([("x", "y")], wrong)
+
+
+def test_a_text_is_no_list_of_hypotheses():
+    with pytest.raises(UsageError, match="a single string"):
+        NBest(0, "xyz")  # type: ignore[arg-type]
 
 
 def test_the_teachers_score_of_a_target_is_per_token():

@@ -335,7 +335,10 @@ COMMANDS = [command for group in parsing.GROUPS.values() for command in group]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_the_example_of_a_command_is_understood(command):
+def test_the_example_of_a_command_is_understood(command, capsys):
     _, example = inspect.getdoc(command).split("Example: seqkd ")
     words = shlex.split(example.split("<")[0])
     assert isinstance(parsing.parse(words), command)
+    with pytest.raises(SystemExit):
+        parsing.parse([words[0], "--help"])
+    assert ">>>" not in capsys.readouterr().out

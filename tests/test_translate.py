@@ -14,6 +14,7 @@ from seqkd_jax.data import build_words, encode_pairs
 from seqkd_jax.decode import translation as file
 from seqkd_jax.decode.corpus import translate_corpus
 from seqkd_jax.decode.translation import sentence, translate, translate_texts
+from seqkd_jax.errors import UsageError
 from seqkd_jax.evaluation import evaluate, log_probs, perplexity, validation
 from seqkd_jax.models.attention_lstm import attention_lstm
 from seqkd_jax.models.ensemble import ensemble
@@ -113,6 +114,11 @@ def test_an_ensemble_of_one_model_twice_is_that_model():
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+
+
+def test_an_ensemble_is_made_of_models():
+    with pytest.raises(UsageError, match="give trained.model of each"):
+        ensemble([TrainedModel(MODEL, params(), None, None)])  # type: ignore[arg-type]
 
 
 def test_an_ensemble_gives_the_mean_of_probabilities():

@@ -15,6 +15,7 @@ from seqkd_jax.data import (
     load_vocabulary,
     train_pieces,
 )
+from seqkd_jax.errors import UsageError
 from seqkd_jax.sealed import write_record
 
 quick = settings(
@@ -240,3 +241,9 @@ def test_sizes_down_to_the_least_possible_can_be_trained():
         assert train_pieces(TEXT, needed, kind=kind).size <= needed
         with pytest.raises(ValueError, match="alone are"):
             train_pieces(TEXT, needed - 1, kind=kind)
+
+
+def test_a_single_string_is_no_text_for_a_vocabulary():
+    for make in build_words, functools.partial(train_pieces, size=9):
+        with pytest.raises(UsageError, match="a single string"):
+            make("a string of words")

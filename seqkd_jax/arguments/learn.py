@@ -40,7 +40,7 @@ class Run(Learning):
     new_teachers: bool = False
     """With --seeds: train a teacher with each seed, instead of one for all students."""
     anyway: bool = False
-    """Go on although the teacher is too weak to teach."""
+    """Continue even if the teacher is too weak to teach."""
     vocabularies: Annotated[Vocabularies, Flat] = Vocabularies()
     hosts: Annotated[Hosts, Flat] = Hosts()
     layout: Annotated[Layout, Flat] = Layout()
@@ -88,7 +88,7 @@ class Train(Learning):
     teacher: Path | None = None
     """Folder of a trained model, the teacher, whose vocabularies the student shares."""
     kd_weight: Share = 0.5
-    """Weight of Word-KD in the loss; the data have 1 - kd-weight.
+    """Weight of Word-KD in the loss; the likelihood has 1 - kd-weight.
     0: no Word-KD; the teacher only provides its vocabularies."""
     teacher_cache: Path | None = None
     """Folder that seqkd cache wrote for these pairs; the teacher need not run."""
@@ -102,7 +102,7 @@ class Train(Learning):
     shared_vocabulary: bool = False
     """Use one vocabulary for both sides."""
     features: bool = False
-    """Source tokens carry features, word-|-value-|-value, and all equally many.
+    """Source tokens carry features, word-|-value-|-value, the same number for every token.
     Needs --vocabulary words."""
     characters: bool = False
     """Source words are read character by character; needs --vocabulary words."""

@@ -86,7 +86,7 @@ class Report(Checked):
     out: Path = field(default_factory=lambda: Path("page.html"))
     """File to write; it needs no network."""
     sentences: Count | None = 1000
-    """Test sentences that can be looked at, the first ones; None: all."""
+    """Number of test sentences to show, the first ones; None: all."""
     messages: Annotated[Messages, Flat] = Messages()
 
 
@@ -115,10 +115,10 @@ class Bench(Checked):
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """Compile for TPUs that are not there: what fits, and how fast.
+    """Compile for TPUs that this machine lacks: what fits, and how fast.
 
     The defaults are the paper's models: a student of 2x500 and a teacher of 4x1000, V = 50,004.
-    All numbers are per device. Needs libtpu (pip install 'seqkd-jax[tpu]').
+    All numbers are per device. Needs libtpu (pip install 'jax[tpu]').
 
     Example: seqkd plan --topology v5e:2x4 --model student --no-largest
     """

@@ -102,8 +102,8 @@ class Export(Checked):
         "cuda",
         "tpu",
     )
-    """Platforms that the file will translate on; none of them has to be here."""
+    """Platforms that the file will translate on; none of them has to be present."""
     search: Annotated[Search, Flat] = Search()
     teacher: Path | None = None
-    """Folder of the model that taught it, for the model card; found without this in seqkd run."""
+    """Folder of the model that taught it, for the model card; found by itself in seqkd run."""
     messages: Annotated[Messages, Flat] = Messages()

@@ -1,4 +1,4 @@
-"""What a user feels: a training epoch with real lengths and padding, and decoding."""
+"""What a user sees: a training epoch with real lengths and padding, and decoding."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Rows measured in turns, so that all of them meet the same machine."""
+"""Rows measured in turns, so that all of them run under the same load."""
 
 import statistics
 from collections.abc import Sequence

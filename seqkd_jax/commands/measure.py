@@ -1,5 +1,6 @@
 """Commands that measure: quality and speed."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..evaluation import evaluate as evaluate_model
 from ..files import check_writable, make_folder
 from ..model_folder import load_model
 from ..provenance import library, machine
-from ..report.diagnosis import FIRST_BYTES, diagnosis_tables, write_diagnosis
+from ..report.diagnosis import FILES, diagnosis_tables, write_diagnosis
 from ..report.page import write_page
 from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
@@ -81,7 +82,7 @@ def diagnose(command: arguments.Diagnose) -> None:
     if command.distilled and not (command.data or command.original):
         raise UsageError("--distilled is compared with --original: give both, or neither.")
     if command.out:
-        check_writable(command.out, replaces=FIRST_BYTES)
+        check_writable(command.out, replaces=FILES)
     if command.pictures:
         check_pictures()
         make_folder(command.pictures)
@@ -123,7 +124,7 @@ def diagnose(command: arguments.Diagnose) -> None:
 
 def report(command: arguments.Report) -> None:
     """Writes the page that compares the rows of runs."""
-    check_writable(command.out, replaces=b"<!doctype html>")
+    check_writable(command.out, replaces=re.compile(b"<!doctype html>"))
     prepare()
     print(f"{write_page(command.out, command.runs, command.sentences)}: open it in a browser.")
 

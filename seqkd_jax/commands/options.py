@@ -61,6 +61,8 @@ def check_train(command: arguments.Train) -> None:
         unused(command, "with --start, which brings its vocabularies", *words)
     if command.teacher:
         unused(command, "with --teacher, which brings its vocabularies", *words)
+    if command.teacher and command.kd_weight == 1:
+        unused(command, "when --kd-weight is 1", "label-smoothing")
     _check_shape(command, "", command.size)
     if not command.teacher:
         _check_spelt(command.vocabularies, "", command.size, command.vocabulary)

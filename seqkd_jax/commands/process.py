@@ -51,14 +51,14 @@ def prepare(hosts: Hosts | None = None) -> None:
 
 
 def missed_accelerator(backend: str, named: str, plugins: Sequence[str], cause: str) -> str:
-    """Returns a warning if JAX computes on the CPU where another device was to be expected.
+    """Returns a warning if JAX computes on the CPU although another device was expected.
 
     Args:
       backend: what JAX computes on.
       named: the platforms that the user named, separated by commas; empty for no choice. Whoever
         names ``cpu`` first is not warned.
       plugins: the installed plugins for accelerators.
-      cause: what JAX says about it; may be empty.
+      cause: JAX's explanation; may be empty.
     """
     asked = named.split(",")[0]
     if backend != "cpu" or asked == "cpu" or not (asked or plugins):

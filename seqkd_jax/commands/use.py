@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from ..decode.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
 from ..evaluation import log_probs
 from ..export import export_model
-from ..exported import FIRST_BYTES
+from ..exported import FILES
 from ..files import atomic_write, check_writable
 from ..model_folder import load_model
 from ..models.ensemble import ensemble
@@ -38,6 +39,15 @@ from ..settings import GREEDY
 from ..tensors import write_tensors
 from ..trained import TrainedModel
 from .process import prepare
+
+# How the files of an export begin: the model, and its card.
+EXPORTS = {
+    ".seqkdx": FILES,
+    ".safetensors": re.compile(rb".{8}\{", re.DOTALL),  # the size of the header, and JSON
+    ".onnx": re.compile(b"\x08"),  # the version of the format, the first field of a protobuf
+    ".json": re.compile(rb"\{"),
+    ".md": re.compile(b"# "),
+}
 
 
 def translate(command: arguments.Translate) -> None:
@@ -131,7 +141,7 @@ def score(command: arguments.Score) -> None:
 def extract(command: arguments.Extract) -> None:
     """Writes a model's states and attention while it reads and predicts sentence pairs."""
     prepare()
-    check_writable(command.out, replaces=b"PK")  # .npz files are zip files
+    check_writable(command.out, replaces=re.compile(b"PK"))  # .npz files are zip files
     pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
     network = trained.network
@@ -183,9 +193,8 @@ def export(command: arguments.Export) -> None:
         )
     name = command.out.name  # with its ending: a card belongs to one file
     as_json, as_text = (command.out.with_name(f"{name}.card.{kind}") for kind in ("json", "md"))
-    check_writable(command.out, replaces=FIRST_BYTES if form == ".seqkdx" else b"")
-    for path in (as_json, as_text):
-        check_writable(path)
+    for path, kind in ((command.out, form), (as_json, ".json"), (as_text, ".md")):
+        check_writable(path, replaces=EXPORTS[kind])
     trained = load_model(command.model)
     card = model_card(command.model, trained, command.teacher)
     if form == ".safetensors":

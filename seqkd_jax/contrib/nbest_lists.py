@@ -53,8 +53,8 @@ def nbest_teacher(
     Rush 2016, section 3.2, with the list in place of all sentences). On the best hypotheses alone
     (``seq_kd``) it adds, where another hypothesis diverges from the best, its next word.
 
-    Words that continue no hypothesis have logit -inf. After a prefix of no hypothesis this holds
-    for all words, so that Word-KD is nan and a training step rejects the batch. Smoothing makes all
+    Words that continue no hypothesis have logit -inf. After a prefix that no hypothesis has, all
+    words have it, so that Word-KD is nan and a training step rejects the batch. Smoothing makes all
     losses finite and the distribution after such a prefix uniform. For a source that is not in the
     file logits are nan in either case, so that a search finds nothing; outside compiled code
     ``encode`` raises UsageError.

@@ -215,9 +215,9 @@ def _in_processes(
                 yield pending.popleft().result()
     except BrokenProcessPool:
         raise UsageError(
-            "A process that encoded text ended: memory may be out. If this is a script of your "
-            'own, put what it does under if __name__ == "__main__": because new processes import '
-            "it."
+            "An encoding process ended, perhaps because memory ran out. If this is a script of "
+            'your own, put what it does under if __name__ == "__main__": because new processes '
+            "import it."
         ) from None
 
 

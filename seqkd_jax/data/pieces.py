@@ -18,7 +18,7 @@ import sentencepiece
 
 from ..addresses import PathLike
 from ..base import BOS, EOS, PAD, UNK
-from ..errors import UsageError
+from ..errors import UsageError, require_lines
 from ..files import read_file
 from ..sealed import write_record
 from ..tokens import (
@@ -154,6 +154,7 @@ def train_pieces(
     """
     if kind not in ("bpe", "unigram"):
         raise UsageError(f'kind={kind!r}: must be "bpe" or "unigram".')
+    require_lines(lines)
     lines = lines if isinstance(lines, Sequence) else list(lines)
 
     def text() -> Iterator[str]:

@@ -18,7 +18,7 @@ from ..tokens import words_of as words_of
 
 BOM = "\ufeff"
 NOT_TEXT = {  # the first bytes of files that are not text
-    GZIP: "this is a gzip file: unpack it, or give it the ending .gz",
+    GZIP: "this is a gzip file: decompress it, or add the ending .gz",
     b"\xff\xfe\0\0": "this is UTF-32: convert it with iconv -f UTF-32 -t UTF-8",
     b"\xff\xfe": "this is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
     b"\xfe\xff": "this is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",

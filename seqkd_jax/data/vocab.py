@@ -18,7 +18,7 @@ import numpy as np
 
 from ..addresses import PathLike
 from ..base import UNK
-from ..errors import UsageError
+from ..errors import UsageError, require_lines
 from ..sealed import write_record
 from ..tokens import SPECIAL as SPECIAL
 from ..tokens import content_of, words_of
@@ -130,6 +130,7 @@ def build_words(
     >>> build_words(["a dog sleeps", "a cat"], size=6).words
     ('<blank>', '<unk>', '<s>', '</s>', 'a', 'cat')
     """
+    require_lines(lines)
     if size is not None and size <= len(SPECIAL):
         raise UsageError(f"size is {size}; it must be more than the {len(SPECIAL)} special words.")
     counts = Counter(w for line in lines for w in words_of(line.lower() if lower else line))

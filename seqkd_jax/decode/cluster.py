@@ -41,9 +41,7 @@ def connected() -> Iterator[Any]:
     try:
         ray = importlib.import_module("ray")
     except ImportError:
-        raise UsageError(
-            "Ray is not installed; install it with pip install 'seqkd-jax[ray]'."
-        ) from None
+        raise UsageError("Ray is not installed; install it with pip install ray.") from None
     if ray.is_initialized():
         yield ray
         return

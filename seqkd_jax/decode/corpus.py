@@ -116,7 +116,7 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to know of a corpus, whichever part of it comes."""
+    """What a worker needs to know about a corpus, whichever shard it gets."""
 
     name: str  # of no other job; the worker's teacher is kept by it
     teacher: TeacherSource = field(compare=False)

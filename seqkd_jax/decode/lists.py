@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, quoted
+from ..errors import UsageError, quoted, require_lines
 from ..sealed import parse_json
 from . import moses
 
@@ -26,6 +26,9 @@ class NBest:
     tokens: tuple[tuple[int, ...], ...] = ()  # ids without EOS
     scores: tuple[float, ...] = ()  # by which they are ranked
     log_probs: tuple[float, ...] = ()  # of the teacher, natural log, EOS included
+
+    def __post_init__(self) -> None:
+        require_lines(self.texts)
 
 
 def moses_lines(nbest: NBest) -> list[str]:

@@ -93,7 +93,7 @@ def process_shards(
     bar: Bar,
     size: int,
 ) -> None:
-    """Makes all shards that no other worker makes, and returns when every shard exists.
+    """Makes all shards that no other worker is making, and returns when every shard exists.
 
     Temporary files of killed workers are removed first. At an address there are no locks, so one
     worker makes them all.

@@ -207,9 +207,11 @@ def translate_texts(
     lines. ``first`` is the index of the first line in its corpus.
 
     Raises:
-      UsageError: ``lines`` is one text.
+      UsageError: ``lines`` is one text, or the model has no parameters yet.
     """
     require_lines(lines)
+    if translator.params is None:
+        raise UsageError("The model has no parameters: train it, or give translator.with_params.")
     ids = [
         np.array(encode_line(translator.src_vocab, line, first + n, "source"), np.int32)
         for n, line in enumerate(lines)

@@ -19,7 +19,7 @@ BINS = 10
 
 
 class Predictions(NamedTuple):
-    """A model's predictions of all tokens of a corpus after the right words; axis N."""
+    """A model's predictions of all tokens of a corpus, given the reference prefix; axis N."""
 
     position: np.ndarray  # [N] int32, in the sentence, from 0
     loss: np.ndarray  # [N] float32, negative log-likelihood in nats

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from ..decode.nbest import NBest
-from ..errors import UsageError
+from ..errors import UsageError, quoted
 from ..progress import Bar
 from .similarity import Similarity, choose, compare
 
@@ -149,7 +149,7 @@ def probabilities(nbest: NBest, max_hypotheses: int | None = None) -> np.ndarray
     Those of empty hypotheses are 0. ``max_hypotheses`` is K; None for all.
 
     Raises:
-      UsageError: the list has no log-probabilities.
+      UsageError: the list has no log-probabilities, fewer than texts, or numbers that are none.
     """
     nonempty = _nonempty(nbest)[:max_hypotheses]
     if nonempty.any() and not nbest.log_probs:
@@ -159,6 +159,12 @@ def probabilities(nbest: NBest, max_hypotheses: int | None = None) -> np.ndarray
         )
     if not nonempty.any():
         return np.zeros(len(nonempty))
+    # A little above 0 is rounding.
+    if len(nbest.log_probs) != len(nbest.texts) or not max(nbest.log_probs) < 0.01:
+        raise UsageError(
+            f"The n-best list of sentence {nbest.index} has {len(nbest.texts)} texts and log_probs "
+            f"{quoted(nbest.log_probs)}: each text needs one, a natural logarithm of at most 0."
+        )
     log_probs = np.where(nonempty, nbest.log_probs[: len(nonempty)], -np.inf)
     probs = np.exp(log_probs - log_probs.max())
     return probs / probs.sum()

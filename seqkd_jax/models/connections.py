@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from ..base import Array
 from ..ops.dense import dense
@@ -55,24 +56,30 @@ def concatenated() -> Columns:
     )
 
 
+@struct.dataclass
+class StateMap:
+    """Matrices between states of different widths."""
+
+    c: Array  # [M, H]
+    h: Array  # [M, H]
+
+
 @cached
 def mapped_states() -> Bridge:
-    """Returns ``from_states`` for differing widths: a matrix maps each encoder state."""
+    """Returns ``from_states`` for encoder and decoder of different widths: matrices map states."""
 
     def init(
         key: Array, finals: Sequence[Carry], layers: int, hidden: int, scale: float
-    ) -> tuple[dict[str, Array], ...]:
+    ) -> tuple[StateMap, ...]:
         shape = (finals[0][1].shape[0], hidden)
         pairs = [jax.random.split(k) for k in jax.random.split(key, len(finals[-layers:]))]
-        return tuple(
-            {n: uniform(k, shape, scale) for n, k in zip("ch", pair, strict=True)} for pair in pairs
-        )
+        return tuple(StateMap(*(uniform(k, shape, scale) for k in pair)) for pair in pairs)
 
     def start(
-        params: tuple[dict[str, Array], ...], finals: Sequence[Carry], zero: Carry, layers: int
+        params: tuple[StateMap, ...], finals: Sequence[Carry], zero: Carry, layers: int
     ) -> tuple[Carry, ...]:
         paired = zip(finals[-layers:], params, strict=True)
-        mapped = [(dense(c, w["c"], c.dtype), dense(h, w["h"], h.dtype)) for (c, h), w in paired]
+        mapped = [(dense(c, w.c, c.dtype), dense(h, w.h, h.dtype)) for (c, h), w in paired]
         return from_states().start((), mapped, zero, layers)
 
     return Bridge(init, start)

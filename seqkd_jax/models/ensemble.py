@@ -50,6 +50,8 @@ def ensemble(
     """
     if not models:
         raise UsageError("An ensemble needs at least one model.")
+    if not all(isinstance(model, Seq2Seq) for model in models):
+        raise UsageError("An ensemble is made of models (Seq2Seq): give trained.model of each.")
     return _ensemble(tuple(models), join)
 
 

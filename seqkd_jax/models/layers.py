@@ -68,7 +68,7 @@ def run_stack(
 ) -> tuple[LayerOutput, list[Carry]]:
     """Runs a column of the encoder: the top's output [S, ...] and the final state of each layer.
 
-    ``products`` [S, G] are x @ inputs of the lowest layer; ``reverse`` says of each layer whether
+    ``products`` [S, G] are x @ inputs of the lowest layer; ``reverse`` tells for each layer whether
     it reads right to left; ``rate`` is that of dropout between layers.
     """
     outputs, finals = [], []

@@ -20,7 +20,7 @@ from ..base import Array
 def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
     """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M].
 
-    x is cast to the type of w, which ``dtype`` is if it is omitted.
+    x is cast to the type of w, which is also the default of ``dtype``.
     """
     x, dtype = x.astype(w.dtype), jnp.dtype(dtype or w.dtype)
     # Where ``shard_map`` tracks which values vary over devices, only JAX's own product supports it.

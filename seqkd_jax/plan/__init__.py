@@ -1,6 +1,6 @@
 """What a run needs of a TPU that is not there: everything behind ``seqkd plan``. Floor 8.
 
-The compiler for TPUs needs none. Programs are compiled for a named slice and never run.
+The compiler for TPUs runs without one. Programs are compiled for a named slice and never run.
 """
 
 from .chips import CHIPS as CHIPS

@@ -48,7 +48,7 @@ def open_slice(name: str) -> Slice:
         raise UsageError(
             "Programs for a TPU are compiled by libtpu, which is not installed. Install it into an "
             "environment of its own, because JAX looks for a TPU wherever libtpu is: "
-            "pip install 'seqkd-jax[tpu]'."
+            "pip install 'jax[tpu]'."
         )
     from jax.experimental import topologies
 

@@ -1,6 +1,6 @@
 """The matrix products of a model's own equations, counted in what JAX traces.
 
-Nothing is compiled, and nothing counts that no result depends on. Any ``Seq2Seq`` can be counted.
+Nothing is compiled; operations that no result depends on are not counted. Any ``Seq2Seq`` will do.
 """
 
 import math

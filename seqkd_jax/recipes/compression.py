@@ -22,8 +22,8 @@ from ..model_folder import COMPRESSED, describe_model, require_settings
 from ..progress import Bar
 from ..settings import Training
 from ..trained import TrainedModel
-from . import objectives
 from .experiment import Experiment, Pairs
+from .objectives import kept_weights, shared_values
 from .stages import prepared, train
 
 OBD_BATCHES = 100  # number of batches over which the curvature of the loss is averaged
@@ -95,7 +95,7 @@ def prune(
         stage = name if ratio == ratios[-1] else str(Path(name) / f"round-{100 * ratio:g}")
         nonlocal trained
         pruned = trained.with_params(params)
-        trainable = objectives.kept_weights(pruned, mask)
+        trainable = kept_weights(pruned, mask)
         trained = train(exp, stage, pruned, pairs, training, trainable=trainable)
         return trained.params
 
@@ -120,7 +120,7 @@ def share_values(
         start,
         pairs,
         training,
-        trainable=objectives.shared_values(start, share_weights(start.params, bits)),
+        trainable=shared_values(start, share_weights(start.params, bits)),
         made_of={"bits": bits},
     )
 

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a table with a line for each validation. Floor 8."""
+"""The progress of a training, for people: a table with a line for each validation. Floor 8."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,5 +1,6 @@
 """Rows of a table: trained, evaluated and compared. Floor 8."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from .. import console
 from ..data import grammar, pairs_digest
-from ..errors import UsageError
+from ..errors import UsageError, require_lines
 from ..evaluation import Evaluation, evaluate
 from ..files import atomic_write, make_folder
 from ..model_folder import training_began, training_seconds
@@ -64,7 +65,7 @@ def run(
       truth: what the corpus itself scores, if that is known; a line of the table.
       seeds: train each row once with each of these seeds; by default, with that of the plan.
       new_teachers: each seed has a teacher of its own, instead of the same for all students.
-      anyway: let a teacher teach that is too weak for it.
+      anyway: proceed even if the teacher is too weak to teach.
 
     Raises:
       UsageError: a row's name is not one of ``ROWS``, there are no pairs to test on, the text of
@@ -72,12 +73,17 @@ def run(
     """
     wanted = with_baselines(rows)
     scorer = ready(exp, wanted)
-    each = [exp.with_seed(seed, new_teachers) for seed in seeds or (exp.plan.seed,)]
+    # The first seed's folder is that of the experiment, so their order must not matter.
+    each = [exp.with_seed(seed, new_teachers) for seed in sorted(seeds) or (exp.plan.seed,)]
     if not anyway and any(name in NEEDS_TEACHER for name in wanted):
         for one in {e.teaching.folder: e.teaching for e in each}.values():
             teacher(one)
             for name in teachers_of(one):
                 require_able(one.folder / name)
+    if (exp.folder / "results.json").exists():
+        # A row that is refused must leave the table there is and the evaluations behind it alone.
+        for name, one in itertools.product(wanted, each):
+            ROWS[name](_of_row(one, name))
     done = [_row(name, each) for name in wanted]
     result = compared(done, [target for _, target in exp.corpus.test], scorer, by_name=True)
     about = about_experiment(exp) | {"seeds": [one.plan.seed for one in each]}
@@ -103,7 +109,7 @@ def _say_what_goes(path: Path, seeds: Sequence[int], rows: Sequence[str]) -> Non
     gone += [f"seed {seed}" for seed in before.about.get("seeds", ()) if seed not in seeds]
     if gone:
         console.note(
-            f"{path}: the table was one with {', '.join(gone)} as well. Their models and "
+            f"{path}: the table before also had {', '.join(gone)}. Their models and "
             "evaluations stay in the folder; name all rows and seeds to have them in one table."
         )
 
@@ -112,11 +118,15 @@ def _row(name: str, each: Sequence[Experiment]) -> Row:
     """Trains and evaluates a row with each seed."""
     evaluations, seconds = [], []
     for exp in each:
-        # The teacher that students share has a row with one evaluation for all seeds.
-        exp = exp.teaching if name == "teacher" else exp
+        exp = _of_row(exp, name)
         evaluations.append(evaluated(exp, name, ROWS[name](exp)))
         seconds.append(training_seconds(exp.folder / name))
     return Row(name, tuple(evaluations), {}, statistics.fmean(seconds))
+
+
+def _of_row(exp: Experiment, name: str) -> Experiment:
+    """Returns the experiment of a row; the teacher that students share has one for all seeds."""
+    return exp.teaching if name == "teacher" else exp
 
 
 def table_of(rows: Sequence[Row], truth: Truth | None = None, layout: Layout = TEXT) -> str:
@@ -130,6 +140,7 @@ def with_baselines(rows: Iterable[str]) -> list[str]:
 
     Raises UsageError for a name that is not one of ``ROWS``.
     """
+    require_lines(rows)
     wanted = list(dict.fromkeys(rows))
     for name in wanted:
         if name not in ROWS:
@@ -192,8 +203,14 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         try:
             if kept["of"] == stamp:
                 return read_evaluation(kept["evaluation"])
+            changed = ", ".join(name for name in stamp if kept["of"].get(name) != stamp[name])
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise unreadable(path, error) from None
+        if is_first():
+            console.warn(
+                f"{path.parent}: is evaluated anew, and its outputs are replaced: not the same as "
+                f"before are {changed}."
+            )
     evaluation = evaluate(
         trained,
         exp.corpus.test,

@@ -7,7 +7,7 @@
         objective=word_kd_from(teacher, 0.5),
     )
 
-What is done is found in the experiment's folder and not done again.
+A finished stage is read from the experiment's folder and not run again.
 """
 
 import functools
@@ -43,6 +43,7 @@ from ..data.encode import folder_for
 from ..data.lines import sources_of
 from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
+from ..errors import UsageError
 from ..evaluation import count_parameters, validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model
@@ -158,9 +159,10 @@ def train(
         "seed": plan.seed,
     }
     made_by |= {**objective.made_by, **trainable.made_by, **(made_of or {})}
-    describe_model(folder, model, made_by)
     per_pass = number_of_batches(encoded, buckets)
     rounds, per_round = rounds_of(training, per_pass)
+    _require_enough(folder, training, rounds, rounds * per_round)
+    describe_model(folder, model, made_by)
     if is_first():
         console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass; {_sizes(model)}")
 
@@ -207,6 +209,20 @@ def train(
     return replace(trained, history=(*model.history, made_by))
 
 
+def _require_enough(folder: PathLike, training: Training, rounds: int, updates: int) -> None:
+    """Refuses a mean of more validations than there are; warns of a rate that only rises."""
+    if training.average_last > rounds:
+        raise UsageError(
+            f"average_last is {training.average_last}, but there will be {rounds} validations: "
+            "make it smaller (--average-last), or train for longer."
+        )
+    if training.optimizer == "adam" and training.warmup >= updates:
+        console.warn(
+            f"{folder}: warmup is {training.warmup:,} of {updates:,} updates, so the learning rate "
+            "never reaches what was asked for."
+        )
+
+
 def _sizes(model: TrainedModel) -> str:
     words = f"{model.src_vocab.size:,} and {model.tgt_vocab.size:,}"
     parameters = count_parameters(jax.eval_shape(model.model.init, jax.random.key(0)))
@@ -227,7 +243,7 @@ def _passes(
 
 
 class Prepared(NamedTuple):
-    """What a training needs that follows from its text."""
+    """What a training derives from its text."""
 
     training: Training  # in which nothing is left open
     encoded: Encoded
@@ -286,7 +302,7 @@ def _without_bleu(fitted: Fitted) -> str:
 def optimizer(
     training: Training, updates: int, updates_per_pass: int
 ) -> optax.GradientTransformation:
-    """Returns the optimiser that settled settings name, for a training of ``updates`` updates."""
+    """Returns the optimiser that the settings name, for a training of ``updates`` updates."""
     # These numbers are arrays in the state, so that runs of other lengths share a compiled program.
     assert training.rate is not None
     numbers = {"rate": float(training.rate), "clip": float(training.clip)}

@@ -223,7 +223,7 @@ def beam_loop(
 
 
 def trace(loop: BeamLoop) -> Iterator[BeamStep]:
-    """Runs a search for people to look at: yields the beam after each step.
+    """Runs a search step by step, for inspection: yields the beam after each step.
 
     The last step's ``finished`` is the result of ``beam_search``. Nothing is compiled, unless the
     loop's functions are: this is for one sentence.

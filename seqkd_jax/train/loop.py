@@ -103,7 +103,7 @@ def fit(
 ) -> Fitted:
     """Trains for ``epochs``, or until ``patience`` validations in a row bring no improvement.
 
-    An epoch is what lies between two validations; it need not be a pass over the data.
+    An epoch ends with a validation; it need not be a pass over the data.
 
     If the command line has installed its handlers (``stopping.handlers``), SIGINT and SIGTERM end
     the run after the current step, with a checkpoint. Several processes, which must see the same

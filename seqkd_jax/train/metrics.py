@@ -22,7 +22,7 @@ class Window:
         self.clear()
 
     def clear(self) -> None:
-        """Begins anew."""
+        """Resets the sums."""
         self.nats = self.tokens = self.norm = 0.0
         self.steps, self.started = 0, time.monotonic()
 
@@ -61,7 +61,7 @@ class Log:
             if is_local(self.path):
                 with self.path.open("ab") as file:
                     file.write(line)
-            else:  # stores of objects know no appending
+            else:  # object stores cannot append
                 self.written += line
                 atomic_write(self.path, self.written)
             console.record("metrics", run=str(self.path.parent), step=step, **record)

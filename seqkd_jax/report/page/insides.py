@@ -1,4 +1,4 @@
-"""What takes the models themselves: attention weights, and the teacher's n-best lists.
+"""What needs the models themselves: attention weights, and the teacher's n-best lists.
 
 Both are computed once and kept in the folder of the run.
 """

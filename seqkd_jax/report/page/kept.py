@@ -1,4 +1,4 @@
-"""What a run has left in its folder for the page: test set, outputs, models.
+"""What a run has stored in its folder for the page: test set, outputs, models.
 
 results.json                     the rows of the table, see ``results``
 test.source.txt                  the test set, line by line

@@ -41,7 +41,7 @@ def attention_matrix(
     """Draws attention weights [T, S] between the words of a target [T] and of a source [S]."""
     axes: Any = axes_or_new(ax, (2.5 + 0.4 * len(source), 1.5 + 0.3 * len(target)))
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    # Words are no formulas, though they may have dollar signs.
+    # Words are not formulas, though they may contain dollar signs.
     look = {"fontfamily": families([*source, *target]), "parse_math": False}
     axes.set_xticks(
         range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor", **look

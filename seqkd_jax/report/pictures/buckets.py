@@ -56,7 +56,7 @@ def differences_by_frequency(
     edges: Sequence[int] = FREQUENCIES,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draws how much better than the first system the others get words, by their frequency.
+    """Draws how much more accurate than the first system the others are on words, by frequency.
 
     Args:
       outputs: of each system, by name; the first is what the others are compared with.

@@ -1,4 +1,4 @@
-"""What models hold probable: sentences, the next word, and their own output."""
+"""What models consider probable: sentences, the next word, and their own output."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -66,9 +66,7 @@ def check_pictures() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f'Pictures need matplotlib ({error}): install "seqkd-jax[notebooks]".'
-        ) from None
+        raise UsageError(f"Pictures need matplotlib ({error}): pip install matplotlib.") from None
 
 
 def grouped_bars(

@@ -1,4 +1,4 @@
-"""Curves of trainings, from what they log; in a notebook also while they go on."""
+"""Training curves, from what trainings log; in a notebook also during training."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -118,12 +118,10 @@ def _notebook_display() -> tuple[Callable[..., Any], Callable[..., Any]]:
         from IPython import get_ipython
         from IPython.display import Image, display
     except ImportError as error:
-        raise UsageError(
-            f'Live pictures need IPython ({error}): install "seqkd-jax[notebooks]".'
-        ) from None
+        raise UsageError(f"Live pictures need IPython ({error}): pip install ipython.") from None
     if get_ipython() is None:
         raise UsageError(
-            "Live pictures need a notebook, and this is none: draw training_curves afterwards."
+            "Live pictures need a notebook, and this is not one: draw training_curves afterwards."
         )
     return display, Image
 
