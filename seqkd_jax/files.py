@@ -158,6 +158,8 @@ def atomic_write(path: PathLike, data: bytes) -> None:
 def writing(path: PathLike) -> Iterator[IO[bytes]]:
     """Opens a temporary file that replaces ``path`` when the block ends without an error.
 
+    A link stays one: the file that it leads to is replaced. A pipe or a device is written to.
+
     Raises:
       FileNotFoundError: the folder does not exist.
       OSError: the disk is full or the folder is not writable; the old file is left intact.
@@ -167,6 +169,11 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
         with uploading(path) as file:
             yield file
         return
+    if _is_special(path):
+        with open(path, "wb") as stream:
+            yield stream
+        return
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
     temporary = None
@@ -186,6 +193,11 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Returns whether a path is, or leads to, something else than a file: a pipe or a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def same_file(a: PathLike, b: PathLike) -> bool:
@@ -217,6 +229,8 @@ def check_writable(
     with remote_errors(path):
         if path.is_dir():
             raise UsageError(f"{path}: a folder; give the name of a file to write.")
+        if is_local(path) and _is_special(path):
+            return
         if any(given is not None and same_file(given, path) for given in inputs):
             raise UsageError(f"{path}: is read by the same command; give another file to write.")
         if path.exists() and path.stat().st_size:
@@ -233,6 +247,7 @@ def check_writable(
         with remote_errors(probe):
             probe.unlink()
         return
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; create it first.")
     clear_temporary(path.parent)

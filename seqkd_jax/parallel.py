@@ -8,6 +8,7 @@ are assigned to devices. Of several processes, each reads its own rows of one gl
 import functools
 import os
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -292,14 +293,39 @@ def _announced(mapped: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(params: Any, rows: Any, *others: Any) -> Any:
         shapes = tuple(np.shape(x) for x in jax.tree.leaves(rows))
-        if shapes in known:
+        if (times_cleared, shapes) in known:
             return mapped(params, rows, *others)
+        make_room()
         with progress.compiling(_tokens_of(shapes)):
             out = mapped(params, rows, *others)
-        known.add(shapes)
+        known.add((times_cleared, shapes))
         return out
 
     return call
+
+
+times_cleared = 0  # how often ``make_room`` has dropped all compiled programs
+
+
+def make_room(share: float = 0.5) -> bool:
+    """Drops all compiled programs if this process has that share of the mappings it may have.
+
+    For CPUs, XLA keeps about a hundred memory mappings for each program, and a process that reaches
+    Linux's limit (``vm.max_map_count``) crashes: after some thirty trainings of models of other
+    shapes. A dropped program is compiled again, or read from the compile cache, when it is needed.
+    Returns whether programs were dropped.
+    """
+    global times_cleared
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_bytes())
+        mappings = Path("/proc/self/maps").read_bytes().count(b"\n")
+    except (OSError, ValueError):  # not Linux
+        return False
+    if mappings < share * limit:
+        return False
+    jax.clear_caches()
+    times_cleared += 1
+    return True
 
 
 def _tokens_of(shapes: Sequence[tuple[int, ...]]) -> str:

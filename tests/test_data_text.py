@@ -2,6 +2,7 @@ import errno
 import gzip
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqkd_jax.data.lines import read_pairs
 from seqkd_jax.data.text import read_lines, write_lines
-from seqkd_jax.files import atomic_write, sha256
+from seqkd_jax.files import atomic_write, check_writable, sha256
 
 quick = settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -175,6 +176,21 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         atomic_write(tmp_path / "a", b"new")
     assert read_lines(tmp_path / "a") == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
+    write_lines(tmp_path / "a", ["old"])
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    check_writable(tmp_path / "link")
+    write_lines(tmp_path / "link", ["new"])
+    assert (tmp_path / "link").is_symlink() and read_lines(tmp_path / "a") == ["new"]
+    os.mkfifo(tmp_path / "pipe")
+    check_writable(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_lines(tmp_path / "pipe", ["through"])
+        assert read.result() == b"through\n"
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):

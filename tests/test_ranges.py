@@ -49,8 +49,10 @@ FIELDS = [
 
 def example(owner):
     """An instance, with values for the fields that have no default."""
-    needed = {"src_vocab": 9, "tgt_vocab": 9, "corpus": None, "plan": None}
+    types = typing.get_type_hints(owner)
     without = [f.name for f in dataclasses.fields(owner) if f.default is dataclasses.MISSING]
+    needed = {"src_vocab": 9, "tgt_vocab": 9}
+    needed |= {n: types[n]() for n in without if dataclasses.is_dataclass(types[n])}
     return owner(**{name: needed.get(name, ("x",)) for name in without})
 
 

@@ -127,6 +127,8 @@ def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, re
     assert "saliency was" in refused(*prune, "--ratio", "0.5", "--saliency", "obd")
     assert "prunable was" in refused(*prune, "--ratio", "0.5", "--keep-embeddings")
     assert sorted(files.glob("pruned/*")) == made
+    again = ["prune", f"{files}/pruned", *rest[:-1], f"{files}/never", "--ratio", "0.3"]
+    assert "50.0 % of the model's weights are 0 already" in refused(*again)
     error = refused(*prune[:-1], prune[1], "--ratio", "0.5")
     assert "folder of the model itself" in error
     compress = ["compress", f"{files}/pruned", "--out", f"{files}/small"]

@@ -19,7 +19,7 @@ import seqkd_jax.progress as progress
 from seqkd_jax import console, parsing
 from seqkd_jax.__main__ import main
 from seqkd_jax.evaluation import Evaluation
-from seqkd_jax.parallel import pmap_rows
+from seqkd_jax.parallel import make_room, pmap_rows
 from seqkd_jax.progress import Bar
 from seqkd_jax.report import Row, Truth, table
 from seqkd_jax.report.documents import TABLE
@@ -195,6 +195,11 @@ def test_programs_are_announced_once_for_each_shape(listening, monkeypatch):
     for length in (3, 3, 5, 3):
         run(np.float32(1), np.zeros((8, length), np.float32))
     assert told == ["8 x 3 tokens", "8 x 5 tokens"]
+    assert not make_room(share=1.1)
+    if sys.platform == "linux":  # a program that was dropped is compiled, and announced, again
+        assert make_room(share=0.0)
+        np.testing.assert_array_equal(run(np.float32(1), np.zeros((8, 3), np.float32)), 1)
+        assert told[2:] == ["8 x 3 tokens"]
 
 
 # Messages.

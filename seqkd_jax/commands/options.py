@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import fields
 from typing import Any
 
-from .. import arguments
+from .. import arguments, console
 from ..addresses import PathLike
 from ..build import VOCABULARIES
 from ..contrib.factors import FactoredVocabulary
@@ -235,6 +235,8 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
     train, valid = _files(given.train), _files(given.valid)
     if not isinstance(given, arguments.TestedCorpus):
         return corpus_from_files(train, valid, pair=pair)
+    if not given.test:
+        console.warn("There is no --test: rows are tested on the validation text.")
     return corpus_from_files(train, valid, _files(given.test or given.valid), pair=pair)
 
 

@@ -121,6 +121,12 @@ def apply_mask(params: Params, mask: Params) -> Params:
     return jax.tree.map(lambda w, m: np.where(m, w, np.zeros_like(w)), params, mask)
 
 
+def pruned_share(mask: Params, prunable: Predicate = every_array) -> float:
+    """Returns the share of the prunable weights that a mask prunes."""
+    flat = [np.ravel(keep) for name, keep in _named(mask).items() if prunable(name)]
+    return 1 - float(np.concatenate(flat).mean()) if flat else 0.0
+
+
 def rising(ratios: Iterable[float]) -> list[float]:
     """Returns the ratios of some rounds; UsageError if there are none, or they do not rise."""
     ratios = list(ratios)

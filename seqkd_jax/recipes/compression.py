@@ -68,6 +68,12 @@ def prune(
             "The scheme distribution is for magnitudes only: give another scheme with obd."
         )
     ratios = schemes.rising(ratios)
+    left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
+    if (pruned := schemes.pruned_share(left, prunable)) > ratios[0]:
+        raise UsageError(
+            f"ratios is {ratios}, but {100 * pruned:.1f} % of the model's weights are 0 already: "
+            "give larger ones."
+        )
     prepared(exp, start, pairs, training)  # refuses what cannot be trained, before a folder is made
     settings = {
         "ratios": ratios,
@@ -100,7 +106,6 @@ def prune(
         return trained.params
 
     trained = start
-    left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
     schemes.prune_gradually(start.params, ratios, choose, retrain, left)
     return trained
 

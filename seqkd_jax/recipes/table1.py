@@ -167,7 +167,8 @@ def teacher(exp: Experiment) -> TrainedModel:
 
 def teachers_of(exp: Experiment) -> dict[str, Experiment]:
     """Returns the experiment of each teacher, which differ in their seeds, by its folder's name."""
-    seeds = [exp.plan.seed + n for n in range(exp.plan.teachers)]
+    # Far apart, so that ensembles of experiments with other seeds have no member in common.
+    seeds = [(exp.plan.seed + 10_000 * n) % 2**32 for n in range(exp.plan.teachers)]
     names = ["teacher", *(f"teacher-{n + 1}" for n in range(1, len(seeds)))]
     plans = [replace(exp.plan, seed=seed) for seed in seeds]
     return {name: replace(exp, plan=plan) for name, plan in zip(names, plans, strict=True)}
