@@ -7,6 +7,7 @@ from .contrib import deep_att
 from .contrib.characters import spelt_words
 from .contrib.factors import FactoredVocabulary, factored
 from .data import Vocabulary
+from .errors import UsageError
 from .models import attentions, connections
 from .models.attention import above, general
 from .models.attention_lstm import network
@@ -44,7 +45,24 @@ JOINS = {"sum": summed, "concat": connections.concatenated, "interleaved": deep_
 
 
 def config_of(size: Size, src_vocab: int, tgt_vocab: int) -> Config:
-    """Returns the sizes of a model with vocabularies of these numbers of entries."""
+    """Returns the sizes of a model with vocabularies of these numbers of entries.
+
+    Raises UsageError if the size has parts that do not fit together.
+    """
+    parts = size.parts
+    if parts.attention == "none" and parts.alignment != "global":
+        raise UsageError(
+            f'alignment="{parts.alignment}" needs an attention, but attention is "none".'
+        )
+    if parts.join == "interleaved" and not size.bidirectional:
+        raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
+    if parts.lower_attention and not 2 <= parts.lower_attention <= size.layers:
+        raise UsageError(
+            f"lower_attention is {parts.lower_attention}; it must name a decoder layer from 2 to "
+            f"layers, {size.layers}."
+        )
+    if parts.lower_attention and parts.connections == "fast-forward":
+        raise UsageError("lower_attention cannot be combined with fast-forward connections.")
     sizes = {name: value for name, value in vars(size).items() if name != "parts"}
     return Config(src_vocab, tgt_vocab, **sizes)
 

@@ -159,15 +159,6 @@ class Parts(Checked):
     # With attention location: the maximum number of source tokens that have a weight.
     max_source: Count = 100
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.attention == "none" and self.alignment != "global":
-            raise UsageError(
-                f'alignment="{self.alignment}" needs an attention, but attention is "none".'
-            )
-        if self.lower_attention and self.connections == "fast-forward":
-            raise UsageError("lower_attention cannot be combined with fast-forward connections.")
-
 
 @dataclass(frozen=True)
 class Size(Checked):
@@ -190,16 +181,6 @@ class Size(Checked):
     encoder_layers: Depth | None = None  # Layers of the encoder; None: as many as the decoder has.
     encoder_hidden: Width | None = None  # Width of the encoder's layers; None: the decoder's.
     parts: Parts = Parts()  # The architecture; the defaults are the paper's.
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.parts.join == "interleaved" and not self.bidirectional:
-            raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
-        if self.parts.lower_attention and not 2 <= self.parts.lower_attention <= self.layers:
-            raise UsageError(
-                f"lower_attention is {self.parts.lower_attention}; it must name a decoder layer "
-                f"from 2 to layers, {self.layers}."
-            )
 
 
 @dataclass(frozen=True)
@@ -248,6 +229,11 @@ class Training(Checked):
             raise UsageError(
                 f"updates is {self.updates} and epochs is {self.epochs}: each of them says how "
                 "long to train, so give only one."
+            )
+        if self.epochs is not None and self.average_last > self.epochs:
+            raise UsageError(
+                f"average_last is {self.average_last}, but there are only {self.epochs} "
+                "validations, one after each of the epochs: make it smaller."
             )
 
 

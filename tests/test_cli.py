@@ -578,12 +578,12 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     page = files / "lab" / "page.html"
     told = f"{page}: all outputs, sentence by sentence; open it in a browser.\n"
     assert printed == (files / "lab" / "table.txt").read_text() + told
+    assert CORPUS.test[0][0] in page.read_text()
+    assert printed.splitlines()[2].split()[0] == "baseline"
     # Without a test set the validation text takes its place, which is said.
     assert main(list(map(str, ["run", *corpus(files), *WORDS, *shape, *rest]))) == 0
     said = capsys.readouterr().err
     assert "rows are tested on the validation text" in said and "is evaluated anew" in said
-    assert CORPUS.test[0][0] in page.read_text()
-    assert printed.splitlines()[2].split()[0] == "baseline"
 
 
 def test_a_student_is_taught_from_a_cache(files, capsys, refused):

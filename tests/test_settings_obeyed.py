@@ -176,7 +176,7 @@ def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
         ),
         (
             ["--epochs", "2", "--average-last", "3", *WORDS],
-            "average_last is 3, but there will be 2",
+            "average_last is 3, but there are only 2",
         ),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",

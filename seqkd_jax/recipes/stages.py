@@ -43,7 +43,6 @@ from ..data.encode import folder_for
 from ..data.lines import sources_of
 from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
-from ..errors import UsageError
 from ..evaluation import count_parameters, validation
 from ..losses import nll, smoothed_nll
 from ..model_folder import describe_model
@@ -161,10 +160,14 @@ def train(
     made_by |= {**objective.made_by, **trainable.made_by, **(made_of or {})}
     per_pass = number_of_batches(encoded, buckets)
     rounds, per_round = rounds_of(training, per_pass)
-    _require_enough(folder, training, rounds, rounds * per_round)
     describe_model(folder, model, made_by)
     if is_first():
         console.note(f"{folder}: {encoded.report}; {describe(buckets)} a pass; {_sizes(model)}")
+        if training.optimizer == "adam" and training.warmup >= rounds * per_round:
+            console.warn(
+                f"{folder}: warmup is {training.warmup:,}, but there are {rounds * per_round:,} "
+                "updates, so the learning rate never reaches what was asked for."
+            )
 
     def of_round(round: int, first: int) -> Iterator[Example]:
         done = round * per_round + first
@@ -207,20 +210,6 @@ def train(
         console.warn(f"{folder}: {_without_bleu(fitted)}")
     trained = model.with_params(trainable.to_params(fitted.params))
     return replace(trained, history=(*model.history, made_by))
-
-
-def _require_enough(folder: PathLike, training: Training, rounds: int, updates: int) -> None:
-    """Refuses a mean of more validations than there are; warns of a rate that only rises."""
-    if training.average_last > rounds:
-        raise UsageError(
-            f"average_last is {training.average_last}, but there will be {rounds} validations: "
-            "make it smaller (--average-last), or train for longer."
-        )
-    if training.optimizer == "adam" and training.warmup >= updates:
-        console.warn(
-            f"{folder}: warmup is {training.warmup:,} of {updates:,} updates, so the learning rate "
-            "never reaches what was asked for."
-        )
 
 
 def _sizes(model: TrainedModel) -> str:
