@@ -88,7 +88,7 @@ def test_a_finished_folder_refuses_other_text(files, refused):
     assert "run: the validation text differs" in refused(*trained(files, "big", valid="other"))
     other = trained(files, "big")
     other[2] = f"{files}/other.tsv"
-    assert "text was" in refused(*other)
+    assert "text differs" in refused(*other)
 
 
 def test_text_that_differs_is_called_by_its_name(files, refused):
