@@ -127,7 +127,7 @@ def _perplexity(model: Seq2Seq, encoded: Encoded) -> Callable[[Params], float]:
 
 
 def validation(
-    translator: TrainedModel,
+    trained: TrainedModel,
     pairs: Pairs,
     scorer: Scorer | None = None,
     *,
@@ -141,7 +141,7 @@ def validation(
     the model's translation.
 
     Args:
-      translator: a model with its vocabularies; its parameters are not used.
+      trained: a model with its vocabularies; its parameters are not used.
       pairs: (source, reference) lines.
       scorer: of the outputs; by default 13a, in lower case if the vocabulary is.
       max_source: number of tokens to which longer sources are cut; None for no limit.
@@ -149,8 +149,8 @@ def validation(
     Raises:
       UsageError: no pair has words on both sides.
     """
-    scorer = scorer or Scorer(lowercase=translator.tgt_vocab.lower)
-    encoded = encode_pairs(pairs, translator.src_vocab, translator.tgt_vocab, max_len=None)
+    scorer = scorer or Scorer(lowercase=trained.tgt_vocab.lower)
+    encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab, max_len=None)
     if not encoded.src:
         raise UsageError(f"None of the {len(pairs):,} validation pairs has words on both sides.")
     if encoded.report.empty:
@@ -159,16 +159,16 @@ def validation(
             f"Validation pairs with an empty side were left out of the perplexity: {left}.",
             stacklevel=2,
         )
-    measure = _perplexity(translator.model, encoded)
+    measure = _perplexity(trained.model, encoded)
     sources, references = zip(*pairs, strict=True)
     search = replace(GREEDY, max_source=max_source)
     shown = int(encoded.index[0])  # the first pair with words
 
     def validate(params: Params) -> dict[str, Any]:
-        trained = translator.with_params(params)
+        current = trained.with_params(params)
 
         def decode(first: int, lines: Sequence[str]) -> list[str]:
-            return [n.texts[0] for n in translate_texts(trained, lines, search, first=first)]
+            return [n.texts[0] for n in translate_texts(current, lines, search, first=first)]
 
         outputs = share_out(decode, sources)
         bleu = scorer.bleu(outputs, references)

@@ -33,7 +33,7 @@ def write_tensors(path: PathLike, trained: TrainedModel) -> str:
     save = _package("numpy").save
     named = {name: np.asarray(leaf) for name, leaf in _named(trained.params)[0].items()}
     metadata = {"format": "seqkd-params-1", "sha256": trained.digest}
-    if trained.lstm is not None:
+    if trained.net is not None:
         metadata["model"] = json.dumps(asdict(trained.config))
         metadata["parts"] = json.dumps(asdict(trained.parts))
     data = save({name: np.ascontiguousarray(x) for name, x in named.items()}, metadata)

@@ -34,7 +34,7 @@ class TrainedModel:
     params: Params
     src_vocab: Vocabulary
     tgt_vocab: Vocabulary
-    lstm: Network | None = None  # of an attention LSTM: its blocks; see ``network``
+    net: Network | None = None  # of an attention LSTM: its blocks; see ``network``
     parts: Parts = Parts()  # names of these blocks
     # What made the parameters, as JSON: a record for each training that they went through.
     history: tuple[Mapping[str, Any], ...] = ()
@@ -47,12 +47,12 @@ class TrainedModel:
     @property
     def network(self) -> Network:
         """The blocks of an attention LSTM; UsageError for another model, or an ensemble."""
-        if self.lstm is None:
+        if self.net is None:
             raise UsageError(
                 "This needs a single attention LSTM: other models and ensembles have no blocks "
                 "and no attention weights that the library knows."
             )
-        return self.lstm
+        return self.net
 
     @property
     def config(self) -> Config:

@@ -246,7 +246,7 @@ def test_teachers_that_differ_in_their_seeds_teach_as_one_ensemble(tmp_path):
         both[0],
         model=skd.ensemble([one.model for one in both]),
         params=[one.params for one in both],
-        lstm=None,
+        net=None,
     )
     sources = [source for source, _ in small_lab.CORPUS.train]
     search = skd.Search(beam_size=2, n_best=2)

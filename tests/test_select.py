@@ -353,7 +353,7 @@ def test_lists_without_probabilities_are_named(select):
         weighted_seq_kd([], [], 0)
 
 
-@pytest.mark.parametrize("log_probs", [(math.nan, -1.0), (0.5, 0.2), (-1.0,)])
+@pytest.mark.parametrize("log_probs", [(math.nan, -1.0), (-1.0, math.nan), (0.5, 0.2), (-1.0,)])
 def test_numbers_that_are_no_log_probabilities_are_refused(log_probs):
     wrong = [NBest(0, ("a", "b"), log_probs=log_probs)]
     for select in mbr, weighted_seq_kd:

@@ -84,9 +84,9 @@ def _measured(name: str, exp: recipes.Experiment, timing: Timing) -> Iterator[Re
 
     said = [source for source, _ in exp.corpus.test if new.src_vocab.encode(source)]
     lines = said[: timing.steps and 8 * timing.steps]
-    translator = new.with_params(train.state.params)
+    trained = new.with_params(train.state.params)
     for beam in (1, 5):
-        decode = partial(translate_texts, translator, lines, Search(beam_size=beam))
+        decode = partial(translate_texts, trained, lines, Search(beam_size=beam))
         facts, _ = first_calls(decode)
         values = [len(lines) / seconds_of(decode) for _ in range(timing.repeats)]
         yield speed(f"decode-{name}-k{beam}", "sentences/s", values) | facts

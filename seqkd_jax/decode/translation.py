@@ -193,7 +193,7 @@ def sentence(tokens: np.ndarray) -> list[int]:
 
 
 def translate_texts(
-    translator: TrainedModel,
+    trained: TrainedModel,
     lines: Sequence[str],
     search: Search = GREEDY,
     *,
@@ -210,10 +210,10 @@ def translate_texts(
       UsageError: ``lines`` is one text, or the model has no parameters yet.
     """
     require_lines(lines)
-    if translator.params is None:
-        raise UsageError("The model has no parameters: train it, or give translator.with_params.")
+    if trained.params is None:
+        raise UsageError("The model has no parameters: train it, or give trained.with_params.")
     ids = [
-        np.array(encode_line(translator.src_vocab, line, first + n, "source"), np.int32)
+        np.array(encode_line(trained.src_vocab, line, first + n, "source"), np.int32)
         for n, line in enumerate(lines)
     ]
     limit = search.max_source
@@ -230,7 +230,7 @@ def translate_texts(
     nonempty = [index for index, source in enumerate(ids) if len(source)]
     sources = [ids[index] for index in nonempty]
     results = translate(
-        translator.model, translator.params, sources, search, shortlist=shortlist, bar=bar
+        trained.model, trained.params, sources, search, shortlist=shortlist, bar=bar
     )
     nbest = [NBest(first + n, ("",), ((),), (0.0,), (0.0,)) for n in range(len(lines))]
     for index, hypotheses in zip(nonempty, results, strict=True):
@@ -238,7 +238,7 @@ def translate_texts(
         tokens = tuple(tuple(sentence(np.asarray(hypotheses.tokens[n]))) for n in rows)
         nbest[index] = NBest(
             index=first + index,
-            texts=tuple(translator.tgt_vocab.decode(t) for t in tokens),
+            texts=tuple(trained.tgt_vocab.decode(t) for t in tokens),
             tokens=tokens,
             scores=tuple(float(hypotheses.scores[n]) for n in rows),
             log_probs=tuple(float(hypotheses.log_probs[n]) for n in rows),
@@ -247,7 +247,7 @@ def translate_texts(
 
 
 def translate_stream(
-    translator: TrainedModel,
+    trained: TrainedModel,
     line_groups: Iterable[Sequence[str]],
     search: Search = GREEDY,
     *,
@@ -257,7 +257,7 @@ def translate_stream(
     """Translates a stream of text, one group of lines at a time (see ``waiting_lines``).
 
     Args:
-      translator: a model with its vocabularies.
+      trained: a model with its vocabularies.
       line_groups: groups of lines that are translated together.
       search: settings.
       shortlist: restricts the output words.
@@ -270,10 +270,8 @@ def translate_stream(
     for lines in line_groups:
         words += sum(len(line.split()) for line in lines)
         # The model is specialised after enough words for it to pay off, and only once.
-        model, params = for_search(translator.model, translator.params, words)
-        translator = translator.with_params(params, model)
-        nbest = translate_texts(
-            translator, lines, search, shortlist=shortlist, first=first, bar=bar
-        )
+        model, params = for_search(trained.model, trained.params, words)
+        trained = trained.with_params(params, model)
+        nbest = translate_texts(trained, lines, search, shortlist=shortlist, first=first, bar=bar)
         yield lines, nbest
         first += len(lines)

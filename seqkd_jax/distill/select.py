@@ -159,8 +159,8 @@ def probabilities(nbest: NBest, max_hypotheses: int | None = None) -> np.ndarray
         )
     if not nonempty.any():
         return np.zeros(len(nonempty))
-    # A little above 0 is rounding.
-    if len(nbest.log_probs) != len(nbest.texts) or not max(nbest.log_probs) < 0.01:
+    valid = all(log_prob < 0.01 for log_prob in nbest.log_probs)  # above 0 by rounding alone
+    if len(nbest.log_probs) != len(nbest.texts) or not valid:
         raise UsageError(
             f"The n-best list of sentence {nbest.index} has {len(nbest.texts)} texts and log_probs "
             f"{quoted(nbest.log_probs)}: each text needs one, a natural logarithm of at most 0."

@@ -161,7 +161,7 @@ def teacher(exp: Experiment) -> TrainedModel:
         model,
         model=ensemble([member.model for member in members]),
         params=[member.params for member in members],
-        lstm=None,
+        net=None,
     )
 
 

@@ -152,7 +152,7 @@ def _teacher(run: KeptRun) -> TrainedModel:
         return _evaluated(kept, members[0])
     together = ensemble([member.model for member in members])
     params: Any = [member.params for member in members]
-    return _evaluated(kept, replace(members[0], model=together, params=params, lstm=None))
+    return _evaluated(kept, replace(members[0], model=together, params=params, net=None))
 
 
 def _decoded(run: KeptRun, trained: TrainedModel, beam: int, pairs: Pairs) -> Sequence[NBest]:
