@@ -178,7 +178,7 @@ def test_an_engine_is_refused_where_it_has_no_effect(tmp_path, teacher, capsys):
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'seqkd-jax\[ray\]'"):
+    with pytest.raises(UsageError, match="pip install ray"):
         list(ray_map(str, [1]))
 
 

@@ -276,7 +276,7 @@ def test_live_curves_are_drawn_anew_in_the_same_place(tmp_path, monkeypatch):
 
 
 def test_live_curves_need_a_notebook(tmp_path):
-    with pytest.raises(UsageError, match="need a notebook, and this is none"):
+    with pytest.raises(UsageError, match="need a notebook, and this is not one"):
         pictures.live_curves([tmp_path])
 
 

@@ -161,7 +161,7 @@ def test_a_topology_that_nobody_knows_is_refused():
 
 @pytest.mark.skipif(find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_without_its_compiler_the_remedy_is_told():
-    with pytest.raises(UsageError, match=r"pip install 'seqkd-jax\[tpu\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'jax\[tpu\]'"):
         open_slice("v5e:2x4")
 
 

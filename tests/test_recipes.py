@@ -110,7 +110,7 @@ def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
     )
     objective = recipes.Objective(pair_weights=chosen.weights)
     recipes.train(*arguments, objective=objective)
-    with pytest.raises(ValueError, match="weights was"):
+    with pytest.raises(ValueError, match="weights differs"):
         recipes.train(*arguments)
 
 
