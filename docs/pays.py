@@ -146,22 +146,21 @@ def tables(path: Path) -> str:
         gain = gains(record)
         spread = f" ±{statistics.stdev(gain):.2f}" if len(gain) > 1 else ""
         signs = "".join("+" if g > 0 else "-" for g in gain)
-        teacher, baseline = (record["bleu"][row]["1"][0] for row in ("teacher", "baseline"))
         lines.append(
             [
                 *(f"{value:,g}" for value in record["point"].values()),
                 f"{record['bleu']['teacher']['5'][0]:.1f}",
                 f"{statistics.fmean(record['bleu']['baseline']['1']):.1f}",
                 f"{statistics.fmean(gain):+.2f}{spread} {signs}",
-                f"{teacher - baseline:+.1f}",
+                f"{_lead(record):+.1f}",
                 f"{record['truth']['teacher']['kl']:.2f}",
                 f"{record['truth']['baseline']['kl']:.2f}",
                 f"{record['complexity']['original']:.2f} > {record['complexity']['distilled']:.2f}",
                 f"{record['faithfulness']:.2f}",
             ]
         )
-    head = [*Point._fields, "teacher K=5", "baseline K=1", "Seq-KD gains", "teacher - baseline"]
-    head += ["KL teacher", "KL baseline", "complexity", "faithfulness"]
+    head = ["units", "updates", "pairs", "T updates", "errors", "T, K=5", "B, K=1", "Seq-KD gains"]
+    head += ["lead", "KL T", "KL B", "complexity", "faithful"]
     text = tabulate(lines, head, disable_numparse=True, stralign="right")
     return "\n".join([text, "", *made_by(made for p in kept["points"] for made in p["made"])])
 
