@@ -82,16 +82,16 @@ def hinted(student: Seq2Seq, width: int) -> Seq2Seq:
 
 
 @functools.cache
-def with_hidden_output(teacher: Seq2Seq) -> Seq2Seq:
-    """Returns the teacher with ``project`` returning ``OutputsWithHidden``; parameters unchanged.
+def with_hidden_output(model: Seq2Seq) -> Seq2Seq:
+    """Returns a teaching model with ``project`` returning ``OutputsWithHidden``; same parameters.
 
     The hidden states of an ensemble's members are concatenated.
     """
 
     def project(params: Params, hidden: Any) -> Any:
-        return OutputsWithHidden(teacher.project(params, hidden), _vector(hidden))
+        return OutputsWithHidden(model.project(params, hidden), _vector(hidden))
 
-    return teacher._replace(project=project)
+    return model._replace(project=project)
 
 
 def _vector(hidden: Any) -> Array:

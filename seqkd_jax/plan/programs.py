@@ -52,12 +52,12 @@ def training(model: Seq2Seq) -> Maker:
     return make
 
 
-def word_kd_training(student: Seq2Seq, teacher: Seq2Seq) -> Maker:
+def word_kd_training(student: Seq2Seq, teacher_model: Seq2Seq) -> Maker:
     """Returns the maker of a training step of Word-KD, with the teacher in the same program."""
 
     def make(work: Work, devices: Sequence[Any]) -> Program:
-        lowered = _lowered_step(student, teacher, work, devices)
-        own = training_flops(student, work.length) + teaching_flops(teacher, work.length)
+        lowered = _lowered_step(student, teacher_model, work, devices)
+        own = training_flops(student, work.length) + teaching_flops(teacher_model, work.length)
         return Program(lowered, _chunks(student, work, devices), work.batch * own)
 
     return make
@@ -80,7 +80,7 @@ def search(model: Seq2Seq) -> Maker:
 
 
 def _lowered_step(
-    student: Seq2Seq, teacher: Seq2Seq | None, work: Work, devices: Sequence[Any]
+    student: Seq2Seq, teacher_model: Seq2Seq | None, work: Work, devices: Sequence[Any]
 ) -> Any:
     tx = clipped_adam()
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -90,8 +90,8 @@ def _lowered_step(
     weights = jax.ShapeDtypeStruct(numbers.shape, np.float32)
     batch = Example(words, words, weights, numbers)  # type: ignore[arg-type]
     with traced_for(devices[0].platform):
-        guide, params = _faster(for_teaching, teacher) if teacher else (None, None)
-        loss = mix(nll, word_kd, 0.5) if teacher else nll
+        guide, params = _faster(for_teaching, teacher_model) if teacher_model else (None, None)
+        loss = mix(nll, word_kd, 0.5) if teacher_model else nll
         step = make_train_step(student, tx, loss, teacher=guide)
         return step_program(step, devices).lower(state, batch, key, params, None)
 
