@@ -583,7 +583,7 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     # Without a test set the validation text takes its place, which is said.
     assert main(list(map(str, ["run", *corpus(files), *WORDS, *shape, *rest]))) == 0
     said = capsys.readouterr().err
-    assert "rows are tested on the validation text" in said and "is evaluated anew" in said
+    assert "rows are tested on the validation text" in said and "evaluated again" in said
 
 
 def test_a_student_is_taught_from_a_cache(files, capsys, refused):

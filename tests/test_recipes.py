@@ -187,7 +187,7 @@ def test_an_evaluation_that_is_replaced_is_said(finished, tmp_path, capsys):
     assert {path: path.read_bytes() for path in before} == before
     recipes.run(recipes.experiment(other, folder, PLAN), ["baseline"])
     said = capsys.readouterr().err
-    assert f"{folder / 'baseline'}: is evaluated anew" in said and "before are test." in said
+    assert f"{folder / 'baseline'}: evaluated again" in said and "since: the test set." in said
 
 
 def test_rows_are_a_list(tmp_path):

@@ -181,6 +181,16 @@ def about_experiment(exp: Experiment) -> dict[str, Any]:
     return {"corpus": str(exp.corpus), "plan": plan, "plan_digest": digest_of(plan)}
 
 
+# What messages call that which an evaluation depends on.
+STAMP = {
+    "model": "the model",
+    "test": "the test set",
+    "beams": "the beam sizes",
+    "bleu": "how BLEU is measured",
+    "max_source": "the longest source",
+}
+
+
 def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
     """Evaluates a stage on the test set once; a later call reads the evaluation from its folder.
 
@@ -203,13 +213,13 @@ def evaluated(exp: Experiment, name: str, trained: TrainedModel) -> Evaluation:
         try:
             if kept["of"] == stamp:
                 return read_evaluation(kept["evaluation"])
-            changed = ", ".join(name for name in stamp if kept["of"].get(name) != stamp[name])
+            changed = [STAMP[name] for name in stamp if kept["of"].get(name) != stamp[name]]
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise unreadable(path, error) from None
         if is_first():
             console.warn(
-                f"{path.parent}: is evaluated anew, and its outputs are replaced: not the same as "
-                f"before are {changed}."
+                f"{path.parent}: evaluated again, and the outputs kept there are replaced; what "
+                f"has changed since: {', '.join(changed)}."
             )
     evaluation = evaluate(
         trained,
