@@ -49,22 +49,25 @@ def config_of(size: Size, src_vocab: int, tgt_vocab: int) -> Config:
 
     Raises UsageError if the size has parts that do not fit together.
     """
-    parts = size.parts
+    _check(size.parts, size.layers, size.bidirectional)
+    sizes = {name: value for name, value in vars(size).items() if name != "parts"}
+    return Config(src_vocab, tgt_vocab, **sizes)
+
+
+def _check(parts: Parts, layers: int, bidirectional: bool) -> None:
     if parts.attention == "none" and parts.alignment != "global":
         raise UsageError(
             f'alignment="{parts.alignment}" needs an attention, but attention is "none".'
         )
-    if parts.join == "interleaved" and not size.bidirectional:
+    if parts.join == "interleaved" and not bidirectional:
         raise UsageError('join="interleaved" needs bidirectional=True: it has two columns.')
-    if parts.lower_attention and not 2 <= parts.lower_attention <= size.layers:
+    if parts.lower_attention and not 2 <= parts.lower_attention <= layers:
         raise UsageError(
             f"lower_attention is {parts.lower_attention}; it must name a decoder layer from 2 to "
-            f"layers, {size.layers}."
+            f"layers, {layers}."
         )
     if parts.lower_attention and parts.connections == "fast-forward":
         raise UsageError("lower_attention cannot be combined with fast-forward connections.")
-    sizes = {name: value for name, value in vars(size).items() if name != "parts"}
-    return Config(src_vocab, tgt_vocab, **sizes)
 
 
 def build(
@@ -81,6 +84,7 @@ def build(
       vocabularies: source and target, which decide how tokens are embedded; None for word vectors.
       **own: blocks that replace those that ``parts`` names.
     """
+    _check(parts, config.layers, config.bidirectional)
     src_vocab, tgt_vocab = vocabularies
     attention = own.pop("attention", None)
     if attention is None and parts.attention != "none":
@@ -95,7 +99,7 @@ def build(
     blocks: dict[str, Any] = {
         "cell": CELLS[parts.cell](),
         "connections": CONNECTIONS[parts.connections](),
-        "columns": JOINS[parts.join if config.bidirectional else "sum"](),
+        "columns": JOINS[parts.join](),
         "reader": reader,
         "order": Order(parts.reverse_source, parts.start_symbols),
     }

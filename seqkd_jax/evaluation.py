@@ -195,7 +195,7 @@ def evaluate(
       trained: the model with its vocabularies.
       pairs: (source, reference) lines.
       beams: beam sizes to decode with; 1 is always added, for p(t = y_hat).
-      search: all other settings of the search.
+      search: all other settings of the search; ``beams`` takes the place of its ``beam_size``.
       scorer: of the outputs; by default 13a, in lower case if the vocabulary is.
       shortlist: restricts the output words.
       metrics: more metrics by name, such as COMET: functions of the test set's sources, a system's
@@ -203,10 +203,16 @@ def evaluate(
       progress: label of the progress bar; None for no bar.
 
     Raises:
-      UsageError: no pair has words on both sides.
+      UsageError: no pair has words on both sides, or ``search`` has a beam of its own.
 
     Source: the columns of Kim & Rush 2016, Tables 1 and 2.
     """
+    if search.beam_size > 1:
+        raise UsageError(
+            f"search has a beam_size of {search.beam_size}, but beams says which beam sizes are "
+            f"measured: give beams={tuple(sorted({1, *beams, search.beam_size}))}, and a search "
+            "with beam_size=1."
+        )
     scorer = scorer or Scorer(lowercase=trained.tgt_vocab.lower)
     encoded = encode_pairs(pairs, trained.src_vocab, trained.tgt_vocab, max_len=None)
     if not encoded.src:

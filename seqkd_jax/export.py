@@ -23,10 +23,10 @@ from .compress.deep import share_weights
 from .data import PieceVocabulary, Vocabulary, WordVocabulary
 from .decode.translation import QUEUE_FACTOR, live_tokens, search_function
 from .errors import UsageError
-from .exported import ALIGN, FILES, FORMAT
-from .files import atomic_write, check_writable
+from .exported import ALIGN, FORMAT
+from .files import atomic_write
 from .progress import Bar
-from .sealed import seal
+from .sealed import beginning, check_output_file, seal
 from .search import for_search
 from .settings import Search
 from .trained import TrainedModel
@@ -76,7 +76,7 @@ def export_model(
         ``search`` sets no ``max_source``; nothing is written.
       FileNotFoundError: the folder of ``path`` does not exist.
     """
-    check_writable(path, replaces=FILES)
+    check_output_file(path, beginning(FORMAT))
     vocabularies = [
         vocabulary_record(vocab, side)
         for vocab, side in ((trained.src_vocab, "source"), (trained.tgt_vocab, "target"))

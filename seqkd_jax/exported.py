@@ -19,7 +19,6 @@ programs, which XLA compiles for the machine at hand:
 import functools
 import lzma
 import math
-import re
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +37,6 @@ from .sealed import parse_json, unseal
 from .tokens import EOS, PAD, UNK, decoder, encoder
 
 FORMAT = "seqkd-exported-1"
-FILES = re.compile(rb'\{"format": "%b"' % FORMAT.encode())  # how its files begin
 REMEDY = "Copy the file again, or export the model again with seqkd export."
 PREPARE = (0, 0)  # in place of the shape of a search
 FEW = 4  # batches of a smaller shape that are preferred to one of a larger shape

@@ -12,7 +12,7 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,7 +24,6 @@ UNPACKED_RATIO = 100  # or to this many times its own size if that is more
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")  # names of files that are being written
 LOCK = ".lock"  # file that the writer of a folder has locked
 GZIP = b"\x1f\x8b"  # first bytes of every gzip file
-OWN = re.compile(rb'\{\s*"format": "seqkd-')  # how records and sealed files begin
 BEGINNING = 256  # bytes in which the kind of a file is seen
 CHUNK = 1 << 13  # bytes of a gzip file that are unpacked at a time
 
@@ -169,7 +168,7 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
         with uploading(path) as file:
             yield file
         return
-    if _is_special(path):
+    if is_special(path):
         with open(path, "wb") as stream:
             yield stream
         return
@@ -195,7 +194,7 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     """Returns whether a path is, or leads to, something else than a file: a pipe or a device."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
@@ -208,39 +207,30 @@ def same_file(a: PathLike, b: PathLike) -> bool:
         return str(a) == str(b)
 
 
-def check_writable(
-    path: PathLike,
-    replaces: re.Pattern[bytes] | None = None,
-    inputs: Iterable[PathLike | None] = (),
-) -> None:
-    """Checks that a file can be written, before work is done that could be lost.
+def read_beginning(path: PathLike) -> bytes:
+    """Returns the bytes in which the kind of a file is seen; none of a pipe or a device."""
+    path = as_path(path)
+    with remote_errors(path):
+        if not path.exists() or (is_local(path) and is_special(path)):
+            return b""
+        with open_reading(path) as file:
+            return file.read(BEGINNING)
 
-    Args:
-      path: of the file.
-      replaces: how a file begins that may be replaced; None for any that is not of this library.
-      inputs: files that the same work reads, and which are not replaced either.
+
+def check_writable(path: PathLike) -> None:
+    """Checks that a file can be written, before work is done that could be lost.
 
     Raises:
       FileNotFoundError: its folder does not exist.
-      UsageError: the path is a folder, or a file that must not be replaced.
+      UsageError: the path is a folder.
       OSError: the folder is not writable.
     """
     path = as_path(path)
     with remote_errors(path):
         if path.is_dir():
             raise UsageError(f"{path}: a folder; give the name of a file to write.")
-        if is_local(path) and _is_special(path):
+        if is_local(path) and is_special(path):
             return
-        if any(given is not None and same_file(given, path) for given in inputs):
-            raise UsageError(f"{path}: is read by the same command; give another file to write.")
-        if path.exists() and path.stat().st_size:
-            with open_reading(path) as file:
-                begins = file.read(BEGINNING)
-            if OWN.match(begins) if replaces is None else not replaces.match(begins):
-                raise UsageError(
-                    f"{path}: holds something else than this command writes, and would be "
-                    "replaced. Give another --out, or delete it."
-                )
     if not is_local(path):
         probe = path.parent / f".{uuid.uuid4().hex}.tmp"
         atomic_write(cast(PathLike, probe), b"")

@@ -18,8 +18,9 @@ from .addresses import PathLike
 from .base import BOS, EOS, PAD
 from .errors import UsageError
 from .export import vocabulary_record
-from .files import atomic_write, check_writable
+from .files import atomic_write
 from .onnx_student import FORMAT
+from .sealed import check_output_file
 from .settings import GREEDY, Parts, Search
 from .trained import TrainedModel
 
@@ -51,7 +52,7 @@ def export_onnx(
       UsageError: the package ``onnx`` is missing, or the model or the search is of another kind.
       FileNotFoundError: the folder of ``path`` does not exist.
     """
-    check_writable(path)
+    check_output_file(path)
     onnx = _package()
     config = trained.config
     greedy = replace(search, **{name: getattr(GREEDY, name) for name in LIMITS}) == GREEDY

@@ -15,7 +15,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -137,6 +137,14 @@ def _path(hint: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         is_instance=lambda path: isinstance(path, Path) or hasattr(path, "fs"),
         str_from_instance=lambda path: [str(path)],
     )
+
+
+def rising(ratios: Iterable[float], name: str = "ratios") -> list[float]:
+    """Returns the ratios of some rounds; UsageError if there are none, or they do not rise."""
+    ratios = list(ratios)
+    if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
+        raise UsageError(f"{name} is {ratios}: the ratios must rise from round to round.")
+    return ratios
 
 
 class Checked:

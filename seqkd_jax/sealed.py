@@ -12,11 +12,13 @@ No code from a file is ever run, and the memory of every read is bounded. Floor 
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from .addresses import PathLike
 from .errors import UsageError, quoted
-from .files import atomic_write, read_file
+from .files import atomic_write, check_writable, read_beginning, read_file, same_file
 
 RECORD_BYTES = 1 << 28  # largest file that is read as one JSON object
 HEADER_BYTES = 1 << 20  # longest first line of a sealed file
@@ -122,6 +124,39 @@ def unseal(
     except ValueError as error:
         raise UsageError(f"{path}: {error}. {remedy}") from None
     return header, body
+
+
+def beginning(format: str = "seqkd-") -> re.Pattern[bytes]:
+    """Returns how a file of a format begins, in any version of it; by default, of any format."""
+    return re.compile(rb'\{\s*"format": "%b-' % format.rpartition("-")[0].encode())
+
+
+def check_output_file(
+    path: PathLike,
+    kind: re.Pattern[bytes] | None = None,
+    inputs: Iterable[PathLike | None] = (),
+) -> None:
+    """Checks that a file can be written, and that nothing is lost if it replaces what is there.
+
+    Args:
+      path: of the file.
+      kind: how the files begin that may be replaced; None for all that this library did not write.
+      inputs: files that the same work reads, and which are not replaced either.
+
+    Raises:
+      FileNotFoundError: its folder does not exist.
+      UsageError: the path is a folder, or a file that must not be replaced.
+      OSError: the folder is not writable.
+    """
+    check_writable(path)
+    begins = read_beginning(path)
+    if begins and any(given is not None and same_file(given, path) for given in inputs):
+        raise UsageError(f"{path}: is read by the same command; give another file to write.")
+    if begins and (not kind.match(begins) if kind else beginning().match(begins)):
+        raise UsageError(
+            f"{path}: holds something else than this command writes, and would be replaced. Give "
+            "another --out, or delete it."
+        )
 
 
 def _sealed(record: dict[str, Any], body: bytes = b"") -> dict[str, Any]:

@@ -26,6 +26,7 @@ from .ranges import (
     Seed,
     Share,
     Width,
+    rising,
 )
 
 # sacreBLEU's tokenisers. auto: none for a corpus that is known to be tokenised; otherwise the
@@ -338,10 +339,7 @@ class Plan(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if list(self.prune_ratios) != sorted(set(self.prune_ratios)):
-            raise UsageError(
-                f"prune_ratios is {self.prune_ratios}: the ratios must rise from round to round."
-            )
+        rising(self.prune_ratios, "prune_ratios")
 
 
 _GRAMMAR = Plan(

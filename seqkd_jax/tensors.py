@@ -19,6 +19,7 @@ from .addresses import PathLike, as_local
 from .base import Params
 from .errors import UsageError
 from .files import atomic_write
+from .sealed import check_output_file
 from .trained import TrainedModel, params_digest
 
 REMEDY = "Write the file again, or restore it from a copy."
@@ -30,6 +31,7 @@ def write_tensors(path: PathLike, trained: TrainedModel) -> str:
     Names are paths such as ``decoder.layers.0.recurrent``; the metadata say the digest and, for an
     attention LSTM, sizes and blocks as in ``config.json``.
     """
+    check_output_file(path)
     save = _package("numpy").save
     named = {name: np.asarray(leaf) for name, leaf in _named(trained.params)[0].items()}
     metadata = {"format": "seqkd-params-1", "sha256": trained.digest}

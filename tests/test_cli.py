@@ -591,6 +591,13 @@ def test_a_student_is_taught_from_a_cache(files, capsys, refused):
     given = ["cache", files / "big", "--source", files / "train.src", "--target"]
     said = shown(capsys, *given, files / "train.tgt", "--out", out, "--k", "5")
     assert "48 pairs of 240 tokens, k = 5 of 16" in said and "nats of KL" in said
+    for side in "src", "tgt":
+        twice = (files / f"train.{side}").read_text() * 2
+        (files / f"twice.{side}").write_text(twice)
+    again = ["cache", files / "big", "--source", files / "twice.src", "--target"]
+    again = [*again, files / "twice.tgt", "--out", files / "topk-twice", "--k", "5"]
+    assert main(list(map(str, again))) == 0
+    assert "48 repeated pairs: stored once" in capsys.readouterr().err
     small = ["--embed", "4", "--hidden", "4", "--dropout", "0", *SHORT, "--teacher-cache", out]
     train = ["train", *corpus(files), *small, "--out"]
     shown(capsys, *train, files / "cached", "--teacher", files / "big")

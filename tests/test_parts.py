@@ -420,6 +420,11 @@ def test_parts_that_do_not_fit_are_refused(parts, named):
         model_of(build(config_of(size, 12, 12), size.parts))
 
 
+def test_networks_are_checked_whatever_their_sizes_come_from():
+    with pytest.raises(UsageError, match="needs bidirectional=True"):
+        build(SMALL, Parts(join="interleaved"))
+
+
 def test_a_bridge_of_another_width_is_refused():
     config = dataclasses.replace(SMALL, encoder_hidden=5)
     with pytest.raises(UsageError, match="states of width 5, but its layers have width 4"):

@@ -269,6 +269,15 @@ def test_pictures_ask_for_their_library_before_anything_is_drawn(monkeypatch):
 # Of which sentences.
 
 
+def test_a_bleu_of_nothing_beside_matches_is_explained():
+    """Three words can have no four in common."""
+    e = scored([(source, "r s t") for source in SOURCES])
+    told = dataclasses.replace(e.decodings[1], bleu=0.0, chrf=100.0)
+    for decoding, explained in ((told, True), (dataclasses.replace(told, bleu=1.0), False)):
+        text = table([Row("model", (dataclasses.replace(e, decodings={1: decoding}),), {})])
+        assert ("four words in a row in common: compare chrF" in text) == explained
+
+
 def test_lines_without_words_are_neither_averaged_nor_timed_and_are_said():
     full = [(source, "r s t") for source in SOURCES]
     holes = [*full[:2], ("", "r"), (" ", ""), *full[2:], ("a", ""), *[("", "s")] * 20]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
 from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import load_model
+from seqkd_jax.recipes.table1 import teachers_of
 from seqkd_jax.report import read_results, table
 from seqkd_jax.report.claims import claims_table
 from seqkd_jax.report.documents import fill_tables
@@ -140,6 +143,26 @@ def test_results_hold_every_seed_and_the_table_their_means(finished):
 def test_the_first_seed_is_the_run_without_seeds(finished, tmp_path):
     alone = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     assert recipes.baseline(alone).digest == load_model(finished.folder / "baseline").digest
+
+
+@pytest.mark.slow
+def test_the_order_of_seeds_does_not_matter(finished, tmp_path):
+    folder = shutil.copytree(finished.folder, tmp_path / "copy")
+    before = {row.name: row for row in read_results(folder / "results.json").rows}
+    copied = recipes.experiment(small_lab.CORPUS, folder, small_lab.PLAN)
+    recipes.run(copied, ["baseline"], seeds=(2, 1), anyway=True)
+    after = read_results(folder / "results.json")
+    assert after.about["seeds"] == [1, 2]
+    assert after.rows[0].evaluations == before["baseline"].evaluations
+
+
+def test_ensembles_of_other_seeds_have_no_teacher_in_common():
+    def seeds(seed):
+        plan = dataclasses.replace(small_lab.PLAN, teachers=3, seed=seed)
+        exp = recipes.Experiment(Path("unused"), small_lab.CORPUS, plan)
+        return {one.plan.seed for one in teachers_of(exp).values()}
+
+    assert len(seeds(1) | seeds(2) | seeds(3)) == 9
 
 
 @pytest.mark.slow

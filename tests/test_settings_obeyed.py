@@ -366,6 +366,11 @@ def test_warnings_are_python_s_own_again_after_a_command(files, capsys):
     assert warnings.showwarning is before
 
 
+def test_a_warm_up_longer_than_the_training_is_said(files, capsys):
+    assert main(trained(files, "warm", "--warmup", "500")) == 0
+    assert "warmup is 500, but there are" in capsys.readouterr().err
+
+
 # The choice of the best checkpoint.
 
 

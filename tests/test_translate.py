@@ -227,6 +227,26 @@ def test_perplexity_is_that_of_the_log_probabilities():
     )
 
 
+def test_a_model_without_parameters_says_so():
+    untrained = dataclasses.replace(trained(), params=None)
+    with pytest.raises(UsageError, match="has no parameters: train it"):
+        translate_texts(untrained, ["a b"])
+
+
+@pytest.mark.parametrize(
+    "source", [[], [[5, 6]], [5.0, 6.0], [5, -1]], ids=["empty", "matrix", "floats", "negative"]
+)
+def test_what_is_no_sentence_of_ids_is_named(source):
+    given = [np.array([4, 5]), np.array(source)]
+    with pytest.raises(UsageError, match=r"sources\[1\]: "):
+        translate(MODEL, params(), given, SHORT)
+
+
+def test_the_beams_of_an_evaluation_are_said_once():
+    with pytest.raises(UsageError, match=r"give beams=\(1, 3\), and a search with beam_size=1"):
+        evaluate(trained(), [("a", "r")], beams=(1,), search=BEAM)
+
+
 def test_an_evaluation_reports_what_the_paper_does():
     pairs = [(a, "r s t") for a in lines(8)]
     seen = []

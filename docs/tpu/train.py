@@ -18,7 +18,7 @@ from pathlib import Path
 from seqkd_jax import evaluate, program, recipes
 from seqkd_jax.commands import prepare
 from seqkd_jax.data import load_corpus
-from seqkd_jax.settings import PLANS, Hosts, Plan, Search
+from seqkd_jax.settings import PLANS, Hosts, Plan
 
 
 def arguments() -> argparse.Namespace:
@@ -64,7 +64,7 @@ def main() -> None:
     objective = recipes.word_kd_from(teacher, plan.kd_weight)
     student = train("seq-kd+word-kd", plan.student_size, training, distilled, objective)
     for name, model in {"teacher": teacher, "baseline": baseline, "student": student}.items():
-        greedy = evaluate(model, corpus.test, beams=(1,), search=Search()).decodings[1]
+        greedy = evaluate(model, corpus.test, beams=(1,)).decodings[1]
         print(f"{name}: BLEU {greedy.bleu:.2f}, {greedy.sentences_per_second:.0f} sentences/s")
 
 

@@ -16,15 +16,16 @@ from ..decode.shortlist import Shortlist
 from ..diagnosis import diagnose as diagnose_models
 from ..errors import UsageError
 from ..evaluation import evaluate as evaluate_model
-from ..files import check_writable, make_folder
+from ..files import make_folder
 from ..model_folder import load_model
 from ..provenance import library, machine
-from ..report.diagnosis import FILES, diagnosis_tables, write_diagnosis
+from ..report.diagnosis import FORMAT, diagnosis_tables, write_diagnosis
 from ..report.page import write_page
 from ..report.pictures import check_pictures, draw_diagnosis
 from ..report.speed import keep_speed, kept_speed, speed_table
 from ..report.table import Row, compared, table
 from ..scoring import Scorer, tokenizer
+from ..sealed import beginning, check_output_file
 from ..settings import GREEDY
 from .process import prepare
 from .use import fitted_shortlist
@@ -82,7 +83,7 @@ def diagnose(command: arguments.Diagnose) -> None:
     if command.distilled and not (command.data or command.original):
         raise UsageError("--distilled is compared with --original: give both, or neither.")
     if command.out:
-        check_writable(command.out, replaces=FILES)
+        check_output_file(command.out, beginning(FORMAT))
     if command.pictures:
         check_pictures()
         make_folder(command.pictures)
@@ -124,7 +125,7 @@ def diagnose(command: arguments.Diagnose) -> None:
 
 def report(command: arguments.Report) -> None:
     """Writes the page that compares the rows of runs."""
-    check_writable(command.out, replaces=re.compile(b"<!doctype html>"))
+    check_output_file(command.out, re.compile(b"<!doctype html>"))
     prepare()
     print(f"{write_page(command.out, command.runs, command.sentences)}: open it in a browser.")
 

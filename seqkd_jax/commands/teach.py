@@ -22,10 +22,10 @@ from ..distill import select
 from ..distill.similarity import choose
 from ..distill.teacher_cache import cache_teacher
 from ..errors import UsageError, counted
-from ..files import atomic_write, check_folder, check_writable, make_folder, read_file, sha256
+from ..files import atomic_write, check_folder, make_folder, read_file, sha256
 from ..model_folder import SETTINGS, load_model, require_settings, validations
 from ..recipes.weak import weakness
-from ..sealed import read_record
+from ..sealed import check_output_file, read_record
 from ..trained import TrainedModel
 from .process import prepare
 
@@ -118,7 +118,7 @@ def _check_files(command: arguments.Distill) -> None:
     """Checks that the text can be written, before work is done."""
     make_folder(command.out)
     for path in _texts(command):
-        check_writable(path)
+        check_output_file(path)
 
 
 def _texts(command: arguments.Distill) -> list[Path]:

@@ -28,13 +28,14 @@ from ..decode.unknown import check_replaceable, read_dictionary, without_unknown
 from ..errors import UsageError
 from ..evaluation import log_probs
 from ..export import export_model
-from ..exported import FILES
-from ..files import atomic_write, check_writable
+from ..exported import FORMAT
+from ..files import atomic_write
 from ..model_folder import load_model
 from ..models.ensemble import ensemble
 from ..models.inspection import states
 from ..onnx_export import export_onnx
 from ..progress import Bar
+from ..sealed import beginning, check_output_file
 from ..settings import GREEDY
 from ..tensors import write_tensors
 from ..trained import TrainedModel
@@ -42,7 +43,7 @@ from .process import prepare
 
 # How the files of an export begin: the model, and its card.
 EXPORTS = {
-    ".seqkdx": FILES,
+    ".seqkdx": beginning(FORMAT),
     ".safetensors": re.compile(rb".{8}\{", re.DOTALL),  # the size of the header, and JSON
     ".onnx": re.compile(b"\x08"),  # the version of the format, the first field of a protobuf
     ".json": re.compile(rb"\{"),
@@ -55,7 +56,7 @@ def translate(command: arguments.Translate) -> None:
     prepare()
     if command.out:
         read = command.source, command.dictionary, *(command.shortlist or ())
-        check_writable(command.out, inputs=read)
+        check_output_file(command.out, inputs=read)
     if command.scores and command.search.n_best > 1:
         raise UsageError(
             "--scores has no effect with --n-best, whose output has the scores: leave out --scores."
@@ -141,7 +142,7 @@ def score(command: arguments.Score) -> None:
 def extract(command: arguments.Extract) -> None:
     """Writes a model's states and attention while it reads and predicts sentence pairs."""
     prepare()
-    check_writable(command.out, replaces=re.compile(b"PK"))  # .npz files are zip files
+    check_output_file(command.out, re.compile(b"PK"))  # .npz files are zip files
     pairs = read_pairs(command.source, command.target)
     trained = load_model(command.model)
     network = trained.network
@@ -194,7 +195,7 @@ def export(command: arguments.Export) -> None:
     name = command.out.name  # with its ending: a card belongs to one file
     as_json, as_text = (command.out.with_name(f"{name}.card.{kind}") for kind in ("json", "md"))
     for path, kind in ((command.out, form), (as_json, ".json"), (as_text, ".md")):
-        check_writable(path, replaces=EXPORTS[kind])
+        check_output_file(path, EXPORTS[kind])
     trained = load_model(command.model)
     card = model_card(command.model, trained, command.teacher)
     if form == ".safetensors":

@@ -22,6 +22,7 @@ import optax
 
 from ..base import Params
 from ..errors import UsageError
+from ..ranges import rising
 
 Predicate = Callable[[str], bool]  # (name of an array, from ``jax.tree_util.keystr``) -> bool
 
@@ -125,14 +126,6 @@ def pruned_share(mask: Params, prunable: Predicate = every_array) -> float:
     """Returns the share of the prunable weights that a mask prunes."""
     flat = [np.ravel(keep) for name, keep in _named(mask).items() if prunable(name)]
     return 1 - float(np.concatenate(flat).mean()) if flat else 0.0
-
-
-def rising(ratios: Iterable[float]) -> list[float]:
-    """Returns the ratios of some rounds; UsageError if there are none, or they do not rise."""
-    ratios = list(ratios)
-    if not ratios or any(a >= b for a, b in zip(ratios, ratios[1:], strict=False)):
-        raise UsageError(f"ratios is {ratios}: the ratios must rise from round to round.")
-    return ratios
 
 
 def prune_gradually(

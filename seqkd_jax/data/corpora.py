@@ -159,8 +159,9 @@ def corpus_from_files(
     with Bar(desc="reading text", wait=2):
         read = {part: read_pairs(*files) for part, files in sides.items()}
     names = {part: " and ".join(map(str, files)) for part, files in sides.items()}
+    known = words_of_sides(read["train"])
     for part in read.keys() - {"train"}:
-        if seem_swapped(read["train"], read[part]):
+        if seem_swapped(known, read[part]):
             console.warn(
                 f"{names[part]}: the sources have words of the training text's targets, and the "
                 "targets those of its sources; are the two files (or columns) swapped?"
@@ -168,18 +169,23 @@ def corpus_from_files(
     return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
 
 
-def seem_swapped(train: Pairs, others: Pairs) -> bool:
-    """Returns whether words of other pairs are more at home on the other side of training pairs.
-
-    It looks at the first 20,000 training pairs and the first 1,000 others.
-    """
-    known = [set[str](), set[str]()]
-    for pair in itertools.islice(train, 20_000):
+def words_of_sides(pairs: Pairs) -> tuple[set[str], set[str]]:
+    """Returns the words of the sources and those of the targets of the first 20,000 pairs."""
+    known = set[str](), set[str]()
+    for pair in itertools.islice(pairs, 20_000):
         for words, text in zip(known, pair, strict=True):
             words.update(words_of(text))
+    return known
+
+
+def seem_swapped(known: tuple[set[str], set[str]], pairs: Pairs) -> bool:
+    """Returns whether the words of pairs are rather known from the other side of training pairs.
+
+    It looks at the first 1,000 pairs; ``known`` comes from ``words_of_sides``.
+    """
     same = swapped = 0
-    for pair in itertools.islice(others, 1_000):
-        for own, other, text in zip(known, reversed(known), pair, strict=True):
+    for pair in itertools.islice(pairs, 1_000):
+        for own, other, text in zip(known, known[::-1], pair, strict=True):
             same += sum(word in own for word in words_of(text))
             swapped += sum(word in other for word in words_of(text))
     return swapped > 2 * same

@@ -139,14 +139,24 @@ def translate(
     Args:
       model: any ``Seq2Seq``, or an ensemble.
       params: its parameters.
-      sources: ids [S] of each sentence, none empty.
+      sources: ids [S] of each sentence in the model's source vocabulary, none empty. A larger id
+        is not noticed: ``jax`` reads the last row of a table in its place.
       search: settings.
       shortlist: restricts the output words; for attention LSTMs and their ensembles only.
       bar: a progress bar that counts sentences.
 
     Returns:
       Numpy ``Hypotheses`` [n_best, T] of each source, in their order.
+
+    Raises:
+      UsageError: a source is empty, or is not a vector of ids.
     """
+    for n, source in enumerate(sources):
+        ids = np.asarray(source)
+        if ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
+            raise UsageError(f"sources[{n}]: expected ids [S], at least one and whole numbers.")
+        if ids.min() < 0:
+            raise UsageError(f"sources[{n}]: {ids.min()} is no id; they count from 0.")
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
     model, params = for_search(model, params, int(lengths.sum()))

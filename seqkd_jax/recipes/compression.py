@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..files import lock_folder
 from ..model_folder import COMPRESSED, describe_model, require_settings
 from ..progress import Bar
+from ..ranges import rising
 from ..settings import Training
 from ..trained import TrainedModel
 from .experiment import Experiment, Pairs
@@ -67,7 +68,7 @@ def prune(
         raise UsageError(
             "The scheme distribution is for magnitudes only: give another scheme with obd."
         )
-    ratios = schemes.rising(ratios)
+    ratios = rising(ratios)
     left = jax.tree.map(lambda w: np.asarray(w) != 0, start.params)
     if (pruned := schemes.pruned_share(left, prunable)) > ratios[0]:
         raise UsageError(

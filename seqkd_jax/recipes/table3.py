@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..compress.prune import rising
 from ..files import atomic_write
 from ..model_folder import load_model
 from ..report.compressed import CompressedRow, compressed_table, write_compressed_rows
@@ -27,7 +26,7 @@ def table3(exp: Experiment) -> list[CompressedRow]:
       UsageError: there are no pairs to test on, their text cannot be scored, or the ratios do not
         rise.
     """
-    ratios = rising(exp.plan.prune_ratios)
+    ratios = exp.plan.prune_ratios
     ready(exp)
     student, pairs, plan = seq_kd(exp), seq_kd_pairs(exp), exp.plan
     obd = plan.prune_by == "obd"

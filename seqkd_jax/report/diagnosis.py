@@ -1,6 +1,5 @@
 """The record of ``diagnosis.diagnose``: its file, and its tables."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from .layout import TEXT, Column, render
 from .records import unreadable
 
 FORMAT = "seqkd-diagnosis-1"
-FILES = re.compile(rb'\{\s*"format": "%b"' % FORMAT.encode())  # how its files begin
 Table = tuple[list[str], list[list[str]], list[str]]  # heads, lines and notes
 
 

@@ -142,6 +142,11 @@ def table(
     seeds = len(rows[0].evaluations)
     if seeds > 1:
         below.append(f"means of {seeds} seeds, ± standard deviation")
+    if any(d.bleu == 0 and d.chrf > 0 for e in evaluations for d in e.decodings.values()):
+        below.append(
+            "BLEU is 0 unless some output and its reference have four words in a row in common: "
+            "compare chrF"
+        )
     below += [*left_out(evaluations), *notes]
     return render(columns, lines, list(dict.fromkeys(below)), layout)
 

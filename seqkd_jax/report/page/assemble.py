@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ...addresses import PathLike, as_path
-from ...files import atomic_write, check_writable
+from ...files import atomic_write
+from ...sealed import check_output_file
 from .content import page_content
 from .kept import read_run, require_comparable
 
@@ -44,7 +45,7 @@ def write_page(path: PathLike, folders: Sequence[PathLike], sentences: int | Non
       UsageError: a file is damaged, or the runs cannot be compared.
     """
     path = as_path(path)
-    check_writable(path)
+    check_output_file(path)
     runs = [read_run(folder) for folder in folders]
     require_comparable(runs)
     text = assemble(page_content(runs, sentences))
