@@ -20,7 +20,7 @@ from seqkd_jax import recipes
 from seqkd_jax.commands import prepare
 from seqkd_jax.evaluation import evaluate
 from seqkd_jax.model_folder import training_began, training_seconds
-from seqkd_jax.provenance import made_by
+from seqkd_jax.provenance import origin_lines
 from seqkd_jax.report.speed import speed_table
 from seqkd_jax.scoring import scorer_of
 from seqkd_jax.sealed import read_record, write_record
@@ -110,7 +110,7 @@ def tables(path: Path) -> str:
                     f"{statistics.mean(found):.2f}{spread}"
                 )
         scores.append(row)
-    made = made_by(run["made"] for run in kept["runs"])
+    made = origin_lines(run["made"] for run in kept["runs"])
     return "\n\n".join([speed_table(curves), speed_table(scores), *made])
 
 

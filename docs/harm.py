@@ -317,7 +317,7 @@ def table(title: str, counts: dict[str, Counter]) -> str:
 def kind_of(name: str) -> str:
     """Returns the kind of a file, for the table."""
     if "checkpoints" in name:
-        return "signature" if name.endswith(".sha256") else "checkpoint"
+        return "manifest" if name.endswith(".sha256") else "checkpoint"
     return re.sub(r"\d{5}", "N", Path(name).name)
 
 

@@ -26,7 +26,7 @@ from seqkd_jax.commands import prepare
 from seqkd_jax.data import grammar, load_corpus
 from seqkd_jax.diagnosis import against_truth, complexity, faithfulness, word_tables
 from seqkd_jax.model_folder import load_model
-from seqkd_jax.provenance import made_by
+from seqkd_jax.provenance import origin_lines
 from seqkd_jax.report.pictures.style import BLACK, BLUE, GREY, point_style
 from seqkd_jax.sealed import read_record, write_record
 from seqkd_jax.settings import PLANS, Plan
@@ -162,7 +162,7 @@ def tables(path: Path) -> str:
     head = ["units", "updates", "pairs", "T updates", "errors", "T, K=5", "B, K=1", "Seq-KD gains"]
     head += ["lead", "KL T", "KL B", "complexity", "faithful"]
     text = tabulate(lines, head, disable_numparse=True, stralign="right")
-    return "\n".join([text, "", *made_by(made for p in kept["points"] for made in p["made"])])
+    return "\n".join([text, "", *origin_lines(made for p in kept["points"] for made in p["made"])])
 
 
 def settings_picture(points: list[dict[str, Any]]) -> Figure:

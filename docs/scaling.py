@@ -161,7 +161,7 @@ def measured(name: str, steps: int) -> dict:
 
 def table(results: dict) -> str:
     """Returns the measured rows as a table in Markdown, and what made them."""
-    from seqkd_jax.provenance import made_by
+    from seqkd_jax.provenance import origin_lines
 
     lines = [
         "| | tokens/s | of one device | step, ms | sent by each device | same bits |",
@@ -181,7 +181,7 @@ def table(results: dict) -> str:
             f"{1e3 * row['seconds']:.0f} | {sent or 'nothing'} | "
             f"{'yes' if digests == row['digest'] else 'no'} |"
         )
-    made = made_by(row["made"] for row in results["rows"].values())
+    made = origin_lines(row["made"] for row in results["rows"].values())
     return "\n".join([*lines, "", *made])
 
 

@@ -257,7 +257,7 @@ def training_seconds(folder: PathLike) -> float:
     """Returns the seconds spent in training steps, over all starts; 0 before the first save.
 
     Raises:
-      UsageError: no checkpoint has a signature that can be read.
+      UsageError: no checkpoint has a manifest that can be read.
     """
     with Checkpoints(as_path(folder) / "checkpoints") as checkpoints:
         progress = _progress(checkpoints)
@@ -268,7 +268,7 @@ def validations(folder: PathLike) -> tuple[dict[str, Any], ...]:
     """Returns the metrics of all validations of a training; none for a model without checkpoints.
 
     Raises:
-      UsageError: no checkpoint has a signature that can be read.
+      UsageError: no checkpoint has a manifest that can be read.
     """
     with Checkpoints(as_path(folder) / "checkpoints") as checkpoints:
         progress = _progress(checkpoints)

@@ -63,7 +63,7 @@ def origin() -> dict[str, Any]:
 LIBRARIES = ("library", "trained_by", "taught_by")
 
 
-def made_by(origins: Iterable[Mapping[str, Any]]) -> list[str]:
+def origin_lines(origins: Iterable[Mapping[str, Any]]) -> list[str]:
     """Returns the lines that say what made results, each once.
 
     Args:
@@ -73,14 +73,14 @@ def made_by(origins: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(_line(origin) for origin in origins if origin))
 
 
-def made_by_others(origins: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Returns the lines of ``made_by`` for results that another version or commit has made."""
+def other_origin_lines(origins: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of ``origin_lines`` for results that another version or commit has made."""
     here = library()
 
     def by_another(origin: Mapping[str, Any]) -> bool:
         return any(origin.get(name) not in (None, here) for name in LIBRARIES)
 
-    return made_by(filter(by_another, origins))
+    return origin_lines(filter(by_another, origins))
 
 
 def _line(origin: Mapping[str, Any]) -> str:

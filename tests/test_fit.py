@@ -209,9 +209,9 @@ def test_an_epoch_of_a_multiple_of_the_interval_loses_no_save(tmp_path, every, s
     fitted = run(tmp_path, checkpoint_every=every, validate=validate)
     assert fitted.progress.best_step == 3 * PER_EPOCH
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        number, signature = checkpoints.newest()
-        assert signature.step == 3 * PER_EPOCH and signature.meta["epoch"] == 3
-        assert signature.meta["best"] == number
+        number, manifest = checkpoints.newest()
+        assert manifest.step == 3 * PER_EPOCH and manifest.meta["epoch"] == 3
+        assert manifest.meta["best"] == number
         kept = checkpoints.restore_params(number, start().params)
     assert params_digest(kept) == params_digest(fitted.params)
 
@@ -399,7 +399,7 @@ def test_when_all_are_damaged_that_is_said_and_nothing_is_deleted(tmp_path):
     assert (tmp_path / "3").is_dir() and (tmp_path / "2").is_dir()
 
 
-def test_when_all_signatures_are_lost_training_does_not_begin_anew(tmp_path):
+def test_when_all_manifests_are_lost_training_does_not_begin_anew(tmp_path):
     saved(tmp_path)
     for path in tmp_path.glob("*.sha256"):
         path.unlink()
@@ -407,10 +407,10 @@ def test_when_all_signatures_are_lost_training_does_not_begin_anew(tmp_path):
         restored_step(tmp_path)
 
 
-def test_an_edited_signature_is_as_bad_as_an_edited_checkpoint(tmp_path):
+def test_an_edited_manifest_is_as_bad_as_an_edited_checkpoint(tmp_path):
     saved(tmp_path)
-    signature = tmp_path / "3.sha256"
-    signature.write_text(signature.read_text().replace('"step": 30', '"step": 31'))
+    manifest = tmp_path / "3.sha256"
+    manifest.write_text(manifest.read_text().replace('"step": 30', '"step": 31'))
     with pytest.warns(UserWarning, match="3.sha256: damaged or edited.*checkpoint 2 is used"):
         assert restored_step(tmp_path) == (20, 20)
 

@@ -151,7 +151,7 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch, later):
     monkeypatch.setattr("seqkd_jax.recipes.rows.evaluate", never)
     rows = recipes.run(recipes.experiment(CORPUS, finished.folder, PLAN), anyway=True)
     assert (finished.folder / "results.json").read_bytes() == before
-    made = provenance.made_by(e.made for row in rows for e in row.evaluations)
+    made = provenance.origin_lines(e.made for row in rows for e in row.evaluations)
     shown = " ".join((finished.folder / "table.txt").read_text().split())
     assert [line in shown for line in made] == [True]
 
@@ -254,7 +254,7 @@ def test_tables_in_a_text_are_those_of_the_files_it_names(finished):
     text = "before\n<!-- table: results.json -->\nold\n<!-- end -->\nafter\n"
     filled = fill_tables(text, finished.folder)
     results = read_results(finished.folder / "results.json")
-    made = provenance.made_by(e.made for row in results.rows for e in row.evaluations)
+    made = provenance.origin_lines(e.made for row in results.rows for e in row.evaluations)
     assert table(results.rows, notes=made) in filled and made and "old" not in filled
     assert filled.startswith("before\n") and filled.endswith("<!-- end -->\nafter\n")
     assert fill_tables(filled, finished.folder) == filled

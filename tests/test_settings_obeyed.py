@@ -488,7 +488,7 @@ def test_a_damaged_best_checkpoint_is_told_with_a_remedy_and_trained_again(files
     assert load_model(copied).digest == digest
 
 
-def test_a_lost_signature_is_told_with_what_is_used_instead(copied):
+def test_a_lost_manifest_is_told_with_what_is_used_instead(copied):
     *_, before, best = signed(copied)
     (copied / "checkpoints" / f"{best}.sha256").unlink()
     told = rf"checkpoints/{best}: its .sha256 file is missing.*checkpoint {before} is used instead"

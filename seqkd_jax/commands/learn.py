@@ -14,7 +14,7 @@ from ..distill.teacher_cache import open_teacher_cache
 from ..errors import UsageError
 from ..model_folder import load_model, require_settings
 from ..progress import Bar
-from ..provenance import made_by_others
+from ..provenance import other_origin_lines
 from ..report.compressed import compressed_table
 from ..report.layout import Column, render
 from ..report.page import write_page
@@ -78,7 +78,7 @@ def tune(command: arguments.Tune) -> None:
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
     _, trials = recipes.tune(exp, command.row, choices, seeds=command.seeds)
-    others = made_by_others(made for trial in trials for made in trial.made)
+    others = other_origin_lines(made for trial in trials for made in trial.made)
     print(trials_table(trials, command.layout, others))
     plan = command.out / "plan.json"
     print(f"{plan}: the plan with the best settings; give it to seqkd run with --settings.")
@@ -189,5 +189,5 @@ def table3(command: arguments.Table3) -> None:
     given = vocabularies_of(command, command.vocabularies, command.plan)
     exp = recipes.Experiment(command.out, corpus_of(command, command.corpus), command.plan, given)
     rows = recipes.table3(exp)
-    others = made_by_others(e.made for row in rows for e in row.evaluations)
+    others = other_origin_lines(e.made for row in rows for e in row.evaluations)
     print(compressed_table(rows, command.layout, others))

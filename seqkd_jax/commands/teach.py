@@ -78,14 +78,14 @@ def distill(command: arguments.Distill) -> None:
 
     def chosen() -> Iterator[tuple[str, str]]:
         nonlocal differing, number
-        for best, *others in select.in_blocks(pairs, nbest, *selections):
-            block = others[0] if others else best
-            differing += select.differing(block, best)
-            for (source, _), rank in zip(block.pairs, block.ranks, strict=True):
+        for best, *others in select.in_chunks(pairs, nbest, *selections):
+            chunk = others[0] if others else best
+            differing += select.differing(chunk, best)
+            for (source, _), rank in zip(chunk.pairs, chunk.ranks, strict=True):
                 number += 1
                 if rank < 0 and words_of(source):
                     without.append(number)
-            yield from block.pairs
+            yield from chunk.pairs
 
     source, target = _texts(command)
     write_pairs(source, target, chosen())

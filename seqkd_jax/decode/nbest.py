@@ -93,7 +93,7 @@ def read_shard(path: PathLike) -> tuple[dict[str, Any], list[NBest]]:
     return header, nbest
 
 
-def made_by(header: dict[str, Any]) -> dict[str, Any]:
+def shared_header(header: dict[str, Any]) -> dict[str, Any]:
     """Returns the part of a header that all shards of a corpus share."""
     return {name: value for name, value in header.items() if name not in PER_SHARD}
 
@@ -104,7 +104,7 @@ def complete_shards(
     """Returns the numbers of a corpus' shards that exist; see ``shards.complete_shards``."""
 
     def read_header(path: Path) -> dict[str, Any]:
-        return made_by(unseal(path, read_bytes(path), FORMAT)[0])
+        return shared_header(unseal(path, read_bytes(path), FORMAT)[0])
 
     return shards.complete_shards(_shard_paths(folder), ENDING, read_header, header, verified)
 
@@ -197,13 +197,13 @@ def _open_shards(folder: Path, first_index: int) -> NBestFiles:
             f"{folder}: shards {missing} of {count} are missing; run the command that wrote the "
             "others again."
         )
-    common, firsts = made_by(read_shard(paths[0])[0]), [0]
+    common, firsts = shared_header(read_shard(paths[0])[0]), [0]
     for shard in paths:
         header = _header(shard)
         follows = not header["count"] or header["first"] == firsts[-1]
-        if made_by(header) != common or not follows:
+        if shared_header(header) != common or not follows:
             read_shard(shard)  # it may be damaged
-        if made_by(header) != common:
+        if shared_header(header) != common:
             raise UsageError(
                 f"{shard}: made by another teacher or search than the shards before it."
             )

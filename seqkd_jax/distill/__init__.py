@@ -1,6 +1,6 @@
 """Distillation as data: corpora from n-best lists, and caches of a teacher's outputs. Floor 5."""
 
-from .filters import filter_blocks as filter_blocks
+from .filters import filter_chunks as filter_chunks
 from .filters import filter_pairs as filter_pairs
 from .filters import length_ratio as length_ratio
 from .filters import max_repeats as max_repeats
@@ -9,7 +9,7 @@ from .filters import min_similarity as min_similarity
 from .select import Selected as Selected
 from .select import closest_to_list as closest_to_list
 from .select import closest_to_reference as closest_to_reference
-from .select import in_blocks as in_blocks
+from .select import in_chunks as in_chunks
 from .select import mbr as mbr
 from .select import seq_inter as seq_inter
 from .select import seq_kd as seq_kd

@@ -50,18 +50,18 @@ def filter_pairs(
     return dataclasses.replace(selected, pairs=pairs, **columns), counts
 
 
-def filter_blocks(
-    blocks: Iterable[Selected], filters: Mapping[str, Filter]
+def filter_chunks(
+    chunks: Iterable[Selected], filters: Mapping[str, Filter]
 ) -> Iterator[tuple[Selected, dict[str, int]]]:
-    """Filters a corpus that comes in blocks (``select.in_blocks``), one of them at a time.
+    """Filters a corpus that comes in chunks (``select.in_chunks``), one of them at a time.
 
     Yields:
-      The pairs of a block that are kept, and for each filter the number of pairs that it was the
-      first to remove, in this block and those before it.
+      The pairs of a chunk that are kept, and for each filter the number of pairs that it was the
+      first to remove, in this chunk and those before it.
     """
     removed: Counter[str] = Counter()
-    for block in blocks:
-        kept, counts = filter_pairs(block, filters)
+    for chunk in chunks:
+        kept, counts = filter_pairs(chunk, filters)
         removed.update(counts)
         yield kept, {name: removed[name] for name in filters}
 

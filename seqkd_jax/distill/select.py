@@ -1,9 +1,9 @@
 """Sequence-level distillation: a student's corpus, selected from a teacher's n-best lists.
 
-Each function here takes and returns whole lists. ``in_blocks`` runs them over a corpus of any size,
+Each function here takes and returns whole lists. ``in_chunks`` runs them over a corpus of any size,
 in memory that does not grow with it:
 
-    for best, chosen in in_blocks(pairs, lists, seq_kd, closest_to_reference(similarity)):
+    for best, chosen in in_chunks(pairs, lists, seq_kd, closest_to_reference(similarity)):
         ...                                               # two ``Selected`` of the same sentences
 """
 
@@ -19,7 +19,7 @@ from ..progress import Bar
 from .similarity import Similarity, choose, compare
 
 Pairs = Sequence[tuple[str, str]]
-BLOCK = 2048  # sentences that are in memory together
+CHUNK = 2048  # sentences that are in memory together
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Selected:
 Selection = Callable[[Pairs, Sequence[NBest]], Selected]
 
 
-def in_blocks(
+def in_chunks(
     pairs: Iterable[tuple[str, str]],
     nbest: Iterable[NBest],
     *selections: Selection,
-    sentences: int = BLOCK,
+    sentences: int = CHUNK,
 ) -> Iterator[tuple[Selected, ...]]:
-    """Yields what each selection takes from some sentences at a time; at least one block.
+    """Yields what each selection takes from some sentences at a time; at least one chunk.
 
-    The blocks of a selection together are what it takes from the whole corpus. Both inputs are
+    The chunks of a selection together are what it takes from the whole corpus. Both inputs are
     read once.
 
     Args:
@@ -53,37 +53,37 @@ def in_blocks(
       nbest: of the sources, in their order.
       *selections: ``seq_kd``, ``closest_to_reference(...)``, ``closest_to_list(...)``, or any
         function of a part of a corpus, numbered from 0.
-      sentences: in a block.
+      sentences: in a chunk.
 
     Raises:
-      UsageError: the lists do not belong to these pairs; blocks before them have been yielded.
+      UsageError: the lists do not belong to these pairs; chunks before them have been yielded.
     """
     rest, lists, first = iter(pairs), iter(nbest), 0
     total = len(pairs) if isinstance(pairs, Sequence) else None
     with Bar(total=total, desc="choosing", unit="sentence", wait=2) as bar:
         while True:
-            block = list(itertools.islice(rest, sentences))
+            chunk = list(itertools.islice(rest, sentences))
             own = list(itertools.islice(lists, sentences))
-            if len(block) != len(own):
+            if len(chunk) != len(own):
                 counts = [
-                    first + len(x) + sum(1 for _ in y) for x, y in ((own, lists), (block, rest))
+                    first + len(x) + sum(1 for _ in y) for x, y in ((own, lists), (chunk, rest))
                 ]
                 raise _unequal(*counts)
             _check_order(own, first)
-            if not block and first:
+            if not chunk and first:
                 return
             numbered = [replace(n, index=number) for number, n in enumerate(own)]
-            chosen = (selection(block, numbered) for selection in selections)
+            chosen = (selection(chunk, numbered) for selection in selections)
             yield tuple(replace(c, sources=c.sources + np.int32(first)) for c in chosen)
-            first += len(block)
-            bar.update(len(block))
-            if not block:
+            first += len(chunk)
+            bar.update(len(chunk))
+            if not chunk:
                 return
 
 
-def concatenate(blocks: Iterable[Selected]) -> Selected:
+def concatenate(chunks: Iterable[Selected]) -> Selected:
     """Returns the selection whose parts these are, in memory."""
-    parts = list(blocks)
+    parts = list(chunks)
     columns = {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])
         for f in fields(Selected)
@@ -201,7 +201,7 @@ def seq_inter(
     if similarity is None:
         similarity = choose(texts=(target for _, target in pairs))[1]
     return concatenate(
-        chosen for (chosen,) in in_blocks(pairs, nbest, closest_to_reference(similarity, lower))
+        chosen for (chosen,) in in_chunks(pairs, nbest, closest_to_reference(similarity, lower))
     )
 
 
@@ -242,7 +242,7 @@ def mbr(
     if similarity is None:
         similarity = choose(texts=(text for n in nbest for text in n.texts))[1]
     selection = closest_to_list(similarity, lower)
-    return concatenate(chosen for (chosen,) in in_blocks(pairs, nbest, selection))
+    return concatenate(chosen for (chosen,) in in_chunks(pairs, nbest, selection))
 
 
 def closest_to_list(similarity: Similarity, lower: bool = False) -> Selection:

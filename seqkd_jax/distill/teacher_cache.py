@@ -38,10 +38,10 @@ from .topk_shards import (
     KEY_BYTES,
     Shard,
     complete_shards,
-    made_by,
     read_shard,
     shard_name,
     shard_paths,
+    shared_header,
     write_shard,
 )
 
@@ -222,9 +222,9 @@ def open_teacher_cache(folder: PathLike) -> TeacherCache:
     if not paths:
         raise FileNotFoundError(f"{folder}: has no teacher cache (no shard-*.topk).")
     contents = [read_shard(path) for path in paths]
-    common = made_by(contents[0][0])
+    common = shared_header(contents[0][0])
     for path, (header, _) in zip(paths, contents, strict=True):
-        require_same_header(path, made_by(header), common)
+        require_same_header(path, shared_header(header), common)
     if missing := missing_shards({header["shard"] for header, _ in contents}, common["shards"]):
         raise UsageError(
             f"{folder}: shards {missing} are missing; run the command that wrote the others again."

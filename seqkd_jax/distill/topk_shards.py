@@ -119,7 +119,7 @@ def _arrays(name: str, header: dict[str, Any], data: memoryview) -> Shard:
     return shard
 
 
-def made_by(header: dict[str, Any]) -> dict[str, Any]:
+def shared_header(header: dict[str, Any]) -> dict[str, Any]:
     """Returns the part of a header that all shards of a cache share."""
     return {name: value for name, value in header.items() if name not in PER_SHARD}
 
@@ -131,8 +131,8 @@ def complete_shards(
     return shards.complete_shards(
         shard_paths(folder),
         ENDING,
-        lambda path: made_by(read_shard(path)[0]),
-        made_by(header),
+        lambda path: shared_header(read_shard(path)[0]),
+        shared_header(header),
         verified,
     )
 

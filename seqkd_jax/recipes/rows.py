@@ -15,7 +15,7 @@ from ..evaluation import Evaluation, evaluate
 from ..files import atomic_write, make_folder
 from ..model_folder import training_began, training_seconds
 from ..processes import is_first
-from ..provenance import made_by_others
+from ..provenance import other_origin_lines
 from ..report.layout import TEXT
 from ..report.page.kept import keep_test
 from ..report.records import EVALUATION, evaluation_record, read_evaluation, unreadable
@@ -132,7 +132,7 @@ def _of_row(exp: Experiment, name: str) -> Experiment:
 def table_of(rows: Sequence[Row], truth: Truth | None = None, layout: Layout = TEXT) -> str:
     """Renders rows of an experiment, and says below them if another version has made some."""
     made = [evaluation.made for row in rows for evaluation in row.evaluations]
-    return table(rows, truth, layout, made_by_others(made))
+    return table(rows, truth, layout, other_origin_lines(made))
 
 
 def with_baselines(rows: Iterable[str]) -> list[str]:

@@ -61,7 +61,7 @@ def seq_kd_pairs(exp: Experiment) -> Pairs:
 
     def targets() -> Iterator[str]:
         lists = nbest_lists(exp, beam)
-        for (best,) in select.in_blocks(pairs, lists, select.seq_kd):
+        for (best,) in select.in_chunks(pairs, lists, select.seq_kd):
             yield from (target for _, target in best.pairs)
 
     made_of = {"teacher_digest": trained.digest, "beam": beam}
@@ -119,7 +119,7 @@ def seq_inter_pairs(exp: Experiment) -> Pairs:
 
     def targets() -> Iterator[str]:
         lists, differing = nbest(exp, f"nbest-{beam}", trained, beam), 0
-        for best, chosen in select.in_blocks(pairs, lists, select.seq_kd, selection):
+        for best, chosen in select.in_chunks(pairs, lists, select.seq_kd, selection):
             differing += select.differing(chosen, best)
             yield from (target for _, target in chosen.pairs)
         _record_choices(exp, name, differing)

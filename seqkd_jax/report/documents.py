@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..addresses import PathLike, as_path
-from ..provenance import made_by
+from ..provenance import origin_lines
 from .claims import claims_table
 from .compressed import compressed_table, read_compressed_rows
 from .diagnosis import diagnosis_tables, read_diagnosis
@@ -47,16 +47,16 @@ def fill_tables(text: str, folder: PathLike) -> str:
         elif kind == "trials":
             _, trials = read_trials(path)
             shown = trials_table(
-                trials, notes=made_by(made for trial in trials for made in trial.made)
+                trials, notes=origin_lines(made for trial in trials for made in trial.made)
             )
         elif kind == "table3":
             rows = read_compressed_rows(path)
             shown = compressed_table(
-                rows, notes=made_by(e.made for row in rows for e in row.evaluations)
+                rows, notes=origin_lines(e.made for row in rows for e in row.evaluations)
             )
         else:
             results = read_results(path)
-            made = made_by(e.made for row in results.rows for e in row.evaluations)
+            made = origin_lines(e.made for row in results.rows for e in row.evaluations)
             shown = table(results.rows, results.truth, notes=made)
         return f"{start}```text\n{shown}\n```\n{end}"
 

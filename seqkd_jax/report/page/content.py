@@ -18,7 +18,7 @@ from ...distill.similarity import has_word_spaces
 from ...errors import UsageError
 from ...evaluation import Evaluation
 from ...model_folder import validations
-from ...provenance import made_by
+from ...provenance import origin_lines
 from ..table import Row, left_out
 from .insides import Lists, Unavailable, attention_of, lists_of_test
 from .kept import KeptRun
@@ -117,7 +117,7 @@ def _names(names: list[str]) -> list[str]:
 def _about(run: KeptRun) -> dict[str, Any]:
     about, evaluations = run.results.about, [e for row in run.results.rows for e in row.evaluations]
     signatures = [f"BLEU {e.bleu_signature}; chrF {e.chrf_signature}" for e in evaluations]
-    made = made_by(e.made for e in evaluations)
+    made = origin_lines(e.made for e in evaluations)
     return {
         "corpus": about.get("corpus", ""),
         "seeds": about["seeds"],

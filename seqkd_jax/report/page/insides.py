@@ -138,7 +138,7 @@ def lists_of_test(run: KeptRun, sentences: int) -> Lists | None:
     chosen = None
     if inter:
         selection = select.closest_to_reference(similarity, lower)
-        chosen = [t for (part,) in select.in_blocks(pairs, nbest, selection) for _, t in part.pairs]
+        chosen = [t for (part,) in select.in_chunks(pairs, nbest, selection) for _, t in part.pairs]
     seq_kd = [target for _, target in select.seq_kd(pairs, best).pairs]
     return Lists(nbest, [table.tolist() for table in tables], name, seq_kd, chosen)
 

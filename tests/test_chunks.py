@@ -1,4 +1,4 @@
-"""Selection in blocks: the selection of the whole corpus, in memory that does not grow with it."""
+"""Selection in chunks: the selection of the whole corpus, in memory that does not grow with it."""
 
 import dataclasses
 import tracemalloc
@@ -12,13 +12,13 @@ from seqkd_jax.data import read_lines, read_pairs
 from seqkd_jax.data.text import write_pairs
 from seqkd_jax.decode.lists import json_line, moses_lines
 from seqkd_jax.decode.nbest import NBest, NBestFiles, open_nbest, read_nbest, write_shard
-from seqkd_jax.distill.filters import filter_blocks, filter_pairs, length_ratio, mean_log_prob
+from seqkd_jax.distill.filters import filter_chunks, filter_pairs, length_ratio, mean_log_prob
 from seqkd_jax.distill.select import (
     Selected,
     closest_to_list,
     closest_to_reference,
     concatenate,
-    in_blocks,
+    in_chunks,
     mbr,
     seq_inter,
     seq_kd,
@@ -65,30 +65,30 @@ def test_blocks_together_are_the_whole_selection(rows, sentences):
         closest_to_list(bleu_of_kim_and_rush): mbr(pairs, nbest, bleu_of_kim_and_rush),
     }
     # Both come as streams, which can be read once.
-    blocks = list(in_blocks(iter(pairs), iter(nbest), *ways, sentences=sentences))
-    for parts, want in zip(zip(*blocks, strict=True), ways.values(), strict=True):
+    chunks = list(in_chunks(iter(pairs), iter(nbest), *ways, sentences=sentences))
+    for parts, want in zip(zip(*chunks, strict=True), ways.values(), strict=True):
         same(concatenate(parts), want)
     filters = {"length": length_ratio(1.5), "score": mean_log_prob(-0.3)}
     kept, counts = filter_pairs(ways[seq_kd], filters)
-    filtered = list(filter_blocks((best for best, *_ in blocks), filters))
-    same(concatenate(block for block, _ in filtered), kept)
+    filtered = list(filter_chunks((best for best, *_ in chunks), filters))
+    same(concatenate(chunk for chunk, _ in filtered), kept)
     assert filtered[-1][1] == counts
 
 
 @pytest.mark.parametrize(("pairs", "lists"), [(5, 3), (3, 5), (4, 2), (0, 3)])
 def test_a_stream_of_another_length_is_named_with_both_counts(pairs, lists):
-    blocks = in_blocks(
+    chunks = in_chunks(
         iter([("s", "t")] * pairs), iter(lists_of([["a"]] * lists)), seq_kd, sentences=2
     )
     with pytest.raises(UsageError, match=f"{lists} n-best lists for {pairs} pairs"):
-        list(blocks)
+        list(chunks)
 
 
 def test_a_list_out_of_order_is_named_in_any_block():
     lists = lists_of([["a"]] * 5)
     lists[3] = dataclasses.replace(lists[3], index=4)
     with pytest.raises(UsageError, match="number 3 belongs to sentence 4"):
-        list(in_blocks([("s", "t")] * 5, lists, seq_kd, sentences=2))
+        list(in_chunks([("s", "t")] * 5, lists, seq_kd, sentences=2))
 
 
 # Files.
@@ -163,9 +163,9 @@ def test_the_memory_of_a_selection_does_not_grow_with_the_corpus(tmp_path, lists
 
         def distill(folder=folder):
             pairs = read_pairs(folder / "src", folder / "ref")
-            blocks = in_blocks(pairs, open_nbest(folder), seq_kd, closest_to_reference(shortest))
-            filtered = filter_blocks((chosen for _, chosen in blocks), {"length": length_ratio(9)})
-            made = (pair for block, _ in filtered for pair in block.pairs)
+            chunks = in_chunks(pairs, open_nbest(folder), seq_kd, closest_to_reference(shortest))
+            filtered = filter_chunks((chosen for _, chosen in chunks), {"length": length_ratio(9)})
+            made = (pair for chunk, _ in filtered for pair in chunk.pairs)
             write_pairs(folder / "train.src", folder / "train.tgt", made)
 
         used.append(most_memory(distill))
