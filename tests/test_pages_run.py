@@ -19,20 +19,24 @@ from seqkd_jax.data import grammar, write_lines
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
-TINY = ["--hidden", "8", "--embed", "8", "--epochs", "1"]
+ONCE = ["--epochs", "1", "--buckets", "1"]
 SIZES = [
     f"--{model}-size.{size}" for model in ("teacher", "student") for size in ("hidden", "embed")
 ]
-EPOCHS = ["--teacher-training.epochs", "--student-training.epochs"]
+TRAININGS = [
+    f"--{model}-training.{option}"
+    for model in ("teacher", "student")
+    for option in ("epochs", "buckets")
+]
 SHORT = {
-    "train": TINY,
+    "train": ["--hidden", "8", "--embed", "8", *ONCE],
     "run": [
         *(word for option in SIZES for word in (option, "8")),
-        *(word for option in EPOCHS for word in (option, "1")),
-        *["--rows", "teacher", "baseline", "--beams", "1", "--anyway"],
+        *(word for option in TRAININGS for word in (option, "1")),
+        *["--rows", "teacher", "baseline", "--beams", "1", "--anyway", "--tokenize", "char"],
     ],
-    "prune": ["--epochs", "1"],
-    "compress": ["--epochs", "1"],
+    "prune": ONCE,
+    "compress": ONCE,
 }
 SEQKD = f"""#!{sys.executable}
 import sys
@@ -60,7 +64,7 @@ READ = {
 def place(tmp_path_factory):
     """A folder with the files that the pages name, and ``seqkd`` in the folder ``bin``."""
     folder = tmp_path_factory.mktemp("pages")
-    pairs = grammar.sample_pairs(5, 260)
+    pairs = [p for p in grammar.sample_pairs(5, 900) if len(p[0].split()) in (6, 7)][:260]
     parts = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
     for part, kept in parts.items():
         for side, lines in zip(("en", "de"), zip(*kept, strict=True), strict=True):

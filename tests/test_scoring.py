@@ -270,12 +270,12 @@ def test_pictures_ask_for_their_library_before_anything_is_drawn(monkeypatch):
 
 
 def test_a_bleu_of_nothing_beside_matches_is_explained():
-    """Three words can have no four in common."""
+    """Three words have no four in a row, which BLEU counts."""
     e = scored([(source, "r s t") for source in SOURCES])
     told = dataclasses.replace(e.decodings[1], bleu=0.0, chrf=100.0)
     for decoding, explained in ((told, True), (dataclasses.replace(told, bleu=1.0), False)):
         text = table([Row("model", (dataclasses.replace(e, decodings={1: decoding}),), {})])
-        assert ("four words in a row in common: compare chrF" in text) == explained
+        assert ("none has a word of its reference: compare chrF" in text) == explained
 
 
 def test_lines_without_words_are_neither_averaged_nor_timed_and_are_said():

@@ -234,7 +234,7 @@ def test_a_model_without_parameters_says_so():
 
 
 @pytest.mark.parametrize(
-    "source", [[], [[5, 6]], [5.0, 6.0], [5, -1]], ids=["empty", "matrix", "floats", "negative"]
+    "source", [[], 5, [5.0, 6.0], [5, -1]], ids=["empty", "number", "floats", "negative"]
 )
 def test_what_is_no_sentence_of_ids_is_named(source):
     given = [np.array([4, 5]), np.array(source)]

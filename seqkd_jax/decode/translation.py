@@ -139,8 +139,9 @@ def translate(
     Args:
       model: any ``Seq2Seq``, or an ensemble.
       params: its parameters.
-      sources: ids [S] of each sentence in the model's source vocabulary, none empty. A larger id
-        is not noticed: ``jax`` reads the last row of a table in its place.
+      sources: ids [S] of each sentence in the model's source vocabulary, none empty; rows of ids
+        where a token is one. An id beyond the vocabulary is not noticed: ``jax`` reads the last row
+        of a table in its place.
       search: settings.
       shortlist: restricts the output words; for attention LSTMs and their ensembles only.
       bar: a progress bar that counts sentences.
@@ -149,11 +150,11 @@ def translate(
       Numpy ``Hypotheses`` [n_best, T] of each source, in their order.
 
     Raises:
-      UsageError: a source is empty, or is not a vector of ids.
+      UsageError: a source is empty, or does not hold ids.
     """
     for n, source in enumerate(sources):
         ids = np.asarray(source)
-        if ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
+        if not ids.ndim or not ids.size or not np.issubdtype(ids.dtype, np.integer):
             raise UsageError(f"sources[{n}]: expected ids [S], at least one and whole numbers.")
         if ids.min() < 0:
             raise UsageError(f"sources[{n}]: {ids.min()} is no id; they count from 0.")

@@ -282,8 +282,8 @@ def _without_bleu(fitted: Fitted) -> str:
     epoch = min(fitted.validations, key=lambda v: v["perplexity"] or math.inf)["epoch"]
     return (
         "validation BLEU was 0 every time, so the parameters with the lowest perplexity "
-        f"were taken, those of validation {epoch}. BLEU is 0 unless some four consecutive words "
-        "match the reference: more --updates or more validation pairs may help, or another "
+        f"were taken, those of validation {epoch}. BLEU is 0 where no translation has four "
+        "words, or none has a word of its reference: more --updates may help, or another "
         "--tokenize for text without spaces between words."
     )
 

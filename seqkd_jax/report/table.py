@@ -144,7 +144,7 @@ def table(
         below.append(f"means of {seeds} seeds, ± standard deviation")
     if any(d.bleu == 0 and d.chrf > 0 for e in evaluations for d in e.decodings.values()):
         below.append(
-            "BLEU is 0 unless some output and its reference have four words in a row in common: "
+            "BLEU is 0 where no output has four words, or none has a word of its reference: "
             "compare chrF"
         )
     below += [*left_out(evaluations), *notes]
