@@ -33,7 +33,7 @@ SHORT = {
     "run": [
         *(word for option in SIZES for word in (option, "8")),
         *(word for option in TRAININGS for word in (option, "1")),
-        *["--rows", "teacher", "baseline", "--beams", "1", "--anyway", "--tokenize", "char"],
+        *["--rows", "baseline", "--beams", "1", "--anyway", "--tokenize", "char"],
     ],
     "prune": ONCE,
     "compress": ONCE,
