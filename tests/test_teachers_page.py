@@ -91,7 +91,7 @@ def run(tmp_path, monkeypatch):
             module = ModuleType(name)
             vars(module).update(values)
             monkeypatch.setitem(sys.modules, name, module)
-        code = recipe(title, "py").replace("k = \"Helsinki-NLP/opus-mt-en-de\", 5", 'k = "", 2')
+        code = recipe(title, "py").replace('k = "Helsinki-NLP/opus-mt-en-de", 5', 'k = "", 2')
         exec(compile(code, title, "exec"), {"__name__": "recipe"})
         return read_nbest(tmp_path / "nbest.jsonl")[1]
 

@@ -152,17 +152,17 @@ def translate(
     Raises:
       UsageError: a source is empty, or does not hold ids.
     """
-    for n, source in enumerate(sources):
-        ids = np.asarray(source)
-        if not ids.ndim or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+    for n, ids in enumerate(map(np.asarray, sources)):
+        if not ids.size or ids.ndim == 0 or ids.dtype.kind not in "iu":
             raise UsageError(f"sources[{n}]: expected ids [S], at least one and whole numbers.")
-        if ids.min() < 0:
-            raise UsageError(f"sources[{n}]: {ids.min()} is no id; they count from 0.")
     results: list[Hypotheses | None] = [None] * len(sources)
     lengths = np.array([len(source) for source in sources])
     model, params = for_search(model, params, int(lengths.sum()))
     tokens = QUEUE_FACTOR * live_tokens(search) * jax.local_device_count()
     for src, indices in source_batches(sources, tokens_per_batch=tokens):
+        if src.min() < 0:
+            n = next(int(n) for n in indices if np.min(sources[n]) < 0)
+            raise UsageError(f"sources[{n}]: {np.min(sources[n])} is no id; they count from 0.")
         # Rows that only fill up the batch end after one token.
         limits = np.array(
             [search.limit(int(lengths[i])) if i >= 0 else 1 for i in indices], np.int32
