@@ -1,6 +1,7 @@
 """Small models, batches and seeds that the tests share, so that programs are compiled once."""
 
 import functools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -71,3 +72,13 @@ def largest_difference(a, b) -> float:
         float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)), initial=0))
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
+
+
+def most_memory(function):
+    """The most bytes that a function has allocated by Python at a time."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

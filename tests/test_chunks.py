@@ -1,12 +1,12 @@
 """Selection in chunks: the selection of the whole corpus, in memory that does not grow with it."""
 
 import dataclasses
-import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import most_memory
 
 from seqkd_jax.data import read_lines, read_pairs
 from seqkd_jax.data.text import write_pairs
@@ -136,15 +136,6 @@ def test_lists_are_read_where_they_are_needed(tmp_path, lists, form):
     assert found[1998:2003] == lists[1998:2003]
     with pytest.raises(IndexError):
         found[4100]
-
-
-def most_memory(function):
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_the_memory_of_a_selection_does_not_grow_with_the_corpus(tmp_path, lists):

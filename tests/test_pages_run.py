@@ -10,15 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import sentencepiece
+from test_readme import BLOCK, ROOT
 
 from seqkd_jax.data import grammar, write_lines
 
-ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ONCE = ["--epochs", "1", "--buckets", "1"]
 SIZES = [
     f"--{model}-size.{size}" for model in ("teacher", "student") for size in ("hidden", "embed")
@@ -99,7 +97,8 @@ def place(tmp_path_factory):
 
 def blocks(page: str) -> list[str]:
     """The blocks of a page that run here."""
-    found = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = [code for kind, code in BLOCK.findall(text) if kind == "sh"]
     starts, chosen = list(READ[page]), []
     for code in found:
         if starts and code.startswith(starts[0]):

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small import most_memory
 
 from seqkd_jax.base import EOS, PAD
 from seqkd_jax.contrib.factors import build_factored
@@ -424,15 +424,6 @@ def test_lines_are_made_once_and_again_where_they_are_damaged(tmp_path):
 
 
 # Memory.
-
-
-def most_memory(function):
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_text_takes_no_memory(tmp_path):
