@@ -4,7 +4,7 @@ import importlib
 import sys
 from typing import Any
 
-from . import console, program
+from . import console, program, stopping
 from .arguments import RESUMED
 from .parsing import parse
 
@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         nonlocal command
         command = parse(sys.argv[1:] if arguments is None else arguments)
         console.speak(command.messages)
-        commands = importlib.import_module(".commands", __package__)
+        with stopping.deferred():  # C modules print what is raised while they import others
+            commands = importlib.import_module(".commands", __package__)
         getattr(commands, type(command).__name__.lower())(command)
 
     return program.run(
