@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.typing import DTypeLike
 
 from ..base import Array
 
 
-def dense(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
+def dense(x: Array, w: Array, dtype: DTypeLike | None = None) -> Array:
     """Returns ``jnp.matmul(x, w, preferred_element_type=dtype)``: [..., N], [N, M] -> [..., M].
 
     x is cast to the type of w, which is also the default of ``dtype``.
