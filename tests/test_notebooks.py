@@ -1,4 +1,7 @@
+import ast
+import operator
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -21,6 +24,25 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
         if "image/png" in output.get("data", {})
     ]
     assert pictures
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_takes_from_the_library_is_there(path):
+    cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    lines = "\n".join(cells).splitlines()
+    tree = ast.parse("\n".join("pass" if line[:1] in ("!", "%") else line for line in lines))
+    taken = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqkd_jax"):
+            exec(ast.unparse(node), taken)
+        elif isinstance(node, ast.Import) and node.names[0].name.startswith("seqkd_jax"):
+            exec(ast.unparse(node), taken)
+    modules = {name: value for name, value in taken.items() if isinstance(value, ModuleType)}
+    assert modules
+    for node in ast.walk(tree):
+        root, *names = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else [""]
+        if root in modules and all(map(str.isidentifier, names)):
+            operator.attrgetter(".".join(names))(modules[root])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
