@@ -33,10 +33,9 @@ def test_what_a_notebook_takes_from_the_library_is_there(path):
     tree = ast.parse("\n".join("pass" if line[:1] in ("!", "%") else line for line in lines))
     taken = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqkd_jax"):
-            exec(ast.unparse(node), taken)
-        elif isinstance(node, ast.Import) and node.names[0].name.startswith("seqkd_jax"):
-            exec(ast.unparse(node), taken)
+        source = ast.unparse(node)
+        if isinstance(node, ast.Import | ast.ImportFrom) and "seqkd_jax" in source:
+            exec(source, taken)
     modules = {name: value for name, value in taken.items() if isinstance(value, ModuleType)}
     assert modules
     for node in ast.walk(tree):

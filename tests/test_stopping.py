@@ -389,8 +389,8 @@ LONG = ("--epochs", "15")
 def completed(folder, *more):
     """Returns the digest of what a command trains when nobody stops it."""
     process = started(command(folder, *more))
-    process.communicate()
-    assert process.returncode == 0
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
     return load_model(folder / "model").digest
 
 
