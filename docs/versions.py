@@ -7,17 +7,23 @@
     python docs/versions.py --tables --out versions.json
 
 Two processes of the same program differ by several per cent, and so do the first and the second of
-two that take turns. So each row is measured by several pairs of new processes, every other pair the
+two that take turns. So each row is measured by many pairs of new processes, every other pair the
 other way round, and within a pair every other turn. The ratio is the median over all neighbouring
 turns of all pairs, new over old; ``pairs`` are the medians of each pair. Let nothing else run
 meanwhile. The same command resumes with the rows that are missing.
+
+``program`` says whether XLA has compiled the same program for both: of such a row, any ratio other
+than 1 is due to the process, or to chance.
 """
 
 import argparse
+import os
+import re
 import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +37,9 @@ from seqkd_jax.report.speed import keep_speed, read_speed, speed_tables
 
 PEER = Path(__file__).parent / "peers" / "other_version.py"
 KIND = "versions"
+COMPILED = ".cpu_after_optimizations.txt"  # how XLA names a program that it has compiled
+SMALL = 100  # lines of a program that only prepares the work, at most
+NAME = r"%[\w.-]+|[\w.-]+(?=: )"
 
 
 def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -> str:
@@ -47,6 +56,29 @@ def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -
     ]
     words += ["--model", row.model, "--batch", row.batch, "--beam", row.beam or 1]
     return shlex.join(map(str, [*words, "--seconds", seconds]))
+
+
+def programs(command: str) -> set[str]:
+    """Returns what XLA compiles for a row, but for small programs, without names and places.
+
+    Args:
+      command: of the process that measures the row.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text {os.environ.get('XLA_FLAGS', '')}"
+        words = ["env", f"XLA_FLAGS={flags}", "JAX_ENABLE_COMPILATION_CACHE=false"]
+        with closing(turns_of(f"{shlex.join(words)} {command}")) as running:
+            next(running)  # by then, all is compiled
+        texts = [path.read_text() for path in Path(folder).glob(f"*{COMPILED}")]
+    return {nameless(text) for text in texts if text.count("\n") > SMALL}
+
+
+def nameless(text: str) -> str:
+    """Returns a compiled program with its names counted as they come, and nothing of its source."""
+    lines = [line for line in text.split("\n") if not re.match(r"HloModule|[A-Z]\w*$|\d", line)]
+    body = re.sub(r", metadata=\{[^}]*\}", "", "\n".join(lines))
+    numbers = {name: str(n) for n, name in enumerate(dict.fromkeys(re.findall(NAME, body)))}
+    return re.sub(NAME, lambda found: numbers[found[0]], body)
 
 
 def pair(commands: dict[str, str], turns: int, swap: bool) -> list[float]:
@@ -72,6 +104,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "old": command(old, row, given.seconds),
         "new": command(new, row, given.seconds, given.new_env),
     }
+    same = len({frozenset(programs(one)) for one in commands.values()}) == 1
     each = [
         pair(commands, given.turns, bool(n % 2))
         for n in Bar(range(given.pairs), desc=str(row), unit="pair")
@@ -86,6 +119,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "upper_quartile": float(upper),
         "of": " ".join([described(new), *given.new_env]),
         "turns": len(ratios),
+        "program": "the same" if same else "another",
         "pairs": [statistics.median(one) for one in each],
     }
 

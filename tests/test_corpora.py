@@ -200,6 +200,7 @@ def test_every_multi30k_file_has_its_sha256():
     assert Counter(name.split("/")[0] for name in known) == {"raw": 24, "tok": 12}
 
 
+@pytest.mark.slow
 def test_the_grammar_is_a_corpus():
     pytest.importorskip("seqkd_jax.data.grammar")
     corpus = load_corpus("grammar")
@@ -208,7 +209,8 @@ def test_the_grammar_is_a_corpus():
     assert corpus.digest == load_corpus("grammar").digest
 
 
-@pytest.mark.parametrize("form", ["tok", pytest.param("raw", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["tok", "raw"])
+@pytest.mark.slow
 def test_multi30k_itself_is_read_and_batched(corpora_folder, form):
     corpus = load_corpus("multi30k", form=form)
     assert [len(p) for p in (corpus.train, corpus.valid, corpus.test)] == [29000, 1014, 1000]

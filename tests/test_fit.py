@@ -82,7 +82,7 @@ def whole_averaged(tmp_path_factory):
     return run(tmp_path_factory.mktemp("averaged"), average_last=2)
 
 
-@pytest.mark.parametrize("when", [1, 3, 5, 8, 14])
+@pytest.mark.parametrize("when", [pytest.param(1, marks=SLOW), 3, 5, pytest.param(14, marks=SLOW)])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, whole, when):
     with pytest.raises(Stop):
         run(tmp_path / "stopped", batches=stopping_at(when))
@@ -122,7 +122,7 @@ def test_the_mean_of_the_last_checkpoints_is_kept_if_it_is_the_best(tmp_path, be
     assert params_digest(again.params) == params_digest(fitted.params)
 
 
-@pytest.mark.parametrize("when", [3, 8, 14])
+@pytest.mark.parametrize("when", [pytest.param(3, marks=SLOW), 8, pytest.param(14, marks=SLOW)])
 def test_a_resumed_run_averages_the_same_checkpoints(tmp_path, whole_averaged, when):
     with pytest.raises(Stop):
         run(tmp_path, average_last=2, batches=stopping_at(when))

@@ -365,6 +365,7 @@ def test_a_model_equals_only_what_has_the_same_faster_equivalent():
     assert isinstance(for_teaching(of_whole, both)[1][0], InferenceParams)
 
 
+@pytest.mark.slow
 def test_equal_networks_are_one_model_however_many_others_were_made():
     small = Config(9, 9, embed=1, hidden=1, layers=1)
     before = attention_lstm(small), ensemble([attention_lstm(small)])

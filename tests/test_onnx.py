@@ -38,8 +38,8 @@ def student(kind="words", seed=0, **shape):
     return TrainedModel(model, params(model, seed), source, target, net)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bidirectional", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_writes_what_greedy_search_writes(tmp_path, layers, bidirectional):
     for seed in range(3):
         trained = student(seed=seed, layers=layers, bidirectional=bidirectional)

@@ -91,15 +91,22 @@ SLOW = {
     "concat",
     "local-m",
     "local-p",
+    "local-m, no feeding",
+    "concat local-p, no feeding",
+    "residual, concatenated",
+    "deep and wide encoder",
     "deep-ed",
     "shallow encoder, symbols",
     "fast-forward, no attention",
 }
 
 
-@pytest.mark.parametrize(
+EACH_SYSTEM = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SYSTEMS]
 )
+
+
+@EACH_SYSTEM
 def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     """Stepping has no recurrence with a gradient of its own; padding and tables change nothing."""
     model = model_of(SYSTEMS[name])
@@ -132,7 +139,7 @@ def test_stepping_equals_teacher_forcing_in_value_and_gradient(name):
     assert set(silent) <= {".generator.kernel", ".generator.bias"}
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@EACH_SYSTEM
 def test_bfloat16_is_for_products_alone(name):
     """What is added up from step to step is float32, and stays so."""
     high = SYSTEMS[name]

@@ -168,7 +168,10 @@ def pruned_weights(tree):
     )
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n == "adamw" else [pytest.mark.slow]) for n in OPTIMISERS],
+)
 def test_pruned_weights_are_exactly_zero_after_every_update(name):
     tx = masked(OPTIMISERS[name](), MASK)
     step = make_train_step(MODEL, tx)

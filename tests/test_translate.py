@@ -55,8 +55,14 @@ def test_a_translation_does_not_depend_on_its_company(search):
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
 
 
+EACH_BLOCK = [
+    ("cpu", BLOCK_SIZE),
+    pytest.param("tpu", TPU_BLOCK_SIZE, marks=pytest.mark.slow),
+]
+
+
 @pytest.mark.parametrize("search", [SHORT, BEAM], ids=["greedy", "beam"])
-@pytest.mark.parametrize("backend, size", [("cpu", BLOCK_SIZE), ("tpu", TPU_BLOCK_SIZE)])
+@pytest.mark.parametrize("backend, size", EACH_BLOCK)
 def test_logits_in_whole_blocks_are_searched_alike(search, backend, size, monkeypatch):
     """With enough words that the search looks at blocks, of which V would fill 8 and a half."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

@@ -34,6 +34,7 @@ from ..processes import first_in_turn, is_first
 from ..progress import Bar
 from ..settings import PLANS, Plan
 from ..train.metrics import OnRecord
+from ..trained import TrainedModel
 from .amount import tokens_of
 
 Pairs = Sequence[tuple[str, str]]
@@ -70,6 +71,8 @@ class Experiment:
     given: tuple[Vocabulary | None, Vocabulary | None] = (None, None)
     # experiment whose vocabularies, teacher and n-best lists this one shares
     base: "Experiment | None" = None
+    # the teacher, if it has been read already; None: a stage that needs it reads it
+    loaded: TrainedModel | None = None
     # is called with each record of each training's metrics.jsonl, and its folder as ``run``
     log: OnRecord | None = None
 
@@ -138,6 +141,7 @@ class Experiment:
             folder=self.folder / f"seed-{seed}",
             plan=replace(self.plan, seed=seed),
             base=None if new_teacher else self,
+            loaded=None,
         )
 
     def _new_vocabularies(self) -> tuple[Vocabulary, Vocabulary]:

@@ -75,11 +75,8 @@ def run(
     scorer = ready(exp, wanted)
     # The first seed's folder is that of the experiment, so their order must not matter.
     each = [exp.with_seed(seed, new_teachers) for seed in sorted(seeds) or (exp.plan.seed,)]
-    if not anyway and any(name in NEEDS_TEACHER for name in wanted):
-        for one in {e.teaching.folder: e.teaching for e in each}.values():
-            teacher(one)
-            for name in teachers_of(one):
-                require_able(one.folder / name)
+    if any(name in NEEDS_TEACHER for name in wanted):
+        each = _with_teachers(each, anyway)
     if (exp.folder / "results.json").exists():
         # A row that is refused must leave the table there is and the evaluations behind it alone.
         for name, one in itertools.product(wanted, each):
@@ -97,6 +94,19 @@ def run(
         write_results(path, about, result, truth)
         atomic_write(exp.folder / "table.txt", (table_of(result, truth) + "\n").encode())
     return result
+
+
+def _with_teachers(each: Sequence[Experiment], anyway: bool) -> list[Experiment]:
+    """Returns experiments whose rows need not read the teacher each; UsageError if it is weak."""
+    teaching: dict[Path, Experiment] = {}
+    for exp in each:
+        one = exp.teaching
+        if one.folder not in teaching:
+            teaching[one.folder] = replace(one, loaded=teacher(one))
+            for name in () if anyway else teachers_of(one):
+                require_able(one.folder / name)
+    known = [(exp, teaching[exp.teaching.folder]) for exp in each]
+    return [replace(exp, base=one) if exp.base else one for exp, one in known]
 
 
 def _say_what_goes(path: Path, seeds: Sequence[int], rows: Sequence[str]) -> None:
