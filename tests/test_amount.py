@@ -128,6 +128,7 @@ def test_people_see_what_the_model_writes_and_programs_the_records(tmp_path, cap
     assert len(seen) == 21  # the loss of 50 updates, and 20 validations
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_what_is_validated_and_kept(tmp_path):
     exp = recipes.experiment(small_lab.CORPUS, tmp_path, small_lab.PLAN)
     model = recipes.new(exp, small_lab.PLAN.student_size)

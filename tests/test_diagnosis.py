@@ -115,6 +115,7 @@ def test_a_distilled_corpus_with_one_of_two_translations_is_simpler_and_less_fai
 # Tokens.
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_logits_one_pair_at_a_time():
     encoded = encode_pairs(PAIRS, SRC, TGT)
     made = predictions(TEACHER, encoded)

@@ -103,7 +103,7 @@ def test_a_resumed_moving_average_ends_with_the_same_bits(tmp_path, whole):
     assert largest_difference(whole.params, smooth.params) > 1e-4
 
 
-@pytest.mark.parametrize("better", [True, False])
+@pytest.mark.parametrize("better", [True, pytest.param(False, marks=SLOW)])
 def test_the_mean_of_the_last_checkpoints_is_kept_if_it_is_the_best(tmp_path, better):
     seen = []
 
@@ -229,10 +229,10 @@ NAN = float("nan")
     "metrics, best",
     [
         ([(0.0, 74.0), (0.0, 44.0), (0.0, 50.0)], 2),
-        ([(2.0, 74.0), (1.0, 44.0), (2.0, 74.0)], 1),
-        ([(2.0, 74.0), (1.0, 44.0), (2.0, 73.0)], 3),
+        pytest.param([(2.0, 74.0), (1.0, 44.0), (2.0, 74.0)], 1, marks=SLOW),
+        pytest.param([(2.0, 74.0), (1.0, 44.0), (2.0, 73.0)], 3, marks=SLOW),
         ([(NAN, NAN), (0.0, NAN), (0.0, 9.0)], 3),
-        ([(0.0, 9.0), (NAN, 8.0), (0.0, NAN)], 1),
+        pytest.param([(0.0, 9.0), (NAN, 8.0), (0.0, NAN)], 1, marks=SLOW),
     ],
 )
 def test_of_equal_scores_the_lower_perplexity_is_best(tmp_path, metrics, best):

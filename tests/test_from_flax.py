@@ -32,7 +32,9 @@ from seqkd_jax.train.state import init_state
 from seqkd_jax.train.steps import make_train_step
 from seqkd_jax.trained import params_digest
 
-EACH = pytest.mark.parametrize("name", MODELS)
+EACH = pytest.mark.parametrize(
+    "name", ["linen", "nnx", pytest.param("linen-lstm", marks=pytest.mark.slow)]
+)
 BATCH = example(3)
 KEY = jax.random.key(5)
 TX = optax.sgd(0.1, momentum=0.9)  # Adam would blow up what rounding leaves of a gradient of 0

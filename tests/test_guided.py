@@ -70,7 +70,9 @@ def test_links_are_read_and_wrong_ones_are_named(tmp_path):
         read_alignments(path, PAIRS)
 
 
-@pytest.mark.parametrize("loss", [alignment_mse, alignment_ce])
+@pytest.mark.parametrize(
+    "loss", [alignment_ce, pytest.param(alignment_mse, marks=pytest.mark.slow)]
+)
 def test_the_guided_loss_is_that_of_the_attention_weights(loss):
     (guided,) = with_alignments(iter([batch()]), LINKS)
     p, model = params(), with_attention_output(network(CONFIG))

@@ -123,6 +123,7 @@ def test_only_the_right_factors_learn():
     assert largest_difference(of_right, want) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_model_of_two_learned_factors_trains():
     factored = factorize(params(), lambda name, w: svd(w, 2) if "recurrent" in name else None)
     model, tx = reparametrised(MODEL, multiply_factors, lambda key: factored), clipped_adam(0.02)

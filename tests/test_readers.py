@@ -97,6 +97,7 @@ def test_a_table_is_read_column_by_column(files):
 SEARCH = ["--beam-size", "2", "--n-best", "2", "--max-extra", "2", "--max-ratio", "1"]
 
 
+@pytest.mark.slow
 def test_commands_take_the_column_of_a_table(files, capsys):
     src, tgt, table = (files / f"test.{ending}" for ending in ("src", "tgt", "tsv"))
     model = files / "model"

@@ -98,7 +98,7 @@ def test_text_that_differs_is_called_by_its_name(files, refused):
     assert not re.search("[0-9a-f]{12}", error)  # digests would tell nobody anything
 
 
-@pytest.mark.parametrize("rate", ["1e30", "1e6"])
+@pytest.mark.parametrize("rate", ["1e30", pytest.param("1e6", marks=pytest.mark.slow)])
 def test_a_training_that_ends_in_nothing_is_not_called_trained(files, refused, rate):
     error = refused(*trained(files, f"diverged-{rate}", "--rate", rate, "--clip", "inf"))
     # Which of both comes first depends on the machine.
@@ -341,7 +341,7 @@ print(jax.config.jax_persistent_cache_min_compile_time_secs)
 """
 
 
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("own", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_cache_that_the_user_has_named_is_used(tmp_path, own):
     named = {
         "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/mine",

@@ -99,7 +99,9 @@ def shards(folder):
 JS = jensen_shannon()
 
 
-@pytest.mark.parametrize("loss", [word_kd, JS], ids=["word-kd", "js"])
+@pytest.mark.parametrize(
+    "loss", [word_kd, pytest.param(JS, marks=pytest.mark.slow)], ids=["word-kd", "js"]
+)
 def test_at_k_equal_to_v_the_cached_loss_is_the_direct_one(whole, loss):
     got = cached(loss, whole.attach_to(one_epoch(encoded())))
     np.testing.assert_allclose(got, direct(loss, one_epoch(encoded())), rtol=1e-3)
