@@ -2,7 +2,7 @@
 
     git worktree add ../old 70b3527
     python docs/versions.py ../old . --out versions.json
-    python docs/versions.py ../old ../old --rows train-big   # how far apart equal processes are
+    python docs/versions.py ../old ../old --rows train-big --out equal.json  # what chance does
     python docs/versions.py . . --rows train-big --new-env MALLOC_MMAP_MAX_=0 --out malloc.json
     python docs/versions.py --tables --out versions.json
 
@@ -12,8 +12,8 @@ other way round, and within a pair every other turn. The ratio is the median ove
 turns of all pairs, new over old; ``pairs`` are the medians of each pair. Let nothing else run
 meanwhile. The same command resumes with the rows that are missing.
 
-``program`` says whether XLA has compiled the same program for both: of such a row, any ratio other
-than 1 is due to the process, or to chance.
+``common`` is the share of the operations in the compiled programs that both versions have, on the
+same shapes. If it is 1, another ratio is due to how a process uses memory, or to chance.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -37,9 +38,7 @@ from seqkd_jax.report.speed import keep_speed, read_speed, speed_tables
 
 PEER = Path(__file__).parent / "peers" / "other_version.py"
 KIND = "versions"
-COMPILED = ".cpu_after_optimizations.txt"  # how XLA names a program that it has compiled
-SMALL = 100  # lines of a program that only prepares the work, at most
-NAME = r"%[\w.-]+|[\w.-]+(?=: )"
+OPERATION = re.compile(r"= ([a-z]\w*\[\S*) ([\w-]+)\(")  # as in "%x = f32[64,512]{1,0} dot("
 
 
 def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -> str:
@@ -58,8 +57,8 @@ def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -
     return shlex.join(map(str, [*words, "--seconds", seconds]))
 
 
-def programs(command: str) -> set[str]:
-    """Returns what XLA compiles for a row, but for small programs, without names and places.
+def operations(command: str) -> Counter[tuple[str, str]]:
+    """Returns how often each operation on each shape is in what XLA compiles for a row.
 
     Args:
       command: of the process that measures the row.
@@ -69,16 +68,8 @@ def programs(command: str) -> set[str]:
         words = ["env", f"XLA_FLAGS={flags}", "JAX_ENABLE_COMPILATION_CACHE=false"]
         with closing(turns_of(f"{shlex.join(words)} {command}")) as running:
             next(running)  # by then, all is compiled
-        texts = [path.read_text() for path in Path(folder).glob(f"*{COMPILED}")]
-    return {nameless(text) for text in texts if text.count("\n") > SMALL}
-
-
-def nameless(text: str) -> str:
-    """Returns a compiled program with its names counted as they come, and nothing of its source."""
-    lines = [line for line in text.split("\n") if not re.match(r"HloModule|[A-Z]\w*$|\d", line)]
-    body = re.sub(r", metadata=\{[^}]*\}", "", "\n".join(lines))
-    numbers = {name: str(n) for n, name in enumerate(dict.fromkeys(re.findall(NAME, body)))}
-    return re.sub(NAME, lambda found: numbers[found[0]], body)
+        programs = Path(folder).glob("*.cpu_after_optimizations.txt")
+        return Counter(one for path in programs for one in OPERATION.findall(path.read_text()))
 
 
 def pair(commands: dict[str, str], turns: int, swap: bool) -> list[float]:
@@ -104,7 +95,8 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "old": command(old, row, given.seconds),
         "new": command(new, row, given.seconds, given.new_env),
     }
-    same = len({frozenset(programs(one)) for one in commands.values()}) == 1
+    before, after = (operations(one) for one in commands.values())
+    common = (before & after).total() / max(before.total(), after.total())
     each = [
         pair(commands, given.turns, bool(n % 2))
         for n in Bar(range(given.pairs), desc=str(row), unit="pair")
@@ -119,7 +111,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "upper_quartile": float(upper),
         "of": " ".join([described(new), *given.new_env]),
         "turns": len(ratios),
-        "program": "the same" if same else "another",
+        "common": common,
         "pairs": [statistics.median(one) for one in each],
     }
 
@@ -135,9 +127,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("checkouts", type=Path, nargs="*", help="OLD NEW")
     options.add_argument("--rows", nargs="+", default=["student", "teacher", "train-big"])
-    options.add_argument("--pairs", type=int, default=4, help="of processes, for each row")
-    options.add_argument("--turns", type=int, default=5, help="of each pair")
-    options.add_argument("--seconds", type=float, default=1.2, help="of a turn, about")
+    options.add_argument("--pairs", type=int, default=6, help="of processes, for each row")
+    options.add_argument("--turns", type=int, default=4, help="of each pair")
+    options.add_argument("--seconds", type=float, default=0.8, help="of a turn, about")
     options.add_argument("--new-env", nargs="+", default=[], help="NAME=VALUE, for NEW alone")
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--tables", action="store_true", help="only print what is in --out")
