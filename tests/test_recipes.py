@@ -156,15 +156,16 @@ def test_a_finished_lab_is_not_worked_on_again(finished, monkeypatch, later):
     assert [line in shown for line in made] == [True]
 
 
-def test_a_run_reads_its_teacher_once(finished, monkeypatch):
-    trained = []
+def test_a_run_reads_its_teacher_once(finished, tmp_path, monkeypatch):
+    folder, trained = tmp_path / "copy", []
+    shutil.copytree(finished.folder, folder)
 
     def counted(exp, name, *rest, **settings):
         trained.append(name)
         return recipes.train(exp, name, *rest, **settings)
 
     monkeypatch.setattr("seqkd_jax.recipes.table1.train", counted)
-    lab = recipes.experiment(CORPUS, finished.folder, PLAN)
+    lab = recipes.experiment(CORPUS, folder, PLAN)
     recipes.run(lab, ["word-kd", "seq-kd", "seq-kd+word-kd"], anyway=True)
     assert trained.count("teacher") == 1
 
