@@ -7,7 +7,7 @@
     python docs/versions.py --tables --out versions.json
 
 Two processes of the same program differ by several per cent, and so do the first and the second of
-two that take turns. So each row is measured by many pairs of new processes, every other pair the
+two that take turns. So each row is measured by several pairs of new processes, every other pair the
 other way round, and within a pair every other turn. The ratio is the median over all neighbouring
 turns of all pairs, new over old; ``pairs`` are the medians of each pair. Let nothing else run
 meanwhile. The same command resumes with the rows that are missing.
@@ -57,18 +57,15 @@ def command(checkout: Path, row: Row, seconds: float, env: Sequence[str] = ()) -
     return shlex.join(map(str, [*words, "--seconds", seconds]))
 
 
-def operations(command: str) -> Counter[tuple[str, str]]:
-    """Returns how often each operation on each shape is in what XLA compiles for a row.
-
-    Args:
-      command: of the process that measures the row.
-    """
+def operations(checkout: Path, row: Row, env: Sequence[str] = ()) -> Counter[tuple[str, str]]:
+    """Returns how often each operation on each shape is in what XLA compiles for a row."""
+    given = os.environ | dict(one.split("=", 1) for one in env)
     with tempfile.TemporaryDirectory() as folder:
-        flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text {os.environ.get('XLA_FLAGS', '')}"
-        words = ["env", f"XLA_FLAGS={flags}", "JAX_ENABLE_COMPILATION_CACHE=false"]
-        with closing(turns_of(f"{shlex.join(words)} {command}")) as running:
+        flags = f"{given.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text"
+        changed = [*env, f"XLA_FLAGS={flags}", "JAX_ENABLE_COMPILATION_CACHE=false"]
+        with closing(turns_of(command(checkout, row, 0.01, changed))) as running:
             next(running)  # by then, all is compiled
-        programs = Path(folder).glob("*.cpu_after_optimizations.txt")
+        programs = Path(folder).glob("*_after_optimizations.txt")
         return Counter(one for path in programs for one in OPERATION.findall(path.read_text()))
 
 
@@ -95,7 +92,7 @@ def measured(row: Row, given: argparse.Namespace) -> dict:
         "old": command(old, row, given.seconds),
         "new": command(new, row, given.seconds, given.new_env),
     }
-    before, after = (operations(one) for one in commands.values())
+    before, after = operations(old, row), operations(new, row, given.new_env)
     common = (before & after).total() / max(before.total(), after.total())
     each = [
         pair(commands, given.turns, bool(n % 2))

@@ -33,7 +33,8 @@ from seqkd_jax.train.steps import make_train_step
 from seqkd_jax.trained import params_digest
 
 EACH = pytest.mark.parametrize(
-    "name", ["linen", "nnx", pytest.param("linen-lstm", marks=pytest.mark.slow)]
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "linen-lstm" else []) for n in MODELS],
 )
 BATCH = example(3)
 KEY = jax.random.key(5)

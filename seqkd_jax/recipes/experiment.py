@@ -71,10 +71,10 @@ class Experiment:
     given: tuple[Vocabulary | None, Vocabulary | None] = (None, None)
     # experiment whose vocabularies, teacher and n-best lists this one shares
     base: "Experiment | None" = None
-    # the teacher, if it has been read already; None: a stage that needs it reads it
-    loaded: TrainedModel | None = None
     # is called with each record of each training's metrics.jsonl, and its folder as ``run``
     log: OnRecord | None = None
+    # the teacher, if it has been read already; None: each stage that needs it reads it
+    loaded_teacher: TrainedModel | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raises UsageError if this experiment cannot share what belongs to ``base``."""
@@ -141,7 +141,7 @@ class Experiment:
             folder=self.folder / f"seed-{seed}",
             plan=replace(self.plan, seed=seed),
             base=None if new_teacher else self,
-            loaded=None,
+            loaded_teacher=None,
         )
 
     def _new_vocabularies(self) -> tuple[Vocabulary, Vocabulary]:

@@ -97,12 +97,12 @@ def run(
 
 
 def _with_teachers(each: Sequence[Experiment], anyway: bool) -> list[Experiment]:
-    """Returns experiments whose rows need not read the teacher each; UsageError if it is weak."""
+    """Reads each teacher once, for all rows; UsageError if one is too weak, unless ``anyway``."""
     teaching: dict[Path, Experiment] = {}
     for exp in each:
         one = exp.teaching
         if one.folder not in teaching:
-            teaching[one.folder] = replace(one, loaded=teacher(one))
+            teaching[one.folder] = replace(one, loaded_teacher=teacher(one))
             for name in () if anyway else teachers_of(one):
                 require_able(one.folder / name)
     known = [(exp, teaching[exp.teaching.folder]) for exp in each]

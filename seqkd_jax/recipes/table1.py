@@ -149,8 +149,8 @@ def chosen_otherwise(exp: Experiment) -> dict[str, Any]:
 def teacher(exp: Experiment) -> TrainedModel:
     """Trains the big model on the corpus itself."""
     exp = exp.teaching
-    if exp.loaded is not None:
-        return exp.loaded
+    if exp.loaded_teacher is not None:
+        return exp.loaded_teacher
     plan, pairs = exp.plan, exp.corpus.train
     model = new(exp, plan.teacher_size)
     members = [
