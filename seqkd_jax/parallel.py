@@ -8,7 +8,6 @@ are assigned to devices. Of several processes, each reads its own rows of one gl
 import functools
 import os
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -18,8 +17,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from . import progress
 from .base import Array, Example, Params, Total
+from .compiled import announced
 from .errors import UsageError
 
 AXIS = "devices"
@@ -139,7 +138,7 @@ def pmap_step(step: SplitStep) -> Callable[..., tuple[Any, dict[str, Array]]]:
     True. All processes learn this of the same step, and no further message is sent. The step raises
     UsageError for a batch without the axis D (``shard``).
     """
-    mapped = _announced(step_program(step))
+    mapped = announced(step_program(step))
 
     def call(
         state: Any,
@@ -254,7 +253,7 @@ def pmap_total(evaluate: Callable[..., Total]) -> Callable[..., Total]:
     def on_device(params: Params, batch: Example, teacher_params: Params) -> Total:
         return _added_up(evaluate(params, batch, teacher_params))
 
-    mapped = _announced(jax.pmap(on_device, AXIS, in_axes=(None, 0, None), out_axes=None))
+    mapped = announced(jax.pmap(on_device, AXIS, in_axes=(None, 0, None), out_axes=None))
     return lambda params, batch, teacher_params=None: mapped(params, batch, teacher_params)
 
 
@@ -274,7 +273,7 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
     does not wait step by step for the others. Results are numpy arrays [B, ...]. Rows are local to
     the process.
     """
-    mapped = _announced(rows_program(function, jax.local_devices()))
+    mapped = announced(rows_program(function, jax.local_devices()))
 
     def call(params: Params, *rows: np.ndarray) -> Any:
         count, devices = len(rows[0]), jax.local_device_count()
@@ -285,53 +284,6 @@ def pmap_rows(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], out)
 
     return call
-
-
-def _announced(mapped: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps a mapped function, to announce that it compiles when a batch has new shapes."""
-    known: set[Any] = set()
-
-    def call(params: Any, rows: Any, *others: Any) -> Any:
-        shapes = tuple(np.shape(x) for x in jax.tree.leaves(rows))
-        if (times_cleared, shapes) in known:
-            return mapped(params, rows, *others)
-        make_room()
-        with progress.compiling(_tokens_of(shapes)):
-            out = mapped(params, rows, *others)
-        known.add((times_cleared, shapes))
-        return out
-
-    return call
-
-
-times_cleared = 0  # how often ``make_room`` has dropped all compiled programs
-
-
-def make_room(share: float = 0.5) -> bool:
-    """Drops all compiled programs if this process has that share of the mappings it may have.
-
-    For CPUs, XLA keeps about a hundred memory mappings for each program, and a process that reaches
-    Linux's limit (``vm.max_map_count``) crashes: after some thirty trainings of models of other
-    shapes. A dropped program is compiled again, or read from the compile cache, when it is needed.
-    Returns whether programs were dropped.
-    """
-    global times_cleared
-    try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_bytes())
-        mappings = Path("/proc/self/maps").read_bytes().count(b"\n")
-    except (OSError, ValueError):  # not Linux
-        return False
-    if mappings < share * limit:
-        return False
-    jax.clear_caches()
-    times_cleared += 1
-    return True
-
-
-def _tokens_of(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Describes rows of tokens [D, B, S] and [D, B, T], as in ``64 x 24 and 64 x 26 tokens``."""
-    tokens = [f"{shape[0] * shape[1]} x {shape[2]}" for shape in shapes if len(shape) > 2]
-    return f"{' and '.join(tokens[:2])} tokens" if tokens else "single numbers"
 
 
 def _added_up(tree: Any) -> Any:

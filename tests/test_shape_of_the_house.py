@@ -21,7 +21,7 @@ FLOORS = {
         "exported provenance plans onnx_student console progress"
     ),
     1: "ops",
-    2: "models search losses bleu chrf",
+    2: "models search losses bleu chrf compiled",
     3: "data parallel processes trained",
     4: "decode train",
     5: "distill compress contrib scoring tensors",

@@ -18,8 +18,9 @@ from test_scoring import ONE, E
 import seqkd_jax.progress as progress
 from seqkd_jax import console, parsing
 from seqkd_jax.__main__ import main
+from seqkd_jax.compiled import make_room
 from seqkd_jax.evaluation import Evaluation
-from seqkd_jax.parallel import make_room, pmap_rows
+from seqkd_jax.parallel import pmap_rows
 from seqkd_jax.progress import Bar
 from seqkd_jax.report import Row, Truth, table
 from seqkd_jax.report.documents import TABLE
