@@ -114,6 +114,28 @@ def test_a_stage_trains_on_weighted_pairs_and_records_them(finished):
         recipes.train(*arguments)
 
 
+def test_trainings_that_differ_in_data_and_numbers_share_a_step(finished, tmp_path, monkeypatch):
+    """Each step that is given to ``pmap_step`` is traced, and compiled for each shape."""
+    from seqkd_jax.train import loop
+
+    new, teacher = recipes.new(finished, PLAN.student_size), recipes.teacher(finished)
+    given, pmap_step = [], loop.pmap_step
+    monkeypatch.setattr(loop, "pmap_step", lambda step: given.append(step) or pmap_step(step))
+    lab = dataclasses.replace(finished, folder=tmp_path)
+    settings = dataclasses.replace(ONE_EPOCH, rate=0.2, clip=1.0)
+    for number, (text, training, objective) in enumerate(
+        [
+            (CORPUS.train, ONE_EPOCH, recipes.Objective()),
+            (CORPUS.train[:40], settings, recipes.Objective()),
+            (CORPUS.train, ONE_EPOCH, recipes.word_kd_from(teacher, 0.5)),
+            (CORPUS.train[:40], settings, recipes.word_kd_from(teacher, 0.5)),
+            (CORPUS.train, ONE_EPOCH, recipes.word_kd_from(teacher, 0.25)),
+        ]
+    ):
+        recipes.train(lab, f"stage{number}", new, text, training, objective=objective)
+    assert given[0] == given[1] != given[2] == given[3] != given[4]
+
+
 def test_distilled_lines_can_be_traced_to_the_teacher(finished):
     header, lists = read_nbest(finished.folder / "nbest-2")
     teacher = load_model(finished.folder / "teacher")

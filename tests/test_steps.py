@@ -23,7 +23,7 @@ from seqkd_jax.parallel import (
     replicate,
     shard,
 )
-from seqkd_jax.recipes.stages import optimizer
+from seqkd_jax.recipes.sharing import optimizer
 from seqkd_jax.settings import Training
 from seqkd_jax.train.state import (
     clipped_adam,

@@ -16,11 +16,12 @@ from ..compress.prune import apply_mask, masked
 from ..data import Encoded, check_same
 from ..distill.teacher_cache import TeacherCache
 from ..errors import UsageError
-from ..losses import Loss, mix, with_temperature, word_kd
+from ..losses import Loss, word_kd
 from ..settings import OnPolicy
 from ..train.on_policy import drawn_at, sample_targets
 from ..train.steps import TrainStep
 from ..trained import TrainedModel, params_digest
+from .sharing import shared_mix, shared_with_temperature
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def word_kd_from(
     if not weight:  # a teacher with weight 0 would cost as much as any other
         return Objective(check=check, made_by=made_by)
     if cache:
-        soft = with_temperature(word_kd, cache.header["temperature"])
+        soft = shared_with_temperature(word_kd, cache.header["temperature"])
         return Objective(
-            loss=lambda likelihood: mix(likelihood, soft, weight),
+            loss=lambda likelihood: shared_mix(likelihood, soft, weight),
             attach=cache.attach_to,
             check=check,
             made_by=made_by
@@ -88,7 +89,7 @@ def word_kd_from(
         )
     guide, params = for_teaching(teacher.model, teacher.params)
     return Objective(
-        loss=lambda likelihood: mix(likelihood, word_kd, weight),
+        loss=lambda likelihood: shared_mix(likelihood, word_kd, weight),
         teacher_model=guide,
         teacher_params=params,
         check=check,

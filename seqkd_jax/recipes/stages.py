@@ -19,13 +19,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from .. import console
 from ..addresses import PathLike
 from ..base import Example
 from ..build import build, config_of
-from ..contrib.sutskever import half_epoch_sgd
 from ..data import (
     Bucket,
     Encoded,
@@ -44,7 +42,7 @@ from ..data.lines import sources_of
 from ..decode.corpus import translate_corpus
 from ..decode.nbest import NBest
 from ..evaluation import count_parameters, validation
-from ..losses import nll, smoothed_nll
+from ..losses import nll
 from ..model_folder import describe_model
 from ..models.attention_lstm import model_of
 from ..parallel import own_rows, rows_of_device
@@ -53,13 +51,14 @@ from ..scoring import Scorer, scorer_of
 from ..settings import Search, Size, Training
 from ..train.loop import Fitted, TrainingDiverged, fit
 from ..train.metrics import OnRecord
-from ..train.state import decayed_sgd, init_state, warm_adam
-from ..train.steps import make_train_step, require_divisible
+from ..train.state import init_state
+from ..train.steps import require_divisible
 from ..trained import TrainedModel, params_digest
 from .amount import rounds_of, settled, tokens_of
 from .curve import validation_table
 from .experiment import Experiment, Pairs
 from .objectives import LIKELIHOOD, Objective, Trainable, all_weights
+from .sharing import optimizer, shared_smoothed_nll, shared_step
 
 USELESS = 1e9  # a perplexity that is worse than guessing from any vocabulary
 
@@ -176,10 +175,10 @@ def train(
 
     smoothing = training.label_smoothing
     tx = trainable.wrap_tx(optimizer(training, rounds * per_round, per_pass))
-    step = make_train_step(
+    step = shared_step(
         trainable.model,
-        tx,
-        objective.loss(smoothed_nll(smoothing) if smoothing else nll),
+        tx.update,
+        objective.loss(shared_smoothed_nll(smoothing) if smoothing else nll),
         teacher=objective.teacher_model,
         microbatches=training.microbatches,
         ema=training.ema,
@@ -286,22 +285,6 @@ def _without_bleu(fitted: Fitted) -> str:
         "words, or none has a word of its reference: more --updates may help, or another "
         "--tokenize for text without spaces between words."
     )
-
-
-def optimizer(
-    training: Training, updates: int, updates_per_pass: int
-) -> optax.GradientTransformation:
-    """Returns the optimiser that the settings name, for a training of ``updates`` updates."""
-    # These numbers are arrays in the state, so that runs of other lengths share a compiled program.
-    assert training.rate is not None
-    numbers = {"rate": float(training.rate), "clip": float(training.clip)}
-    if training.optimizer == "adam":
-        numbers |= {"steps": float(updates), "warmup": float(training.warmup)}
-        return optax.inject_hyperparams(warm_adam)(**numbers)
-    if training.optimizer == "half-epoch-sgd":
-        per_pass = float(updates_per_pass)
-        return optax.inject_hyperparams(half_epoch_sgd)(steps_per_epoch=per_pass, **numbers)
-    return decayed_sgd(training.rate, training.clip)
 
 
 def nbest(
