@@ -11,7 +11,7 @@ from seqkd_jax.base import EOS, PAD, Example
 from seqkd_jax.models.attention_lstm import Config, attention_lstm
 
 SRC_VOCAB, TGT_VOCAB = 11, 13
-CONFIG = Config(SRC_VOCAB, TGT_VOCAB, embed=6, hidden=8, layers=2, bidirectional=True, dropout=0.3)
+CONFIG = Config(SRC_VOCAB, TGT_VOCAB, embed=6, hidden=8, layers=1, dropout=0.3)
 MODEL = attention_lstm(CONFIG)
 TEACHER_CONFIG = Config(SRC_VOCAB, TGT_VOCAB, embed=5, hidden=7, layers=1)
 TEACHER = attention_lstm(TEACHER_CONFIG)

@@ -189,6 +189,7 @@ def test_students_are_compared_with_the_teacher_of_table_2():
     assert [row["row"] for row in short] == [f"{row['row']}, shortlist" for row in (student, small)]
 
 
+@pytest.mark.slow
 def test_real_text_is_trained_on_and_decoded(monkeypatch):
     corpus = dataclasses.replace(CORPUS, train=CORPUS.train[:12])
     monkeypatch.delenv("SEQKD_DATA", raising=False)
@@ -236,6 +237,7 @@ def test_commands_keep_the_large_blocks_that_threads_free():
     assert second < first / 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone")
 def test_freed_memory_is_left_to_glibc_where_an_accelerator_may_compute():
     first, second = numbers(LARGE_BLOCKS, "cuda,cpu")

@@ -138,6 +138,7 @@ def test_lists_are_read_where_they_are_needed(tmp_path, lists, form):
         found[4100]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_selection_does_not_grow_with_the_corpus(tmp_path, lists):
     shortest = TextSimilarity(lambda h, r: np.array([[-len(x) for _ in r] for x in h]))
     sizes, used = (5_000, 10_000), []

@@ -498,6 +498,7 @@ def test_the_program_says_its_version(capsys):
     assert f"seqkd_jax {skd.__version__}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_few_pairs_for_many_pieces_are_said(files, capsys):
     given = ["train", *corpus(files), *SIZE, *SHORT, "--vocabulary", "bpe", "--vocabulary-size"]
     main([*given, "250", "--out", f"{files}/few"])  # even refused: so small a text has fewer pieces

@@ -164,6 +164,7 @@ def test_enough_values_lose_nothing():
     assert bits_equal(again, shared)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_value_is_the_sum_over_its_members():
     shared = share_weights(params(), 3)
     batch = example()
@@ -184,6 +185,7 @@ def test_the_gradient_of_a_value_is_the_sum_over_its_members():
     assert largest_difference(of_values, sums) < 1e-4
 
 
+@pytest.mark.slow
 def test_training_moves_the_values_and_neither_codes_nor_zeros():
     tree = apply_mask(params(), class_blind(params(), 0.5))
     shared = share_weights(tree, 2)
@@ -205,8 +207,8 @@ def test_training_moves_the_values_and_neither_codes_nor_zeros():
 # The file.
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9, 0.99, 1.0])
-@pytest.mark.parametrize("bits", [1, 5, 8])
+@pytest.mark.parametrize("ratio", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("bits", [1, 8])
 def test_a_file_is_read_back_bit_for_bit(tmp_path, ratio, bits):
     tree = apply_mask(params(), class_blind(params(), ratio))
     shared = share_weights(tree, bits)

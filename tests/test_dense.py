@@ -39,6 +39,7 @@ def test_value_gradients_and_directional_derivatives(leading, sizes):
     assert largest_difference(ours, theirs) < 1e-5
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(leading=st.lists(st.integers(1, 3), max_size=3), size=st.integers(1, 4))
 def test_a_bias_in_value_gradients_and_directional_derivatives(leading, size):
@@ -112,7 +113,10 @@ def test_low_precision_is_summed_in_the_dtype_that_is_asked_for():
 
 
 @pytest.mark.parametrize("own, other, shape", [(dense, jnp.matmul, (3, 5)), (biased, plus, (3,))])
-@pytest.mark.parametrize("checked, varying", [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    "checked, varying",
+    [(True, False), (True, True), pytest.param(False, False, marks=pytest.mark.slow)],
+)
 def test_inside_shard_map(checked, varying, own, other, shape):
     if varying and not hasattr(jax.lax, "pcast"):
         pytest.skip("this version of JAX has no pcast")

@@ -180,6 +180,7 @@ def test_repeats_are_counted_beyond_those_of_the_source():
 # The truth.
 
 
+@pytest.mark.slow
 def test_the_distance_to_the_truth_is_a_sum_over_its_targets():
     sources = [source for source, _ in PAIRS[:6]]
     found = against_truth(TEACHER, sources, grammar.targets)

@@ -101,7 +101,11 @@ def test_top_k_compares_the_listed_tokens_and_the_rest_as_one(name, logits, teac
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("k", [1, 3, V, None], ids=lambda k: f"k{k}")
+@pytest.mark.parametrize(
+    "k",
+    [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(V, marks=pytest.mark.slow), None],
+    ids=lambda k: f"k{k}",
+)
 def test_gradients_are_those_of_finite_differences(name, k):
     logits, teacher = map(jnp.asarray, two(3))
     taught = teacher if k is None else top_k(teacher, k)

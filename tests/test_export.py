@@ -156,6 +156,7 @@ def test_weights_are_rounded_as_their_form_says(form):
         np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_file_of_int8_translates_as_the_rounded_model_does(tmp_path):
     model = words()
     path = exported_to(tmp_path / "x", model, weights="int8")
@@ -304,7 +305,7 @@ def test_the_command_writes_the_file_and_its_card(tmp_path, capsys):
     assert "Weights: codes; for cpu;" in text
 
 
-@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+@pytest.mark.parametrize("platform", ["gpu", pytest.param("tpu", marks=pytest.mark.slow)])
 def test_the_form_for_another_platform_translates_alike(platform):
     model, texts = words(), [n.texts for n in translate_texts(words(), LINES[:5], SEARCH)]
     with traced_for(platform):

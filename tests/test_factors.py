@@ -71,6 +71,7 @@ def cnn(characters):
     return character_cnn(characters, embed=3, kernels=KERNELS)
 
 
+@pytest.mark.slow
 def test_characters_are_convolved_as_flax_does_it():
     vectors, p = cnn(7).vectors, cnn(7).init(jax.random.key(0), 0.1)
     ids = jnp.array([2, 5, 4, 6, 3, PAD])
@@ -118,6 +119,7 @@ def rich_model():
     return vocab, Config(vocab.size, tgt.size, 3, 4, 1, dropout=0.0), blocks, spelling
 
 
+@pytest.mark.slow
 def test_a_model_of_rows_and_spelt_words_steps_as_it_is_taught():
     vocab, config, blocks, spelling = rich_model()
     model = attention_lstm(config, **blocks)

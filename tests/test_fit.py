@@ -82,7 +82,7 @@ def whole_averaged(tmp_path_factory):
     return run(tmp_path_factory.mktemp("averaged"), average_last=2)
 
 
-@pytest.mark.parametrize("when", [3, 5, *(pytest.param(n, marks=SLOW) for n in (1, 8, 14))])
+@pytest.mark.parametrize("when", [5, *(pytest.param(n, marks=SLOW) for n in (1, 3, 8, 14))])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, whole, when):
     with pytest.raises(Stop):
         run(tmp_path / "stopped", batches=stopping_at(when))
@@ -193,7 +193,9 @@ def test_it_stops_when_patience_is_at_an_end(tmp_path):
 
 
 @pytest.mark.parametrize("every", [pytest.param(1, marks=SLOW), 5, pytest.param(10, marks=SLOW)])
-@pytest.mark.parametrize("stops", [(), (2, 4), (5, 7)], ids=str)
+@pytest.mark.parametrize(
+    "stops", [pytest.param((), marks=SLOW), (2, 4), pytest.param((5, 7), marks=SLOW)], ids=str
+)
 def test_an_epoch_of_a_multiple_of_the_interval_loses_no_save(tmp_path, every, stops):
     """What is returned is what is on disk as the best, however often the run was stopped."""
     rising = itertools.count()
@@ -228,7 +230,7 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "metrics, best",
     [
-        ([(0.0, 74.0), (0.0, 44.0), (0.0, 50.0)], 2),
+        pytest.param([(0.0, 74.0), (0.0, 44.0), (0.0, 50.0)], 2, marks=SLOW),
         pytest.param([(2.0, 74.0), (1.0, 44.0), (2.0, 74.0)], 1, marks=SLOW),
         pytest.param([(2.0, 74.0), (1.0, 44.0), (2.0, 73.0)], 3, marks=SLOW),
         ([(NAN, NAN), (0.0, NAN), (0.0, 9.0)], 3),

@@ -34,7 +34,7 @@ from seqkd_jax.trained import params_digest
 
 EACH = pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "linen-lstm" else []) for n in MODELS],
+    [pytest.param(n, marks=[pytest.mark.slow] if n.endswith("lstm") else []) for n in MODELS],
 )
 BATCH = example(3)
 KEY = jax.random.key(5)
@@ -202,7 +202,7 @@ def test_the_gradient_is_that_of_the_module_and_optax():
     assert largest_difference(got, jax.jit(jax.grad(loss))(p)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["linen-lstm", "nnx"])
+@pytest.mark.parametrize("name", [pytest.param("linen-lstm", marks=pytest.mark.slow), "nnx"])
 def test_a_module_teaches_an_attention_lstm(name):
     step = jax.jit(make_train_step(MODEL, TX, word_kd, teacher=MODELS[name]))
     state, losses = init_state(MODEL, TX, jax.random.key(0), params()), []

@@ -169,6 +169,7 @@ def test_frequencies_of_drawn_targets_agree_with_their_probabilities(source):
     assert chi_square < freedom + 4 * math.sqrt(2 * freedom) + 4
 
 
+@pytest.mark.slow
 def test_the_surprise_of_drawn_targets_is_on_average_the_entropy(corpus):
     gaps = [-grammar.log_prob(s, t) - grammar.entropy(s) for s, t in corpus.test]
     assert abs(statistics.mean(gaps)) < 4 * statistics.stdev(gaps) / math.sqrt(len(gaps))
@@ -198,6 +199,7 @@ def test_what_is_no_sentence_is_refused_by_name(source):
         assert repr(source) in str(error.value)
 
 
+@pytest.mark.slow
 def test_no_source_is_in_two_parts(corpus):
     train, valid, test = (
         {s for s, _ in part} for part in (corpus.train, corpus.valid, corpus.test)

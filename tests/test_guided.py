@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 from jax.test_util import check_grads
-from small import CONFIG, MODEL, SRC_VOCAB, TGT_VOCAB, largest_difference, params
+from small import SRC_VOCAB, TGT_VOCAB, largest_difference
+from small_deep import CONFIG, MODEL, params
 
 from seqkd_jax.base import EOS, PAD, Example
 from seqkd_jax.contrib.guided_alignment import (
@@ -105,6 +106,7 @@ def test_the_gradient_is_that_of_finite_differences(loss):
     assert not jax.grad(loss)(weights, 0, jnp.zeros(3)).any()
 
 
+@pytest.mark.slow
 def test_guided_training_moves_attention_to_the_links():
     (guided,) = with_alignments(iter([batch()]), LINKS)
     tx = clipped_adam(3e-2)
@@ -177,6 +179,7 @@ def test_vectors_replace_rows_and_frozen_sides_are_told():
         with_vectors(p, "decoder", np.array([5]), np.ones((1, 7), np.float32))
 
 
+@pytest.mark.slow
 def test_frozen_vectors_do_not_move_from_either_direction():
     """Of seq2seq-attn's two directions one still moved them."""
     assert CONFIG.bidirectional

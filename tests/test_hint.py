@@ -42,6 +42,7 @@ def states(model, p, batch):
     return np.asarray(jax.jit(jax.vmap(model.hidden, (None, 0, 0)))(p, batch.src, batch.tgt))
 
 
+@pytest.mark.slow
 def test_hint_loss_is_the_squared_distance_written_out():
     batch, p = example(), with_regressor()
     total = jax.jit(make_eval_step(STUDENT, on_hidden(), teacher=GUIDE))(p, batch, TAUGHT_BY)
@@ -64,6 +65,7 @@ def test_the_parts_add_up_and_logits_are_those_of_the_model_alone():
     np.testing.assert_allclose(value(STUDENT, LOSS, GUIDE, p), alone + 0.3 * hint, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_all_logits_at_once():
     batch, p = example(2), with_regressor(1)
     teacher = states(TEACHER, TAUGHT_BY, batch)

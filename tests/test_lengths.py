@@ -46,7 +46,15 @@ def test_a_source_is_cut_where_the_search_says_and_nowhere_else(model):
 
 
 @pytest.mark.filterwarnings("always")
-@pytest.mark.parametrize("limit", ["None", "300", "7", None])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        pytest.param("None", marks=pytest.mark.slow),
+        pytest.param("300", marks=pytest.mark.slow),
+        "7",
+        None,
+    ],
+)
 @pytest.mark.parametrize("name", ["translate", "distill", "evaluate"])
 def test_every_command_that_translates_has_the_setting(model, tmp_path, capsys, name, limit):
     write_lines(tmp_path / "text", ["b c", LONG])
@@ -93,6 +101,7 @@ def test_pairs_of_any_length_are_trained_on_where_there_is_no_limit(tmp_path, ca
     assert "10 pairs kept;" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_a_teacher_wrote_is_counted_where_the_student_drops_it(tmp_path, capsys):
     write_lines(tmp_path / "src", ["cat dog"] * 4 + ["cat"])
     write_lines(tmp_path / "tgt", ["DOG CAT"] * 4 + [" ".join(["CAT"] * 9)])

@@ -108,6 +108,7 @@ def gradients(model, tree):
     return jax.jit(make_train_step(model, tx).gradients)(state, example(), jax.random.key(1))[0]
 
 
+@pytest.mark.slow
 def test_only_the_right_factors_learn():
     """The gradient of V is U^T times that of W."""
     factored = factorize(params(), halved)

@@ -5,18 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import (
-    CONFIG,
-    HIDDEN,
-    MODEL,
-    SRC_VOCAB,
-    TEACHER,
-    TEACHER_CONFIG,
-    TGT_VOCAB,
-    example,
-    largest_difference,
-    params,
-)
+from small import SRC_VOCAB, TEACHER, TEACHER_CONFIG, TGT_VOCAB, example, largest_difference
+from small_deep import CONFIG, HIDDEN, MODEL, params
 
 from seqkd_jax.base import BOS, EOS, PAD, Example, Seq2Seq, for_teaching, step_fn
 from seqkd_jax.compress.reparametrise import reparametrised
@@ -343,6 +333,7 @@ def test_dropout_happens_exactly_when_a_key_is_passed():
     assert abs(zeros - CONFIG.dropout) < 0.05
 
 
+@pytest.mark.slow
 def test_dropout_leaves_embeddings_and_first_layers_alone():
     """With one layer the only site is h~: without it the recurrence sees no noise."""
     config = Config(SRC_VOCAB, TGT_VOCAB, embed=4, hidden=64, layers=1, dropout=0.5)
@@ -374,6 +365,7 @@ def test_equal_networks_are_one_model_however_many_others_were_made():
     assert before == (attention_lstm(small), ensemble([attention_lstm(small)]))
 
 
+@pytest.mark.slow
 def test_gradients_of_words_are_summed_in_float32():
     """The gradient of a word that occurs often would lose most of its sum in bfloat16."""
     model = attention_lstm(dataclasses.replace(CONFIG, dtype="bfloat16"))
@@ -407,6 +399,7 @@ def test_gradients_are_summed_in_float32():
     assert max(jax.tree.leaves(found)) < 0.03, found
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_low_and_returns_float32_logits():
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     model, batch, p = attention_lstm(config), example(), params()

@@ -88,6 +88,7 @@ FOUR = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(FOUR)
 def test_any_lists_come_back(lists):
@@ -223,7 +224,7 @@ def test_smoothing_keeps_every_loss_finite():
         nbest_teacher(SOURCES, NBESTS, TARGET, smoothing=1.0)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("smoothing", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", [[6, 5, 4], [10] * 5])
 def test_a_source_that_is_not_in_the_file_is_told(source, smoothing):
     model, lists = nbest_teacher(SOURCES, NBESTS, TARGET, smoothing=smoothing)

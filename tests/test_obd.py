@@ -3,6 +3,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from small import MODEL, example, largest_difference, params
 
 from seqkd_jax.base import EOS, PAD, Example, Seq2Seq
@@ -39,6 +40,7 @@ def log_prob(model, params, src, tgt):
     return -jnp.where(tgt != PAD, losses, 0).sum()
 
 
+@pytest.mark.slow
 def test_without_a_key_it_is_the_mean_of_squared_gradients_of_the_data():
     batch = example()
     found = fisher_diagonal(MODEL, params(), [batch, example(1)])
@@ -63,6 +65,7 @@ def test_rows_that_only_fill_a_batch_do_not_count():
     )
 
 
+@pytest.mark.slow
 def test_drawn_targets_give_the_diagonal_of_the_exact_hessian():
     """Of the expected loss under the model itself, summed over all sentences of up to 4 tokens.
 
@@ -101,6 +104,7 @@ def test_drawn_targets_give_the_diagonal_of_the_exact_hessian():
     assert largest_difference(found, fisher) < 0.05 * largest
 
 
+@pytest.mark.slow
 def test_the_fisher_matrix_of_one_word_is_its_exact_hessian():
     """Where the target is one word drawn from all, expectation by enumeration."""
     model = tiny()

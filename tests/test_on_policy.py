@@ -99,6 +99,7 @@ def test_greedy_targets_are_the_best_words_one_by_one():
     assert drawn_at(0) is greedy
 
 
+@pytest.mark.slow
 def test_without_a_share_it_is_ordinary_training_bit_for_bit():
     never = jax.jit(stepping(0.0))
     one, two = start(), start()
@@ -142,6 +143,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [3, 4])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, when):
     def run(folder, last):
@@ -171,6 +173,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, when):
     assert params_digest(resumed.params) == params_digest(whole.params)
 
 
+@pytest.mark.slow
 def test_the_student_comes_to_speak_like_the_teacher_on_its_own_prefixes():
     """The KL divergence at the student's own beginnings falls; the batch's targets are noise."""
     state, losses = start(), []

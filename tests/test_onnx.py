@@ -38,7 +38,9 @@ def student(kind="words", seed=0, **shape):
     return TrainedModel(model, params(model, seed), source, target, net)
 
 
-@pytest.mark.parametrize("layers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layers", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("bidirectional", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_writes_what_greedy_search_writes(tmp_path, layers, bidirectional):
     for seed in range(3):

@@ -66,6 +66,7 @@ def opened(browser, files):
     assert not said
 
 
+@pytest.mark.slow
 def test_the_front_of_quality_and_speed_is_drawn(opened):
     figure = opened().locator("figure", has_text="Quality and speed")
     assert figure.locator(".u-label").filter(has_text="Pareto front").count() == 1

@@ -25,7 +25,7 @@ from seqkd_jax.settings import Parts, Size
 from seqkd_jax.train.state import clipped_adam, init_state
 from seqkd_jax.train.steps import make_train_step
 
-LSTM = lstm()
+KEY, LSTM = jax.random.key(0), lstm()
 SMALL = Config(SRC_VOCAB, TGT_VOCAB, embed=3, hidden=4, layers=2, dropout=0.0)
 
 
@@ -57,11 +57,11 @@ SYSTEMS = {
     ),
     "lower attention": net(layers=3, lower_attention=2, connections="skip"),
     "no attention, reversed": net(attention="none", reverse_source=True),
-    "residual, concatenated": net(3, True, connections="residual", join="concat"),
-    "deep and wide encoder": net(2, True, encoder_layers=3, encoder_hidden=5),
+    "residual, concatenated": net(2, True, connections="residual", join="concat"),
+    "deep and wide encoder": net(1, True, encoder_layers=2, encoder_hidden=5),
     "shallow encoder, symbols": net(3, encoder_layers=1, start_symbols=True),
     "deep-att": net(
-        3,
+        2,
         True,
         attention="concat",
         attends="input",
@@ -153,7 +153,7 @@ def test_bfloat16_is_for_products_alone(name):
             types.append((state, after, hidden, one.hidden(read, src, tgt)))
         return types
 
-    for state, after, *hidden in jax.eval_shape(used, params(model)):
+    for state, after, *hidden in jax.eval_shape(lambda key: used(model.init(key)), KEY):
         assert {x.dtype for x in jax.tree.leaves((state, after))} == {jnp.dtype("float32")}
         assert {x.dtype for x in hidden} == {jnp.dtype("bfloat16")}
 
@@ -345,6 +345,7 @@ def test_word_embeddings_may_start_larger_than_other_weights():
     assert abs(p.generator.kernel).max() <= 0.1
 
 
+@pytest.mark.slow
 def test_interleaved_columns_alternate_their_directions():
     c = net(3, True, join="interleaved")
     p = params(model_of(c))

@@ -371,6 +371,7 @@ def test_the_trace_of_a_search_ends_with_its_result(settings):
     np.testing.assert_allclose(last.finished.scores, found.scores, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_prefix_of_the_tree_has_the_models_log_probability(monkeypatch):
     trained, search = small_model(), Search(beam_size=3, n_best=3, max_extra=2)
     model, params, src = trained.model, trained.params, jnp.array(SRC.encode("b c d"))

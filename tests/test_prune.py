@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from small import CONFIG, MODEL, example, params
+from small import example
+from small_deep import CONFIG, MODEL, params
 
 from seqkd_jax.compress.prune import (
     apply_mask,

@@ -155,6 +155,15 @@ def test_how_often_seq_inter_chose_otherwise_is_in_the_results(finished):
     assert differ and recipes.seq_inter_pairs(finished) == closest.pairs
 
 
+def test_a_row_refuses_another_beam_before_it_decodes(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    plan = dataclasses.replace(PLAN, kd_beam=4)
+    wider = recipes.experiment(CORPUS, tmp_path / "copy", plan)
+    with pytest.raises(ValueError, match="kd_beam was 2 there and is 4 now"):
+        recipes.seq_kd(wider)
+    assert not (tmp_path / "copy" / "nbest-4").exists()
+
+
 @pytest.fixture
 def later(monkeypatch):
     """Another version of the library, on another day."""

@@ -389,8 +389,8 @@ def test_a_large_vocabulary_gives_the_same_as_the_search_with_lists():
         agree(found, want[: 1 if beam_size == 1 else None])
 
 
-@pytest.mark.parametrize("vocabulary", [20, 511, 512, 1000])
-@pytest.mark.parametrize("hypotheses", [1, 3, 8])
+@pytest.mark.parametrize("vocabulary", [20, 511, 512])
+@pytest.mark.parametrize("hypotheses", [1, 8])
 @few
 @given(SEEDS)
 def test_candidates_are_those_of_one_flat_top_k(vocabulary, hypotheses, seed):

@@ -136,16 +136,6 @@ def test_pruning_and_compressing_refuse_other_settings_before_any_work(files, re
     assert "run: bits was 3 there and is 4 now" in refused(*compress, "--bits", "4")
 
 
-def test_a_row_refuses_another_beam_before_it_decodes(tmp_path):
-    plan = dataclasses.replace(PLAN, student_training=ONE_EPOCH)
-    lab = recipes.experiment(CORPUS, tmp_path, plan)
-    recipes.seq_kd(lab)
-    wider = dataclasses.replace(lab, plan=dataclasses.replace(plan, kd_beam=3))
-    with pytest.raises(ValueError, match="kd_beam was 2 there and is 3 now"):
-        recipes.seq_kd(wider)
-    assert not (tmp_path / "nbest-3").exists()
-
-
 # Options that others leave without effect.
 
 
@@ -374,6 +364,7 @@ def test_a_warm_up_longer_than_the_training_is_said(files, capsys):
 # The choice of the best checkpoint.
 
 
+@pytest.mark.slow
 def test_a_run_without_a_word_right_says_what_chose_its_parameters(tmp_path, capsys):
     """No word of the references is in the vocabulary; the perplexity falls all the same."""
     short = [(f"a{n} b", f"A{n} A{n + 1}") for n in range(60)]

@@ -97,6 +97,7 @@ def test_only_allowed_words_in_any_company(smallest):
         np.testing.assert_allclose(alone.scores, found.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_list_of_all_words_changes_nothing():
     everything = np.tile(np.arange(TGT_VOCAB, dtype=np.int32), (SRC_VOCAB, 1))
     short = Shortlist(everything, np.arange(4, dtype=np.int32), TGT_VOCAB)

@@ -66,6 +66,7 @@ def test_four_devices_equal_one_over_twenty_steps_of_uneven_sentences():
     assert jax.tree.leaves(many.params)[0].shape == jax.tree.leaves(one.params)[0].shape
 
 
+@pytest.mark.slow
 def test_a_mesh_that_splits_vocabularies_trains_as_pmap_does():
     """Embeddings and projections are split over ``model``, rows over ``data``."""
     sizes = (SRC, TGT) = 12, 14

@@ -67,8 +67,8 @@ class Sender:
     "number, when",
     [
         (signal.SIGTERM, {"at_step": 1}),
-        (signal.SIGINT, {"at_step": 3}),
-        (signal.SIGTERM, {"at_step": PER_EPOCH}),
+        pytest.param(signal.SIGINT, {"at_step": 3}, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, {"at_step": PER_EPOCH}, marks=pytest.mark.slow),
         (signal.SIGTERM, {"at_validation": 1}),  # while the state before it is being written
         (signal.SIGINT, {"at_validation": 2}),
     ],

@@ -107,7 +107,9 @@ class Endless(io.RawIOBase):
         return count * len(self.text)
 
 
-@pytest.mark.parametrize("to_file", [False, True], ids=["stdout", "file"])
+@pytest.mark.parametrize(
+    "to_file", [pytest.param(False, marks=pytest.mark.slow), True], ids=["stdout", "file"]
+)
 def test_what_is_held_does_not_grow_with_the_text(model, tmp_path, monkeypatch, to_file):
     raw, held = Endless(b"\n", 300_000), []  # empty lines need no model
 

@@ -43,7 +43,9 @@ def lines(count=23, seed=0):
     return [" ".join(SRC.tokens(s.tolist())) for s in sources(seed, count)]
 
 
-@pytest.mark.parametrize("search", [SHORT, BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize(
+    "search", [pytest.param(SHORT, marks=pytest.mark.slow), BEAM], ids=["greedy", "beam"]
+)
 def test_a_translation_does_not_depend_on_its_company(search):
     many = sources()
     together = translate(MODEL, params(), many, search)
@@ -61,7 +63,9 @@ EACH_BLOCK = [
 ]
 
 
-@pytest.mark.parametrize("search", [SHORT, BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize(
+    "search", [pytest.param(SHORT, marks=pytest.mark.slow), BEAM], ids=["greedy", "beam"]
+)
 @pytest.mark.parametrize("backend, size", EACH_BLOCK)
 def test_logits_in_whole_blocks_are_searched_alike(search, backend, size, monkeypatch):
     """With enough words that the search looks at blocks, of which V would fill 8 and a half."""
@@ -221,6 +225,7 @@ def test_two_workers_make_the_same_bytes_as_one(tmp_path):
 # Evaluation.
 
 
+@pytest.mark.slow
 def test_perplexity_is_that_of_the_log_probabilities():
     pairs = [
         (a, b.upper().lower()) for a, b in zip(lines(), ["r s t", "u", "v w"] * 8, strict=False)

@@ -31,6 +31,7 @@ def plan(encoded):
     return list(batches(encoded, buckets, seed=0, epoch=0))
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_weighted_corpus_is_the_teachers_expectation_over_its_list():
     """-sum_t q(t | s) / Z log p(t | s), with log p from the scorer of given pairs."""
     (batch,) = batched(weighted_seq_kd(PAIRS, NBEST))
