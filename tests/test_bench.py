@@ -230,6 +230,7 @@ print(*faults)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone")
 def test_commands_keep_the_large_blocks_that_threads_free():
     first, second = numbers(LARGE_BLOCKS, "cpu")

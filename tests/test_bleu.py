@@ -112,6 +112,7 @@ def test_it_is_sacrebleu_with_effective_order(smoothing, method, value, hypothes
     assert bleu(hypothesis, reference, smoothing) == pytest.approx(want, abs=1e-5)
 
 
+@pytest.mark.slow
 @smoothings
 @quick
 @given(
@@ -211,6 +212,7 @@ def test_an_empty_hypothesis_scores_0(smoothing, reference):
     assert compiled_gleu(padded([]), padded(reference), 4) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", [(0, 3), (3, 0), (0, 0)], ids=str)
 @own_smoothings
 def test_arrays_without_a_position_are_empty_sentences(smoothing, shapes):

@@ -124,6 +124,7 @@ def write(folder, form, lists, first=0):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["shards", "moses", "json"])
 def test_lists_are_read_where_they_are_needed(tmp_path, lists, form):
     first = 0 if form == "shards" else 1

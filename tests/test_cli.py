@@ -291,6 +291,7 @@ def test_the_same_command_finds_its_work_done(files, capsys):
     assert before[:12] in shown(capsys, *command)
 
 
+@pytest.mark.slow
 def test_unknown_words_are_taken_over_or_looked_up(files, capsys):
     """A model that knows one word and has seen many that it does not know says <unk>."""
     rare = files / "rare.tsv"
@@ -587,6 +588,7 @@ def test_a_lab_runs_from_files_and_prints_its_table(files, capsys):
     assert "rows are tested on the validation text" in said and "evaluated again" in said
 
 
+@pytest.mark.slow
 def test_a_student_is_taught_from_a_cache(files, capsys, refused):
     out = files / "topk"
     given = ["cache", files / "big", "--source", files / "train.src", "--target"]

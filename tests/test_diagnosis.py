@@ -208,6 +208,7 @@ def test_the_distance_to_the_truth_is_a_sum_over_its_targets():
 # All of it.
 
 
+@pytest.mark.slow
 def test_a_diagnosis_says_of_each_model_what_its_searches_say():
     sources, references = zip(*PAIRS, strict=True)
     record = diagnose(

@@ -97,6 +97,7 @@ def test_the_file_translates_as_the_model_does(file):
         exported.translate(LINES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bpe", pytest.param("unigram", marks=pytest.mark.slow)])
 def test_pieces_translate_as_the_model_does(tmp_path, kind):
     require_same(load_exported(exported_to(tmp_path / "x", pieces(kind))), pieces(kind))

@@ -141,6 +141,7 @@ def test_a_model_of_rows_and_spelt_words_steps_as_it_is_taught():
     assert attention_lstm(config, **blocks) is model
 
 
+@pytest.mark.slow
 def test_an_unknown_word_is_read_by_its_characters():
     vocab, config, blocks, _ = rich_model()
     model = attention_lstm(config, **blocks)

@@ -92,6 +92,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, whole, when):
     assert resumed.validations == whole.validations
 
 
+@pytest.mark.slow
 def test_a_resumed_moving_average_ends_with_the_same_bits(tmp_path, whole):
     averaged = init_state(MODEL, TX, jax.random.key(0), params(), averaged=True)
     step = make_train_step(MODEL, TX, ema=0.9)
@@ -329,6 +330,7 @@ def restored_step(folder):
     return found and (int(found[0].step), found[1]["step"])
 
 
+@pytest.mark.slow
 def test_a_run_at_an_address_is_that_of_a_folder(tmp_path):
     address = f"memory://{uuid.uuid4().hex}"
     with pytest.raises(Stop):

@@ -216,6 +216,7 @@ def test_a_module_teaches_an_attention_lstm(name):
     assert bound < losses[-1] < bound + 0.7 * (losses[0] - bound)
 
 
+@pytest.mark.slow
 def test_modules_are_members_of_an_ensemble():
     names = ["linen", "nnx-lstm"]
     together = ensemble([TEACHER, *(MODELS[name] for name in names)])

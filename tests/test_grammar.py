@@ -227,6 +227,7 @@ def test_pairs_are_the_same_in_every_process():
     assert printed.strip() == ascii(grammar.splits(7, 30, 3, 3))
 
 
+@pytest.mark.slow
 def test_sentences_are_tidy_and_neither_short_nor_long(corpus):
     for source, target in corpus.train:
         assert 4 <= len(source.split()) <= 20 and 3 <= len(target.split()) <= 22

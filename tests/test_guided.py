@@ -120,6 +120,7 @@ def test_guided_training_moves_attention_to_the_links():
     assert metrics["finite"]
 
 
+@pytest.mark.slow
 def test_states_are_those_of_the_model():
     c = network(dataclasses.replace(CONFIG, dropout=0.0), order=Order(reverse=True, symbols=True))
     src, tgt = jnp.array(SRC[0]), jnp.array(TGT[0])

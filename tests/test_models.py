@@ -378,6 +378,7 @@ def test_gradients_of_words_are_summed_in_float32():
     assert jnp.any(found != found.astype(jnp.bfloat16))
 
 
+@pytest.mark.slow
 def test_gradients_are_summed_in_float32():
     """Of both types the gradients are nearly the same: sums over steps lose nothing."""
     high = Config(

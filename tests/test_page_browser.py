@@ -84,6 +84,7 @@ def source_of(page) -> str:
     return page.locator("#detail .text").first.inner_text()
 
 
+@pytest.mark.slow
 def test_a_thousand_sentences_are_sorted_searched_and_scrolled(opened, large):
     page, sources = opened(), large["sentences"]["source"]
     assert page.locator("#count").inner_text().startswith("1,000 of 1,000 sentences; the test set")

@@ -193,6 +193,7 @@ def test_what_was_pruned_does_not_count_in_the_norm_that_is_clipped():
     np.testing.assert_array_equal(updates["w"], [-1.5, -4.0])
 
 
+@pytest.mark.slow
 def test_the_whole_mask_changes_nothing():
     tree, gradient = params(), jax.tree.map(lambda w: 0.3 * w + 0.1, params())
     plain, under = clipped_adam(0.1), masked(clipped_adam(0.1), jax.tree.map(jnp.ones_like, MASK))

@@ -161,6 +161,7 @@ class _With:
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
+@pytest.mark.slow
 def test_a_stream_is_translated_as_the_same_lines_together(model, capsys, monkeypatch):
     lines = [f"{a} {b}" for a in WORDS for b in WORDS]
     write_lines(model.parent / "targets", [line[::-1] for line in lines])
