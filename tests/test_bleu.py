@@ -222,6 +222,7 @@ def test_arrays_without_a_position_are_empty_sentences(smoothing, shapes):
     assert gleu(hypothesis, reference) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [(1, 1), (2, 6), (6, 2), (3, 3), (7, 5)], ids=str)
 @own_smoothings
 def test_padding_changes_nothing(smoothing, lengths):

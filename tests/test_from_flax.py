@@ -232,7 +232,7 @@ def test_modules_are_members_of_an_ensemble():
     np.testing.assert_allclose(np.exp(got), want, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["linen", "nnx"])
+@pytest.mark.parametrize("name", ["linen", pytest.param("nnx", marks=pytest.mark.slow)])
 def test_a_checkpoint_gives_back_parameters_and_optimiser(name, tmp_path):
     _, step, start = training(name)
     start = start.replace(perplexity=jnp.float32(9))  # a difference of infinities is no number

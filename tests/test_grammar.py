@@ -199,7 +199,6 @@ def test_what_is_no_sentence_is_refused_by_name(source):
         assert repr(source) in str(error.value)
 
 
-@pytest.mark.slow
 def test_no_source_is_in_two_parts(corpus):
     train, valid, test = (
         {s for s, _ in part} for part in (corpus.train, corpus.valid, corpus.test)
@@ -227,7 +226,6 @@ def test_pairs_are_the_same_in_every_process():
     assert printed.strip() == ascii(grammar.splits(7, 30, 3, 3))
 
 
-@pytest.mark.slow
 def test_sentences_are_tidy_and_neither_short_nor_long(corpus):
     for source, target in corpus.train:
         assert 4 <= len(source.split()) <= 20 and 3 <= len(target.split()) <= 22

@@ -51,7 +51,11 @@ def test_a_layer_equals_flax_linen_on_padded_sentences(reverse, words):
     np.testing.assert_allclose((c, h), (want_c[0], want_h[0]), atol=2e-7)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["left-to-right", "right-to-left"])
+@pytest.mark.parametrize(
+    "reverse",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["left-to-right", "right-to-left"],
+)
 def test_a_layers_gradient_is_that_of_flax_linen(reverse):
     layer = init_layer(jax.random.key(0), 5, 6, 0.5)
     xs = jax.random.normal(jax.random.key(1), (3, 7, 5))
@@ -293,7 +297,11 @@ def test_a_word_depends_on_no_later_word():
     assert touched == {BOS, 4, 5}
 
 
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one direction", "two directions"])
+@pytest.mark.parametrize(
+    "bidirectional",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["one direction", "two directions"],
+)
 def test_the_padding_row_starts_at_zero_and_gets_no_gradient(bidirectional):
     model = attention_lstm(dataclasses.replace(CONFIG, bidirectional=bidirectional))
     batch, p = example(), jax.jit(model.init)(jax.random.key(0))

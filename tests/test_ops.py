@@ -39,7 +39,7 @@ def test_the_cells_are_one_in_value_and_gradient():
     assert largest_difference(*(f(many, gates) for f in each)) < 1e-6
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_recurrence_is_a_scan_in_value_and_gradient(reverse):
     """Nested sums, one with a row for each step and one without, and a constant."""
     sums = {

@@ -118,6 +118,7 @@ def test_a_thousand_sentences_are_sorted_searched_and_scrolled(opened, large):
     assert "No sentence fits" in page.locator("#detail").inner_text()
 
 
+@pytest.mark.slow
 def test_attention_follows_the_pointer_and_the_keys(opened, large):
     page = opened()
     page.select_option("#order", "text")

@@ -242,7 +242,7 @@ def test_a_monotonic_window_never_leaves_the_source():
     assert seen == [{0, 1}, {0, 1, 2}, {1, 2}, {2}, {2}, {2}, {2}]
 
 
-@pytest.mark.parametrize("symbols", [False, True])
+@pytest.mark.parametrize("symbols", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_reversed_source_is_reversed_when_decoding_too(symbols):
     straight = net(start_symbols=symbols)
     turned = net(start_symbols=symbols, reverse_source=True)

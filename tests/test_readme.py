@@ -26,12 +26,16 @@ PAGES = [
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
+LONG = ("experiments.md-6", "teachers.md-8", "serving.md-1")  # blocks that train or export models
+
+
 def blocks(language: str):
-    """The blocks of code in a language, each with its page and number."""
+    """The blocks of code in a language, each with its page and number; long ones are slow tests."""
     for page in PAGES:
         for number, (kind, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
             if kind == language:
-                yield pytest.param(code, id=f"{page.name}-{number}")
+                name = f"{page.name}-{number}"
+                yield pytest.param(code, id=name, marks=[pytest.mark.slow] if name in LONG else [])
 
 
 def commands(code: str):

@@ -312,7 +312,9 @@ def test_no_place_is_empty_while_a_sentence_waits():
 
 
 @EVERY_RULE
-@pytest.mark.parametrize(("beam_size", "n_best"), [(1, 1), (3, 1), (3, 3)])
+@pytest.mark.parametrize(
+    ("beam_size", "n_best"), [(1, 1), pytest.param(3, 1, marks=pytest.mark.slow), (3, 3)]
+)
 def test_the_search_stops_when_nothing_better_can_come(beam_size, n_best, rule):
     logits = table(0, length=6)
     logits[:2, ..., EOS] = -50

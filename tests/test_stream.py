@@ -75,7 +75,10 @@ def streamed(loss, p, hidden, batch, step):
     )
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in ("nll", "word-kd") else [pytest.mark.slow]) for n in LOSSES],
+)
 def test_streamed_equals_direct_in_value_and_gradient(name):
     loss = LOSSES[name]
     streamed_of = jax.jit(
