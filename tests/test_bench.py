@@ -78,6 +78,7 @@ def test_exactly_16_tokens_are_decoded():
     assert ends.shape == (2, 1, 16) and ends[..., -1].all() and not ends[..., :-1].any()
 
 
+@pytest.mark.slow
 def test_rows_are_measured_in_all_columns():
     rows = bench.measure_fixed(["kd", "decode-student-k5-b1"], QUICK, MODELS)
     assert [row["row"] for row in rows] == ["kd-student-b64", "decode-student-k5-b1"]

@@ -34,7 +34,7 @@ from seqkd_jax.trained import params_digest
 
 EACH = pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n.endswith("lstm") else []) for n in MODELS],
+    [pytest.param(n, marks=[] if n == "linen" else [pytest.mark.slow]) for n in MODELS],
 )
 BATCH = example(3)
 KEY = jax.random.key(5)

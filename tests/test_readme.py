@@ -114,6 +114,7 @@ def test_code_runs(code, monkeypatch, tmp_path):
     exec(compile(code, "README", "exec"), {"__name__": "readme"})
 
 
+@pytest.mark.slow
 def test_the_student_of_the_demo_is_used_as_the_first_page_shows(monkeypatch, tmp_path, capsys):
     write_small(tmp_path / "runs" / "demo" / "seq-kd")
     monkeypatch.chdir(tmp_path)

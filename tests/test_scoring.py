@@ -139,6 +139,7 @@ def test_the_default_is_chosen_by_language_and_by_what_is_known_of_the_text():
     assert {plan.tokenize for plan in (Plan(), *PLANS.values())} == {"auto"}
 
 
+@pytest.mark.slow
 def test_corpora_that_are_known_to_be_tokenised_are_scored_as_they_are():
     assert scorer_of(recipes.experiment("grammar", "unused").corpus).tokenize == "none"
     assert scorer_of(TSV).tokenize == "13a"

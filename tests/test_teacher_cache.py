@@ -213,6 +213,7 @@ def test_a_training_step_on_devices_and_in_microbatches_is_the_direct_one(whole)
     np.testing.assert_allclose(total.sum, cached_of(loss)(params(), taught).sum, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_temperature_is_kept_and_must_be_asked_for(tmp_path):
     warm = make(tmp_path, temperature=2.0)
     loss = with_temperature(word_kl, 2.0)
