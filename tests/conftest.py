@@ -16,7 +16,7 @@ os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # where tests have 
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"]
 # XLA has been seen to die while it wrote a program there, once in some thousand programs.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-# Half of the time of the suite is compilation, of programs that run once: XLA is to be quick, not
+# Much of the suite's time is compilation, of programs that run once: XLA is to be quick, not
 # to make them so. From jaxlib 0.11 on it does not know the last flag, and would end the process.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 "
@@ -31,8 +31,8 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 
-# The other half is Python's, which traces: it need not note where each operation is from, nor look
-# through the millions of objects of JAX for garbage so often.
+# Much of the rest is Python's, which traces: it need not note where each operation is from, nor
+# look through the many objects of JAX for garbage so often.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
 gc.set_threshold(200_000, 20, 100)

@@ -207,8 +207,10 @@ def test_training_moves_the_values_and_neither_codes_nor_zeros():
 # The file.
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.9, 1.0])
-@pytest.mark.parametrize("bits", [1, 8])
+@pytest.mark.parametrize(
+    "ratio", [0.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.5, 0.99)), 0.9, 1.0]
+)
+@pytest.mark.parametrize("bits", [1, pytest.param(5, marks=pytest.mark.slow), 8])
 def test_a_file_is_read_back_bit_for_bit(tmp_path, ratio, bits):
     tree = apply_mask(params(), class_blind(params(), ratio))
     shared = share_weights(tree, bits)

@@ -45,6 +45,14 @@ def lstm_layer(layer, xs, mask, *, reverse=False, cell=LSTM):
     return run_layer(cell, layer, xs @ layer.inputs, mask, reverse=reverse)
 
 
+DEEP_ATT = {
+    "attention": "concat",
+    "attends": "input",
+    "cell": "peephole",
+    "connections": "fast-forward",
+    "join": "interleaved",
+    "bridge": "zero",
+}
 SYSTEMS = {
     "dot": net(attention="dot"),
     "concat": net(attention="concat"),
@@ -60,16 +68,10 @@ SYSTEMS = {
     "residual, concatenated": net(2, True, connections="residual", join="concat"),
     "deep and wide encoder": net(1, True, encoder_layers=2, encoder_hidden=5),
     "shallow encoder, symbols": net(3, encoder_layers=1, start_symbols=True),
-    "deep-att": net(
-        2,
-        True,
-        attention="concat",
-        attends="input",
-        cell="peephole",
-        connections="fast-forward",
-        join="interleaved",
-        bridge="zero",
-    ),
+    "deep-att": net(2, True, **DEEP_ATT),
+    "deep-att of three layers": net(3, True, **DEEP_ATT),
+    "residual of three layers": net(3, True, connections="residual", join="concat"),
+    "encoder of three layers": net(2, True, encoder_layers=3, encoder_hidden=5),
     "deep-ed": net(
         2,
         True,
@@ -92,6 +94,9 @@ SLOW = {
     "local-m",
     "local-p",
     "local-m, no feeding",
+    "deep-att of three layers",
+    "residual of three layers",
+    "encoder of three layers",
     "deep-ed",
     "shallow encoder, symbols",
     "fast-forward, no attention",

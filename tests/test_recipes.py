@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import optax
 import pytest
 from small_lab import CORPUS, ONE_EPOCH, PLAN, pairs
 
@@ -134,6 +135,17 @@ def test_trainings_that_differ_in_data_and_numbers_share_a_step(finished, tmp_pa
     ):
         recipes.train(lab, f"stage{number}", new, text, training, objective=objective)
     assert given[0] == given[1] != given[2] == given[3] != given[4]
+
+
+def test_an_optimiser_may_be_wrapped_in_any_of_optax(finished, tmp_path):
+    """Also in one that does not know of epochs and perplexities."""
+    lab, new = (
+        dataclasses.replace(finished, folder=tmp_path),
+        load_model(finished.folder / "word-kd"),
+    )
+    trainable = recipes.Trainable(new.model, new.params, wrap_tx=lambda tx: optax.scale(-0.1))
+    trained = recipes.train(lab, "plain", new, CORPUS.train, ONE_EPOCH, trainable=trainable)
+    assert trained.digest != new.digest
 
 
 def test_distilled_lines_can_be_traced_to_the_teacher(finished):

@@ -391,8 +391,8 @@ def test_a_large_vocabulary_gives_the_same_as_the_search_with_lists():
         agree(found, want[: 1 if beam_size == 1 else None])
 
 
-@pytest.mark.parametrize("vocabulary", [20, 511, 512])
-@pytest.mark.parametrize("hypotheses", [1, 8])
+@pytest.mark.parametrize("vocabulary", [20, 511, 512, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hypotheses", [1, pytest.param(3, marks=pytest.mark.slow), 8])
 @few
 @given(SEEDS)
 def test_candidates_are_those_of_one_flat_top_k(vocabulary, hypotheses, seed):

@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small import CONFIG, MODEL, SRC_VOCAB, TEACHER, params
+from small import SRC_VOCAB, TEACHER
+from small_deep import CONFIG, MODEL, params
 
 from seqkd_jax.base import EOS, Seq2Seq, specialized
 from seqkd_jax.data import build_words, encode_pairs

@@ -55,11 +55,26 @@ def _injected_update(make: Callable[..., optax.GradientTransformation], *names: 
 _decayed_sgd = functools.cache(decayed_sgd)
 
 
-@functools.lru_cache(maxsize=16)
-def shared_step(model: Seq2Seq, update: Any, loss: Loss, **settings: Any) -> TrainStep:
-    """Returns one training step for all runs with the same arguments.
+def shared_step(
+    model: Seq2Seq,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    *,
+    teacher: Seq2Seq | None,
+    microbatches: int,
+    ema: float,
+) -> TrainStep:
+    """Returns ``make_train_step`` of these arguments, one step for all whose arguments are equal.
 
-    A step makes no state, so it needs no ``init`` of an optimiser.
+    A step makes no state, so it does not matter which numbers ``tx.init`` would put there.
     """
+    update = optax.with_extra_args_support(tx).update
+    return _step(model, update, loss, teacher, microbatches, ema)
+
+
+@functools.lru_cache(maxsize=16)
+def _step(
+    model: Seq2Seq, update: Any, loss: Loss, teacher: Seq2Seq | None, microbatches: int, ema: float
+) -> TrainStep:
     tx = optax.GradientTransformationExtraArgs(optax.identity().init, update)
-    return make_train_step(model, tx, loss, **settings)
+    return make_train_step(model, tx, loss, teacher=teacher, microbatches=microbatches, ema=ema)

@@ -177,7 +177,7 @@ def train(
     tx = trainable.wrap_tx(optimizer(training, rounds * per_round, per_pass))
     step = shared_step(
         trainable.model,
-        tx.update,
+        tx,
         objective.loss(shared_smoothed_nll(smoothing) if smoothing else nll),
         teacher=objective.teacher_model,
         microbatches=training.microbatches,
