@@ -246,6 +246,42 @@ def test_freed_memory_is_left_to_glibc_where_an_accelerator_may_compute():
     assert second > first / 2
 
 
+HEAPS = """
+import ctypes, threading
+from seqkd_jax import commands
+commands.prepare(compile_only=COMPILE_ONLY)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.open_memstream.restype = ctypes.c_void_p, ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+
+def heaps():
+    text, size = ctypes.c_char_p(), ctypes.c_size_t()
+    file = libc.open_memstream(ctypes.byref(text), ctypes.byref(size))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    return text.value.count(b"<heap nr=")
+
+def hold():
+    libc.malloc(1 << 16)
+    together.wait()
+
+before, together = heaps(), threading.Barrier(9)
+for _ in range(8):
+    threading.Thread(target=hold).start()
+together.wait()
+print(before, heaps())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone")
+def test_threads_share_a_heap_except_where_compiling_is_all_that_is_done():
+    before, after = numbers(HEAPS.replace("COMPILE_ONLY", "False"), "cpu")
+    assert after == before
+    before, after = numbers(HEAPS.replace("COMPILE_ONLY", "True"), "cpu")
+    assert after > before
+
+
 def numbers(script, platforms):
     run, env = [sys.executable, "-c", script], dict(os.environ, JAX_PLATFORMS=platforms)
     return list(map(int, subprocess.check_output(run, env=env, text=True).split()))

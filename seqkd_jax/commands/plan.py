@@ -15,7 +15,7 @@ from ..models.attention_lstm import Config, model_of
 from ..progress import Bar
 from ..report.programs import Record, keep_plans, kept_plans, plan_table
 from ..settings import Size
-from .process import compile_only, prepare
+from .process import prepare
 
 BRINGS_SHAPE = (
     "--{option} brings the shape of the model: leave out the options that set the shape "
@@ -25,8 +25,7 @@ BRINGS_SHAPE = (
 
 def plan(command: arguments.Plan) -> None:
     """Compiles programs, prints a table and writes JSON."""
-    compile_only()
-    prepare()
+    prepare(compile_only=True)
     makers, dtype = _makers(command)
     where = planning.open_slice(command.topology)
     if command.out:  # refuses a wrong file before anything is compiled

@@ -21,16 +21,19 @@ from ..settings import Hosts
 XLA_FLAG = "--xla_cpu_copy_insertion_use_region_analysis"
 
 
-def prepare(hosts: Hosts | None = None) -> None:
+def prepare(hosts: Hosts | None = None, *, compile_only: bool = False) -> None:
     """Applies the settings that every command needs; call it before anything is computed.
 
     A command that trains gives its ``hosts``, and meets the other processes; of these, process 0
-    alone prints, and the others say what is wrong.
+    alone prints, and the others say what is wrong. One that only compiles, for TPUs that are not
+    here, says so.
 
     Compiled programs are kept in the user's cache; on CPUs, freed memory is kept in the process;
     and XLA copies less. Whatever the user has set stays as it is: JAX's cache, its minimum compile
     time, XLA's flag, and malloc's variables.
     """
+    if compile_only:
+        _look_for_no_tpu()
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         cache = platformdirs.user_cache_path("seqkd_jax") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -41,7 +44,7 @@ def prepare(hosts: Hosts | None = None) -> None:
     if jax.__version_info__ < (0, 11) and XLA_FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{XLA_FLAG}=true {flags}"
     if not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        _keep_freed_memory()
+        _keep_freed_memory(one_heap=not compile_only)
     if hosts is not None:
         processes.start(**vars(hosts))
         if not processes.is_first():
@@ -113,8 +116,8 @@ def _plugins() -> list[str]:
     return sorted(names | ({"libtpu"} if find_spec("libtpu") else set()))
 
 
-def compile_only() -> None:
-    """Makes JAX and libtpu look for no TPU, whatever is installed; call it before ``prepare``.
+def _look_for_no_tpu() -> None:
+    """Makes JAX and libtpu look for no TPU, whatever is installed.
 
     Otherwise libtpu would ask the cloud's metadata server what machine this is, and it would refuse
     to be loaded by two processes.
@@ -130,16 +133,18 @@ def compile_only() -> None:
         os.environ.setdefault(name, value)
 
 
-def _keep_freed_memory() -> None:
-    """Makes glibc keep freed memory in one heap; otherwise every step faults its pages in anew.
+def _keep_freed_memory(one_heap: bool) -> None:
+    """Makes glibc keep freed memory; otherwise every step faults its pages in anew.
 
-    This has the effect of MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 in the
-    environment. It is not done beside an accelerator, where XLA's compiler threads would wait for
-    each other at the single heap.
+    This has the effect of MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 in the environment, and with
+    one heap of MALLOC_ARENA_MAX=1 too. It is not done beside an accelerator. Where compiling is all
+    that is done, the compiler's threads would wait for each other at a single heap.
     """
     named = jax.config.jax_platforms  # type: ignore[attr-defined]
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt") and (named == "cpu" or not named and not _plugins()):
         trim_threshold, mmap_max, arena_max = -1, -4, -8  # from malloc.h
-        for parameter, value in (arena_max, 1), (mmap_max, 0), (trim_threshold, -1):
+        if one_heap:
+            libc.mallopt(arena_max, 1)
+        for parameter, value in (mmap_max, 0), (trim_threshold, -1):
             libc.mallopt(parameter, value)
