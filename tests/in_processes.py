@@ -21,7 +21,9 @@ def rows_of(batch, rows):
 def train():
     folders, devices, epochs, seconds, *hosts = sys.argv[1:]
     jax.config.update("jax_num_cpu_devices", int(devices))
-    if hosts:
+    if hosts == ["found"]:
+        processes.start()
+    elif hosts:
         processes.start(hosts[0], *map(int, hosts[1:]))
     folder = folders.split(":")[jax.process_index() if ":" in folders else 0]
     import test_fit  # which computes

@@ -1,6 +1,7 @@
 import functools
 import itertools
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ from seqkd_jax.data import (
     describe,
     encode_pairs,
     number_of_batches,
+    plan_buckets,
     source_batches,
 )
+from seqkd_jax.data.batches import _shuffled
+from seqkd_jax.data.encode import _without_unusable
+from seqkd_jax.data.sentences import pack
 
 quick = settings(deadline=None, max_examples=50)
 lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=80)
@@ -329,3 +334,30 @@ def test_each_process_gets_its_own_rows_of_the_same_batches(sizes, processes, de
             np.testing.assert_array_equal(values[: len(whole.weight)], vars(whole)[name])
         assert not joined["weight"][len(whole.weight) :].any()
         assert all((row != PAD).any() for row in joined["src"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_the_order_is_that_of_one_stable_sort_of_the_raw_stream(monkeypatch, count):
+    streams = [np.random.Philox(np.random.SeedSequence([3, 5])) for _ in range(2)]
+    expected = np.argsort(streams[0].random_raw(count), kind="stable")
+    monkeypatch.setattr(sys.modules["seqkd_jax.data.batches"], "SOME", 7)
+    np.testing.assert_array_equal(_shuffled(count, streams[1]), expected)
+    assert streams[0].random_raw() == streams[1].random_raw()  # both stand at the same place
+
+
+def test_a_corpus_that_is_gone_through_in_parts_is_planned_and_ordered_as_a_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    src = [np.full(n, 5, np.int32) for n in rng.integers(0, 12, 100)]
+    tgt = [np.full(n, 5, np.int32) for n in rng.integers(1, 12, 100)]
+
+    def planned():
+        encoded = _without_unusable(pack(src), pack(tgt), 9, None)
+        buckets = plan_buckets(encoded, tokens_per_batch=64)
+        order = batches(encoded, buckets, seed=1, epoch=2)
+        return encoded.report, buckets, [batch.index.tolist() for batch in order]
+
+    whole = planned()
+    assert whole[0].empty and whole[0].overlong and whole[0].shortest == 10
+    for module in "sentences", "batches":
+        monkeypatch.setattr(sys.modules[f"seqkd_jax.data.{module}"], "SOME", 7)
+    assert planned() == whole

@@ -11,6 +11,7 @@ import pytest
 from test_stopping import command
 
 from seqkd_jax.files import lock_folder
+from seqkd_jax.processes import HEARTBEAT
 from seqkd_jax.processes import start as start_processes
 from seqkd_jax.train.checkpoint import Checkpoints
 
@@ -20,20 +21,33 @@ TESTS = Path(__file__).parent
 PROGRAM, COMMAND = TESTS / "in_processes.py", TESTS / "command_on_devices.py"
 
 
-def launch(arguments, processes, named=True):
-    """Starts a program in some processes, which find each other by their last three arguments."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def launch(arguments, processes, named=True, manager=None):
+    """Starts a program in some processes, which find each other by their last three arguments.
+
+    Args:
+      arguments: the program and its own arguments.
+      processes: their number.
+      named: whether the last three arguments have names.
+      manager: (n, processes, port) -> the variables that a cluster's manager sets for process n; it
+        takes the place of the last three arguments.
+    """
+    port = free_port()
     names = ("--coordinator", "--processes", "--process") if named else ("", "", "")
     run = []
     for n in range(processes):
         hosts = zip(names, (f"127.0.0.1:{port}", str(processes), str(n)), strict=True)
         hosts = [word for pair in hosts for word in pair if word] if processes > 1 else []
+        variables = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
         run.append(
             subprocess.Popen(
-                [*arguments, *hosts],
-                env=os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
+                [*arguments, *(["found"] if manager else hosts)],
+                env=os.environ | variables | (manager(n, processes, port) if manager else {}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -42,11 +56,24 @@ def launch(arguments, processes, named=True):
     return run
 
 
-def start(folder, processes, devices, epochs=3, seconds=0.0):
+def slurm(n, processes, port):
+    one = {"PROCID": n, "LOCALID": n, "NTASKS": processes, "STEP_NODELIST": "localhost"}
+    one |= {"JOB_ID": 7, "STEP_NUM_NODES": 1}
+    return {f"SLURM_{k}": str(v) for k, v in one.items()} | {"JAX_COORDINATOR_PORT": str(port)}
+
+
+def open_mpi(n, processes, port):
+    one = {"WORLD_RANK": n, "WORLD_LOCAL_RANK": n, "WORLD_SIZE": processes}
+    of_all = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911"}
+    of_all |= {"JAX_COORDINATOR_PORT": str(port)}
+    return {f"OMPI_COMM_{k}": str(v) for k, v in one.items()} | of_all
+
+
+def start(folder, processes, devices, epochs=3, seconds=0.0, manager=None):
     """Starts a run of some processes with some devices each; a step takes some seconds at least."""
     folders = ":".join(map(str, folder if isinstance(folder, list) else [folder]))
     arguments = [sys.executable, PROGRAM, *map(str, (folders, devices, epochs, seconds))]
-    return launch(arguments, processes, named=False)
+    return launch(arguments, processes, named=False, manager=manager)
 
 
 def ended(run):
@@ -86,6 +113,11 @@ def test_the_same_devices_in_more_processes_end_with_the_same_bits(tmp_path, who
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("manager", [slurm, open_mpi])
+def test_processes_are_found_by_the_variables_of_a_clusters_manager(tmp_path, whole, manager):
+    assert result(start(tmp_path, 2, 2, manager=manager)) == whole
+
+
 def saved_step(folder):
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return checkpoints.newest()[1].step
@@ -115,16 +147,34 @@ def test_a_signal_during_validation_stops_all_of_them(tmp_path, whole):
     assert result(start(tmp_path, 1, 4)) == whole
 
 
-@pytest.mark.parametrize("victim", [0, 2])
-def test_survivors_say_that_one_has_died_and_the_run_resumes(tmp_path, whole, victim):
-    run = start(tmp_path, 4, 1, seconds=0.3)
+def say_that_one_has_died(survivors):
+    for status, _, errors in survivors:
+        assert status and "run the same command again in all processes" in errors.lower()
+        assert "this is a bug" not in errors
+
+
+@pytest.mark.parametrize(("processes", "victim"), [(2, 1), (4, 0), (4, 2)])
+def test_survivors_say_that_one_has_died_and_the_run_resumes(tmp_path, whole, processes, victim):
+    run = start(tmp_path, processes, 4 // processes, seconds=0.3)
     after(run[victim], "step", 8)
     run[victim].kill()
     said = ended(run)
     del said[victim]
-    for status, _, errors in said:
-        assert status and "run the same command again in all processes" in errors.lower()
-        assert "this is a bug" not in errors
+    say_that_one_has_died(said)
+    again = 6 - processes  # two instead of four, and four instead of two
+    assert result(start(tmp_path, again, 4 // again)) == whole
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_survivors_wait_less_than_a_minute_for_one_that_hangs(tmp_path, whole, victim):
+    assert HEARTBEAT < 60  # seconds
+    run = start(tmp_path, 2, 2, seconds=0.3)
+    after(run[victim], "step", 8)
+    run[victim].send_signal(signal.SIGSTOP)
+    said = ended(run[1 - victim : 2 - victim])
+    run[victim].kill()
+    ended(run[victim : victim + 1])
+    say_that_one_has_died(said)
     assert result(start(tmp_path, 2, 2)) == whole
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from ..base import Example
 from ..errors import UsageError, counted
 from .encode import Encoded
-from .sentences import Sentences, pack
+from .sentences import SOME, Sentences, lengths_in_parts, pack
 
 BATCH_MULTIPLE = 8  # B is a multiple of this, so that 2, 4 or 8 devices share a batch evenly
-RELEASED = 16  # batches after which the pages of mapped files are given back
+RELEASED = 4  # batches after which the pages of mapped files are given back
 SOURCE_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # S, where only sources are batched
 
 
@@ -41,8 +41,8 @@ def plan_buckets(pairs: Encoded, *, tokens_per_batch: int, buckets: int = 6) -> 
     Bucket(rows=8, src_len=2, tgt_len=3, pairs=1, tokens=5)
     Bucket(rows=8, src_len=3, tgt_len=4, pairs=1, tokens=7)
     """
-    lengths = pairs.src.lengths, pairs.tgt.lengths
-    return bucket_shapes(*lengths, tokens_per_batch=tokens_per_batch, buckets=buckets)
+    parts = ((src, tgt) for _, src, tgt in lengths_in_parts(pairs.src, pairs.tgt))
+    return _shapes(parts, tokens_per_batch, buckets)
 
 
 def bucket_shapes(
@@ -69,23 +69,40 @@ def bucket_shapes(
       UsageError: there are no pairs, or a number is below 1.
     """
     src, tgt = np.asarray(src_lengths, np.int32), np.asarray(tgt_lengths, np.int32)
-    if src.shape != tgt.shape or not src.size:
+    if src.shape != tgt.shape:
         raise UsageError(
             f"lengths has {src.size} sources and {tgt.size} targets; give one of each for every "
             "pair."
         )
-    if min(src.min(), tgt.min()) < 1 or tokens_per_batch < 1 or buckets < 1:
-        raise UsageError("lengths, tokens_per_batch and buckets must be at least 1.")
-    longer = np.maximum(src, tgt)
-    counts = np.bincount(longer)
-    lengths = np.flatnonzero(counts)
-    sums = np.bincount(longer, src + tgt)[lengths].astype(np.int64)
-    widths = np.zeros((2, len(counts)), np.int64)  # largest S and T of each length
-    np.maximum.at(widths[0], longer, src)
-    np.maximum.at(widths[1], longer, tgt)
-    counts, widths = counts[lengths], widths[:, lengths]
+    return _shapes([(src, tgt)], tokens_per_batch, buckets)
+
+
+def _shapes(
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], tokens_per_batch: int, buckets: int
+) -> tuple[Bucket, ...]:
+    """Plans the shapes of batches from the lengths of some pairs at a time."""
+    if tokens_per_batch < 1 or buckets < 1:
+        raise UsageError("tokens_per_batch and buckets must be at least 1.")
+    # Of each length of the longer side: pairs, tokens of both sides, largest S and largest T.
+    found = np.zeros((4, 1), np.int64)
+    for src, tgt in parts:
+        if not src.size:
+            continue
+        if min(src.min(), tgt.min()) < 1:
+            raise UsageError("lengths must be at least 1.")
+        longer = np.maximum(src, tgt)
+        found = np.pad(found, ((0, 0), (0, max(0, int(longer.max()) + 1 - found.shape[1]))))
+        size = found.shape[1]
+        found[0] += np.bincount(longer, minlength=size)
+        found[1] += np.bincount(longer, src + tgt, minlength=size).astype(np.int64)
+        np.maximum.at(found[2], longer, src)
+        np.maximum.at(found[3], longer, tgt)
+    found = found[:, found[0] > 0]
+    if not found.size:
+        raise UsageError("lengths has no pairs; give at least one.")
+    counts, sums, widths = found[0], found[1], found[2:]
     plan = []
-    for start, end in _least_area(counts, widths, min(buckets, len(lengths))):
+    for start, end in _least_area(counts, widths, min(buckets, len(counts))):
         pairs = int(counts[start:end].sum())
         s, t = (int(width) for width in widths[:, start:end].max(1))
         max_rows = tokens_per_batch // max(s, t) // BATCH_MULTIPLE * BATCH_MULTIPLE
@@ -224,17 +241,18 @@ def _source_batches(
 
 def _bucket_of(encoded: Encoded, buckets: Sequence[Bucket]) -> np.ndarray:
     """Returns the first bucket that each pair fits, [pairs]."""
-    src, tgt = encoded.src.lengths, encoded.tgt.lengths
-    found = np.full(len(src), len(buckets), np.int16)
-    for n, bucket in reversed(list(enumerate(buckets))):
-        found[(src <= bucket.src_len) & (tgt <= bucket.tgt_len)] = n
-    if (found == len(buckets)).any():
-        index = int(found.argmax())
-        raise UsageError(
-            f"buckets: none is large enough for pair {int(encoded.index[index])}, of "
-            f"{src[index]} source and {tgt[index]} target tokens; plan the buckets for these "
-            "pairs."
-        )
+    found = np.full(len(encoded.src), len(buckets), np.int16)
+    for some, src, tgt in lengths_in_parts(encoded.src, encoded.tgt):
+        part = found[some]
+        for n, bucket in reversed(list(enumerate(buckets))):
+            part[(src <= bucket.src_len) & (tgt <= bucket.tgt_len)] = n
+        if (part == len(buckets)).any():
+            index = int(part.argmax())
+            raise UsageError(
+                f"buckets: none is large enough for pair {int(encoded.index[some][index])}, of "
+                f"{src[index]} source and {tgt[index]} target tokens; plan the buckets for these "
+                "pairs."
+            )
     return found
 
 
@@ -243,12 +261,11 @@ def _order(
 ) -> list[tuple[Bucket, np.ndarray]]:
     """Returns the batches of an epoch: (shape, indices of its pairs in ``encoded``)."""
     bucket_of = _bucket_of(encoded, buckets)
+    stream = None
     indices = np.arange(len(bucket_of), dtype=np.int32)
-    # Sorted by the raw stream of a counter-based generator: numpy guarantees that this stream
-    # never changes, but not that its shuffle keeps using a stream in the same way.
-    stream = None if epoch is None else np.random.Philox(np.random.SeedSequence([seed, epoch]))
-    if stream is not None:
-        indices = np.argsort(stream.random_raw(len(indices)), kind="stable").astype(np.int32)
+    if epoch is not None:
+        stream = np.random.Philox(np.random.SeedSequence([seed, epoch]))
+        indices = _shuffled(len(bucket_of), stream)
     bucket_of = bucket_of[indices]
     order = []
     for n, bucket in enumerate(buckets):
@@ -258,6 +275,24 @@ def _order(
     if stream is not None:
         order = [order[n] for n in np.argsort(stream.random_raw(len(order)), kind="stable")]
     return order
+
+
+def _shuffled(count: int, stream: np.random.Philox) -> np.ndarray:
+    """Returns the numbers below ``count`` [count] int32, sorted by as many raw numbers of a stream.
+
+    numpy guarantees that the raw stream of this counter-based generator never changes, but not that
+    its shuffle keeps using a stream in the same way. The sort is done for one range of values after
+    another, so that its temporary arrays stay small.
+    """
+    raw, parts = stream.random_raw(count), -(-count // SOME)
+    width = -(-(1 << 64) // max(1, parts))
+    indices, done = np.empty(count, np.int32), 0
+    for part in range(parts):
+        least, most = np.uint64(part * width), np.uint64(min((part + 1) * width, 1 << 64) - 1)
+        own = np.flatnonzero((least <= raw) & (raw <= most))
+        indices[done : done + len(own)] = own[np.argsort(raw[own], kind="stable")]
+        done += len(own)
+    return indices
 
 
 def _examples(

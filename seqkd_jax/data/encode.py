@@ -24,7 +24,7 @@ from ..base import BOS, EOS, UNK
 from ..errors import UsageError, counted
 from ..progress import Bar
 from .lines import pairs_digest
-from .sentences import Flat, Sentences, join, pack
+from .sentences import Flat, Sentences, join, lengths_in_parts, pack
 from .store import kept
 from .vocab import Vocabulary
 
@@ -129,10 +129,16 @@ def _without_unusable(
     src: Sentences, tgt: Sentences, max_len: int | None, weights: np.ndarray | None
 ) -> Encoded:
     """Leaves out pairs that are empty (a target has at least EOS) or overlong."""
-    src_lengths, tgt_lengths = src.lengths, tgt.lengths
-    longer = np.maximum(src_lengths, tgt_lengths)
-    empty = (src_lengths == 0) | (tgt_lengths == 1)
-    overlong = ~empty & (longer > (np.iinfo(np.int32).max if max_len is None else max_len))
+    most = np.iinfo(np.int32).max if max_len is None else max_len
+    empty, overlong = (np.zeros(len(src), bool) for _ in range(2))
+    shortest = None  # of the overlong ones
+    for part, src_lengths, tgt_lengths in lengths_in_parts(src, tgt):
+        longer = np.maximum(src_lengths, tgt_lengths)
+        empty[part] = (src_lengths == 0) | (tgt_lengths == 1)
+        overlong[part] = ~empty[part] & (longer > most)
+        if overlong[part].any():
+            least = int(longer[overlong[part]].min())
+            shortest = least if shortest is None else min(shortest, least)
     index = np.flatnonzero(~(empty | overlong)).astype(np.int32)
     report = Report(
         kept=len(index),
@@ -141,7 +147,7 @@ def _without_unusable(
         max_len=max_len,
         empty_lines=_first_lines(empty),
         overlong_lines=_first_lines(overlong),
-        shortest=int(longer[overlong].min()) if overlong.any() else None,
+        shortest=shortest,
     )
     if len(index) < len(src):
         src, tgt = src[index], tgt[index]

@@ -5,13 +5,15 @@ offsets  [sentences + 1]  where each of them begins, and where the last one ends
 """
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..base import PAD
+
+SOME = 1 << 18  # sentences whose lengths are in memory at a time, where a corpus is gone through
 
 
 class Flat(NamedTuple):
@@ -45,10 +47,20 @@ class Sentences(Sequence[np.ndarray]):
     @property
     def lengths(self) -> np.ndarray:
         """The number of tokens of each sentence, [sentences] int32."""
-        lengths = np.empty(len(self.offsets) - 1, np.int32)
-        np.subtract(self.offsets[1:], self.offsets[:-1], out=lengths, casting="unsafe")
+        return self.lengths_of(range(len(self)))
+
+    def lengths_of(self, some: range) -> np.ndarray:
+        """Returns the number of tokens of consecutive sentences, [some] int32."""
+        lengths = np.empty(len(some), np.int32)
+        if self.rows is None:
+            begins, ends = self.offsets[some.start : some.stop], self.offsets[some.start + 1 :]
+            ends = ends[: len(some)]
+        else:
+            rows = self.rows[some.start : some.stop]
+            begins, ends = self.offsets[rows], self.offsets[rows + 1]
+        np.subtract(ends, begins, out=lengths, casting="unsafe")
         self.release()
-        return lengths if self.rows is None else lengths[self.rows]
+        return lengths
 
     def padded(self, indices: np.ndarray, width: int) -> np.ndarray:
         """Returns some sentences, [indices, width] or [indices, width, C] int32, filled with PAD.
@@ -74,6 +86,19 @@ class Sentences(Sequence[np.ndarray]):
         for file in self.maps:
             if hasattr(mmap, "MADV_DONTNEED"):
                 file.madvise(mmap.MADV_DONTNEED)
+
+
+def lengths_in_parts(
+    src: Sentences, tgt: Sentences
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yields the lengths of some pairs at a time, so that temporary arrays stay small.
+
+    Yields:
+      Which pairs these are, and the tokens of their sources and of their targets, [pairs] int32.
+    """
+    for start in range(0, len(src), SOME):
+        some = range(start, min(start + SOME, len(src)))
+        yield slice(some.start, some.stop), src.lengths_of(some), tgt.lengths_of(some)
 
 
 def pack(sentences: Iterable[Any]) -> Sentences:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data import Encoded
+from ..data.sentences import lengths_in_parts
 from ..settings import Training
 
 UPDATES = 6000  # of a new model, at least
@@ -25,7 +26,8 @@ VALIDATIONS = 20  # of a training that is counted in updates
 
 def tokens_of(encoded: Encoded) -> int:
     """Returns the size of a corpus in tokens: the sum of the lengths of all pairs' longer sides."""
-    return int(np.maximum(encoded.src.lengths, encoded.tgt.lengths).sum())
+    parts = lengths_in_parts(encoded.src, encoded.tgt)
+    return sum(int(np.maximum(src, tgt).sum()) for _, src, tgt in parts)
 
 
 def settled(training: Training, tokens: int, *, trained: bool = False) -> Training:
