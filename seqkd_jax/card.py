@@ -25,10 +25,18 @@ from .trained import TrainedModel, had_teacher
 METHODS = {
     "kd_weight": "Word-KD with weight {}",
     "kd_beam": "Seq-KD on the teacher's translations, with a beam of {}",
+    "weights": "all hypotheses of each list, weighted",
+    "filters": "without pairs that look wrong",
     "inter_beam": "Seq-Inter, with a beam of {}",
     "on_policy": "on-policy distillation, {}",
     "mask": "weights pruned, mask {}",
     "bits": "weights share values, codes of {} bits",
+}
+# The same for text that ``seqkd distill`` made, by what it chose from each list.
+CHOICES = {
+    "best": "Seq-KD on a teacher's translations",
+    "reference": "Seq-Inter: of a teacher's translations, those closest to the references",
+    "mbr": "Seq-KD on a teacher's translations chosen by minimum Bayes risk",
 }
 
 
@@ -64,14 +72,17 @@ def model_card(
         "method": list(_methods(trainings).values()),
         "trainings": trainings,
     }
-    beside = folder.parent / "teacher"
-    if teacher_folder is None and had_teacher(trainings) and (beside / "config.json").exists():
-        teacher_folder = beside
+    # Students of a run's further seeds are in folders of their own, seed-2, within the run's.
+    above = [folder.resolve().parent]
+    above += [above[0].parent] if above[0].name.startswith("seed-") else []
+    beside = [path for run in above if ((path := run / "teacher") / "config.json").exists()]
+    if teacher_folder is None and had_teacher(trainings) and beside:
+        teacher_folder = beside[0]
     if teacher_folder is not None:
         card["teacher"] = _teacher(as_path(teacher_folder), trainings)
-    results = folder.parent / "results.json"
-    if results.exists():
-        card["experiment"] = read_results(results).about
+    for results in (run / "results.json" for run in above):
+        if results.exists():
+            card["experiment"] = read_results(results).about
     if (scores := _scores(folder, trained.digest)) is not None:
         card["scores"] = scores
     return card
@@ -79,12 +90,17 @@ def model_card(
 
 def _methods(trainings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Returns what each method did, in the order of the trainings; of several rounds, the last."""
-    return {
-        name: text.format(training[name])
-        for training in trainings
-        for name, text in METHODS.items()
-        if training.get(name)
-    }
+    methods = {}
+    for training in trainings:
+        if distilled := training.get("text", {}).get("distilled"):
+            beam = f", with a beam of {distilled['beam']}" if distilled["beam"] else ""
+            methods["distilled"] = CHOICES[distilled["choice"]] + beam
+        methods |= {
+            name: text.format(training[name])
+            for name, text in METHODS.items()
+            if training.get(name)
+        }
+    return methods
 
 
 def _trainings(description: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -103,7 +119,8 @@ def _teacher(folder: Path, trainings: Sequence[Mapping[str, Any]]) -> dict[str, 
     if path.exists():
         record = read_record(path, EVALUATION)
         teacher["digest"], teacher["scores"] = record["of"]["model"], _of(record)
-    digests = [t["teacher_digest"] for t in trainings if t.get("teacher_digest")]
+    texts = [t.get("text", {}).get("distilled") or {} for t in trainings]
+    digests = [t["teacher_digest"] for t in [*texts, *trainings] if t.get("teacher_digest")]
     known = digests[-1] if digests else None
     if known and teacher.setdefault("digest", known) != known:
         raise UsageError(
@@ -156,6 +173,9 @@ def card_text(card: Mapping[str, Any]) -> str:
         lines.append(f"- Teacher: {teacher['name']}, {_shape(teacher)}{known}.")
     if about := card.get("experiment"):
         lines.append(f"- Corpus: {about['corpus']}.")
+    else:
+        texts = [_called(t["text"]) for t in card["trainings"] if t.get("text")]
+        lines += [f"- Corpus: {text}." for text in dict.fromkeys(texts)]
     learnt = {(t["pairs"], t.get("seed")): None for t in card["trainings"] if t.get("pairs")}
     lines += [f"- Training pairs {pairs[:12]} (sha256), seed {seed}." for pairs, seed in learnt]
     lines += ["", "## Scores", ""]
@@ -168,6 +188,10 @@ def card_text(card: Mapping[str, Any]) -> str:
     if exported := card.get("exported"):
         lines += ["", "## This file", "", *_exported(exported, bool(scored))]
     return "\n".join([*lines, "", f"Parameters: {model['digest']} (sha256)", ""])
+
+
+def _called(text: Mapping[str, Any]) -> str:
+    return text["corpus"] + (f" ({text['files']})" if "files" in text else "")
 
 
 def _shape(of: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def describe_model(folder: PathLike, model: TrainedModel, made_by: dict[str, Any
       folder: of the run.
       model: an attention LSTM with its vocabularies, trained or not; its ``history`` is kept.
       made_by: everything else that decides the outcome (training settings, digests of the data
-        and of the teacher), as JSON.
+        and of the teacher), as JSON; its ``text`` only says what the data are called.
 
     Raises:
       UsageError: the folder holds another run, or a file of it is damaged or missing; the message
@@ -75,7 +75,7 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
     path = folder / "config.json"
     if path.exists():
         kept = read_record(path, FORMAT, REMEDY)
-        _require_same(path, {k: v for k, v in kept.items() if k != "begun"}, description)
+        _require_same(path, _decisive(kept), _decisive(description))
         for side, digest in description["vocabularies"].items():
             _load_side(folder, side, digest)
         return
@@ -88,6 +88,12 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
     for side, vocab in vocabularies.items():
         vocab.save(folder / f"{side}.vocab.json")
     write_record(path, FORMAT, description | {"begun": origin()})
+
+
+def _decisive(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns what decides the outcome of a run: not when it began, nor how its data are called."""
+    made_by = {name: value for name, value in description["made_by"].items() if name != "text"}
+    return {k: v for k, v in description.items() if k != "begun"} | {"made_by": made_by}
 
 
 def require_settings(path: PathLike, settings: dict[str, Any]) -> None:

@@ -83,4 +83,6 @@ def _leaves(tree: Any) -> dict[str, np.ndarray]:
 def had_teacher(history: Iterable[Mapping[str, Any]]) -> bool:
     """Returns whether the pairs or the loss of one of these trainings came from a teacher."""
     signs = "kd_beam", "inter_beam", "teacher_digest"
-    return any(record.get(sign) for record in history for sign in signs)
+    return any(
+        any(map(record.get, signs)) or "distilled" in record.get("text", {}) for record in history
+    )

@@ -12,6 +12,8 @@ import seqkd_jax as skd
 from seqkd_jax.__main__ import main
 from seqkd_jax.base import EOS
 from seqkd_jax.bleu import gleu
+from seqkd_jax.card import card_text, model_card
+from seqkd_jax.commands.teach import how_distilled
 from seqkd_jax.data import read_lines, write_lines
 from seqkd_jax.decode.lists import NBest
 from seqkd_jax.decode.nbest import pack_shard, read_nbest
@@ -268,6 +270,14 @@ def test_a_distilled_corpus_trains_a_student(files, capsys):
     shown(capsys, "train", *distilled, *student, *teacher, "--out", files / "small")
     big, small = load_model(files / "big"), load_model(files / "small")
     assert small.tgt_vocab.digest == big.tgt_vocab.digest
+    card = model_card(files / "small", small, files / "big")
+    assert card["method"][0] == "Seq-KD on a teacher's translations, with a beam of 3"
+    assert "Corpus: files source-target (train.src and train.tgt)." in card_text(card)
+    changed = shutil.copytree(out, files / "changed")
+    texts = changed / "train.src", changed / "train.tgt"
+    assert how_distilled(texts) == how_distilled((out / "train.src", out / "train.tgt"))
+    texts[1].write_text("x\n" + texts[1].read_text())
+    assert how_distilled(texts) is None and how_distilled((files / "train.tsv.gz",)) is None
     test = ["--source", files / "test.src", "--reference", files / "test.tgt"]
     models = [files / "big", files / "small"]
     text = shown(capsys, "evaluate", *models, *test, "--tokenize", "none", "--beams", "1", "2")

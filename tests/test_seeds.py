@@ -13,9 +13,11 @@ from sacrebleu.metrics.bleu import BLEU
 import seqkd_jax as skd
 from seqkd_jax import recipes
 from seqkd_jax.__main__ import main
+from seqkd_jax.distill import filter_pairs, length_ratio, max_repeats, mean_log_prob, seq_kd
 from seqkd_jax.errors import UsageError
 from seqkd_jax.model_folder import load_model
-from seqkd_jax.recipes.table1 import teachers_of
+from seqkd_jax.recipes.table1 import nbest_lists, teachers_of
+from seqkd_jax.recipes.variants import filtered_pairs
 from seqkd_jax.report import read_results, table
 from seqkd_jax.report.claims import claims_table
 from seqkd_jax.report.documents import fill_tables
@@ -117,6 +119,30 @@ def test_students_of_all_seeds_share_the_teacher_and_its_lists(finished):
     ]
     assert len(digests) == 2
     assert [m["seed"] for m in made_by] == [1, 2] and made_by[0]["pairs"] == made_by[1]["pairs"]
+
+
+@pytest.mark.slow
+def test_filtered_pairs_of_a_large_corpus_come_from_files(finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    exp = dataclasses.replace(finished, folder=tmp_path)
+    lists = nbest_lists(exp, exp.plan.kd_beam)
+    best = seq_kd(exp.corpus.train, lists)
+    settings = exp.plan.filters
+    lowest = float(np.nanquantile(best.log_probs, settings.lowest_share))
+    tests = [
+        length_ratio(settings.max_ratio),
+        max_repeats(settings.max_repeats),
+        mean_log_prob(lowest),
+    ]
+    kept, counts = filter_pairs(best, {str(n): test for n, test in enumerate(tests)})
+    assert 0 < len(kept.pairs) < len(best.pairs)
+    for in_memory in 1 << 20, 0:
+        monkeypatch.setattr("seqkd_jax.data.encode.IN_MEMORY", in_memory)
+        assert list(filtered_pairs(exp)) == kept.pairs
+        said = capsys.readouterr().err
+        assert said.count(f"{len(kept.pairs):,} of {len(best.pairs):,} distilled pairs kept") == 1
+    beam = exp.plan.kd_beam
+    assert (tmp_path / "distilled" / f"seq-kd-filtered-{beam}.src").exists()
 
 
 @pytest.mark.slow

@@ -148,6 +148,36 @@ def test_a_card_says_all_that_a_compressed_student_went_through(tmp_path):
     assert "Training pairs 999999999999 (sha256), seed 1." in card_text(card)
 
 
+def test_a_card_knows_text_that_a_teacher_wrote_and_the_folders_of_further_seeds(tmp_path):
+    teacher = load_model(write_small(tmp_path / "teacher", 1)).digest
+    student = write_small(tmp_path / "seed-2" / "s", 2)
+    trained = load_model(student)
+    distilled = {"choice": "reference", "beam": 5, "teacher_digest": teacher}
+    text = {"corpus": "files en-de", "files": "train.src and train.tgt", "distilled": distilled}
+    made_by = {"pairs": "9" * 64, "seed": 2, "text": text, "filters": {"max_ratio": 3.0}}
+    (student / "config.json").unlink()
+    describe_model(student, trained, made_by)
+    described = (student / "config.json").read_bytes()
+    describe_model(student, trained, made_by | {"text": {"corpus": "moved en-de"}})
+    assert (student / "config.json").read_bytes() == described
+    card = model_card(student, load_model(student))
+    assert card["teacher"]["name"] == "teacher"
+    said = card_text(card)
+    for part in (
+        "- Seq-Inter: of a teacher's translations, those closest to the references, with a beam of",
+        "- without pairs that look wrong.",
+        "- Corpus: files en-de (train.src and train.tgt).",
+    ):
+        assert part in said
+    assert "The sentence pairs themselves" not in said
+    write_results(tmp_path / "results.json", {"corpus": "grammar en-de"}, [])
+    assert model_card(student, load_model(student))["experiment"] == {"corpus": "grammar en-de"}
+    other = write_small(tmp_path / "other", 3)
+    with pytest.raises(UsageError, match="not the model that taught this student"):
+        scored(other, 1.0)
+        model_card(student, load_model(student), other)
+
+
 def test_scores_of_other_parameters_and_other_teachers_are_not_believed(folder, tmp_path):
     model, other = (write_small(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 2)))
     scored(model, 1.0)

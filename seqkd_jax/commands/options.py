@@ -7,7 +7,7 @@ nested settings in front: ``embed``, ``teacher-size.embed``, ``parts.window``.
 import fnmatch
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from .. import arguments, console
@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..recipes import NEEDS_TEACHER
 from ..recipes.experiment import VOCABULARY
 from ..settings import Plan, Size, Training
+from .teach import how_distilled
 
 SIZE = tuple(field.name for field in fields(Size)) + ("parts.*",)
 TRAINING = tuple(field.name for field in fields(Training))
@@ -233,11 +234,14 @@ def corpus_of(command: arguments.Learning, given: arguments.Corpus) -> Corpus:
     unused(command, "with files of your own; it is for --data multi30k", "form")
     pair = given.pair or "source-target"
     train, valid = _files(given.train), _files(given.valid)
-    if not isinstance(given, arguments.TestedCorpus):
-        return corpus_from_files(train, valid, pair=pair)
-    if not given.test:
-        console.warn("There is no --test: rows are tested on the validation text.")
-    return corpus_from_files(train, valid, _files(given.test or given.valid), pair=pair)
+    if isinstance(given, arguments.TestedCorpus):
+        if not given.test:
+            console.warn("There is no --test: rows are tested on the validation text.")
+        tested = _files(given.test or given.valid)
+    else:
+        tested = None
+    corpus = corpus_from_files(train, valid, tested, pair=pair)
+    return replace(corpus, distilled=how_distilled(given.train))
 
 
 def _files(paths: arguments.Files) -> PathLike | tuple[PathLike, PathLike]:

@@ -29,6 +29,9 @@ from ..sealed import check_output_file, read_record
 from ..trained import TrainedModel
 from .process import prepare
 
+TEXTS = ("train.src", "train.tgt")  # what distill writes
+DIGESTS, RECORD = "train.sha256", "distill.json"  # of these files, and of how they were made
+
 
 def distill(command: arguments.Distill) -> None:
     """Decodes a corpus with a teacher and writes the text that a student trains on."""
@@ -89,7 +92,7 @@ def distill(command: arguments.Distill) -> None:
 
     source, target = _texts(command)
     write_pairs(source, target, chosen())
-    atomic_write(command.out / "train.sha256", _text_digests(command).encode())
+    atomic_write(command.out / DIGESTS, _text_digests(command.out).encode())
     if compares:
         share = 100 * differing / max(1, len(pairs))
         print(f"By {name}, {share:.1f} % of the targets differ from Seq-KD's.")
@@ -122,18 +125,40 @@ def _check_files(command: arguments.Distill) -> None:
 
 
 def _texts(command: arguments.Distill) -> list[Path]:
-    return [command.out / f"train.{side}" for side in ("src", "tgt")]
+    return [command.out / name for name in TEXTS]
 
 
-def _text_digests(command: arguments.Distill) -> str:
+def _text_digests(folder: Path) -> str:
     """Returns the line of ``train.sha256``: the digests of the two files, "" if one is missing."""
-    there = [sha256(path) if path.exists() else "" for path in _texts(command)]
+    there = [sha256(path) if (path := folder / name).exists() else "" for name in TEXTS]
     return " ".join(there) + "\n"
+
+
+def how_distilled(train: arguments.Files) -> dict[str, Any] | None:
+    """Returns how ``distill`` made the files to train on; None if others did, or changed them."""
+    source, *_ = map(as_path, train)
+    folder = source.parent
+    record = folder / RECORD
+    if [as_path(path) for path in train] != [folder / name for name in TEXTS]:
+        return None
+    if not record.exists() or not (folder / DIGESTS).exists():
+        return None
+    if read_file(folder / DIGESTS).decode(errors="replace") != _text_digests(folder):
+        return None
+    made_of = read_record(record, SETTINGS)
+    lists, choice = made_of["lists"], "best"
+    if made_of["mbr"] or made_of["reference"]:
+        choice = "mbr" if made_of["mbr"] else "reference"
+    return {
+        "choice": choice,
+        "beam": lists.get("search", {}).get("beam_size"),
+        "teacher_digest": lists.get("teacher_digest"),
+    }
 
 
 def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str, Any]) -> None:
     """Makes the folder, or checks that its text was chosen in the same way from the same lists."""
-    record, digest = command.out / "distill.json", command.out / "train.sha256"
+    record, digest = command.out / RECORD, command.out / DIGESTS
     for path in _texts(command):
         if path.exists() and not record.exists():
             raise UsageError(
@@ -144,7 +169,7 @@ def _claim(command: arguments.Distill, lists: dict[str, Any], made_of: dict[str,
     if (
         there
         and digest.exists()
-        and read_file(digest).decode(errors="replace") != _text_digests(command)
+        and read_file(digest).decode(errors="replace") != _text_digests(command.out)
     ):
         raise UsageError(
             f"{command.out}: train.src or train.tgt has been changed since it was written, and "

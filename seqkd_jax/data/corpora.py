@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .. import console
 from ..addresses import PathLike
@@ -53,6 +53,17 @@ class Corpus:
     files: dict[str, str] = field(default_factory=dict, repr=False)  # of each part, if it has any
     # more source text, without translations: the teacher's are what students of Seq-KD learn from
     extra: Sequence[str] = field(default=(), repr=False)
+    # how a teacher's hypotheses became the targets to train on (``distill``), if they are not human
+    distilled: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """What the card of a model says of its training text."""
+        text: dict[str, Any] = {"corpus": f"{self.name} {self.src}-{self.tgt}"}
+        if "train" in self.files:
+            paths = self.files["train"].split(" and ")
+            text["files"] = " and ".join(path.rpartition("/")[2] for path in paths)
+        return text | ({"distilled": dict(self.distilled)} if self.distilled else {})
 
     def where(self, part: Part) -> str:
         """Returns what messages call a part: its files, or the name of the corpus."""

@@ -155,6 +155,7 @@ def train(
         },
         "start": None if model.params is None else model.digest,
         "seed": plan.seed,
+        "text": exp.corpus.text,
     }
     made_by |= {**objective.made_by, **trainable.made_by, **(made_of or {})}
     per_pass = number_of_batches(encoded, buckets)

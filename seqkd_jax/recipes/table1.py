@@ -44,9 +44,9 @@ def fine_tune(
 
 
 def _decoded(exp: Experiment, name: str, **made_of: int | str) -> dict[str, int | str]:
-    """Returns the settings of a row's pairs; refuses a row that was made with other settings."""
-    require_made_by(exp.folder / name, **made_of)
-    return made_of
+    """Returns what a row's pairs are made of; refuses a row that was made with other settings."""
+    require_made_by(exp.folder / name, **made_of)  # before a teacher is trained
+    return made_of | {"teacher_digest": teacher(exp).digest}
 
 
 def seq_kd_pairs(exp: Experiment) -> Pairs:
@@ -65,23 +65,32 @@ def seq_kd_pairs(exp: Experiment) -> Pairs:
             yield from (target for _, target in best.pairs)
 
     made_of = {"teacher_digest": trained.digest, "beam": beam}
-    return _with_targets(exp, "seq-kd", made_of, pairs, targets)
+    return ParallelLines(
+        sources_of(pairs), made_lines(exp, f"seq-kd-{beam}.tgt", made_of, pairs, targets)
+    )
 
 
-def _with_targets(
+def made_lines(
     exp: Experiment,
     name: str,
     settings: dict[str, Any],
     pairs: Pairs,
-    targets: Callable[[], Iterator[str]],
-) -> Pairs:
-    """Returns the sources of pairs with other targets; those of a large corpus in a file."""
+    lines: Callable[[], Iterator[str]],
+) -> Sequence[str]:
+    """Returns lines that are made of pairs: in memory, or for a large corpus in a file.
+
+    Args:
+      exp: the experiment, whose folder has the file.
+      name: of the file.
+      settings: what else decides the lines, as JSON.
+      pairs: the pairs.
+      lines: makes them.
+    """
     folder = folder_for(pairs, exp.folder / "distilled")
     if folder is None:
-        return ParallelLines(sources_of(pairs), list(targets()))
+        return list(lines())
     made_of = {"pairs": pairs_digest(pairs), "max_source": exp.plan.max_source, **settings}
-    path = Path(folder) / f"{name}-{settings['beam']}.tgt"
-    return ParallelLines(sources_of(pairs), kept_lines(path, made_of, targets))
+    return kept_lines(Path(folder) / name, made_of, lines)
 
 
 def with_extra(exp: Experiment) -> Pairs:
@@ -125,7 +134,9 @@ def seq_inter_pairs(exp: Experiment) -> Pairs:
         _record_choices(exp, name, differing)
 
     settings = {"teacher_digest": trained.digest, "beam": beam, "similarity": name}
-    return _with_targets(exp, "seq-inter", settings, pairs, targets)
+    return ParallelLines(
+        sources_of(pairs), made_lines(exp, f"seq-inter-{beam}.tgt", settings, pairs, targets)
+    )
 
 
 def _record_choices(exp: Experiment, similarity: str, differing: int) -> None:
