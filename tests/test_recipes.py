@@ -88,7 +88,7 @@ def test_each_row_trains_on_what_the_paper_says(finished):
         assert (row["pairs"], row.get("kd_weight", 0)) == (of, weight), name
         assert row["start"] == (start and digest[start]), name
         taught = weight or of != data
-            assert row.get("teacher_digest") == (digest["teacher"] if taught else None), name
+        assert row.get("teacher_digest") == (digest["teacher"] if taught else None), name
 
 
 def test_the_on_policy_row_goes_on_from_the_baseline_with_the_teacher_alone(finished):
