@@ -68,16 +68,14 @@ def ray_map(
 ) -> Iterator[Result]:
     """Applies a function to items on a Ray cluster, and yields the results as they arrive.
 
-    The cluster is that of ``connected``, which is entered here unless the caller has. The function
-    is sent once to each machine. An item whose worker died goes to another worker, and a new one is
-    started as soon as the cluster has room.
+    The cluster is that of ``connected``, which is entered here unless the caller has. An item whose
+    worker died goes to another worker, and a new one is started as soon as the cluster has room.
 
     Args:
-      function: what Ray can pickle.
+      function: what Ray can pickle; it is sent once to each machine.
       items: none of them None; one is taken when a worker is free.
       workers: number of processes; None for one on each GPU, on each TPU host, or on each machine.
-      **options: of Ray's actors, such as ``num_gpus`` or ``resources``, in place of those that go
-        with ``workers=None``.
+      **options: of Ray's actors, such as ``num_gpus``, in place of those of ``workers=None``.
 
     Raises:
       UsageError: Ray cannot be used, or workers died again and again without any result.
@@ -85,11 +83,10 @@ def ray_map(
     """
     with connected() as ray:
         alive: set[Any] = set()
-        number, fitting = _workers(ray)
-        number = workers or number
-        make = ray.remote(_Worker).options(**(fitting | options))
+        fits, needs = _workers(ray)
+        make = ray.remote(_Worker).options(**(needs | options))
         try:
-            yield from _results(ray, ray.put(function), make, number, iter(items), alive)
+            yield from _results(ray, ray.put(function), make, workers or fits, iter(items), alive)
         finally:
             for worker in alive:
                 ray.kill(worker)
