@@ -16,7 +16,7 @@ from .encode import Encoded
 from .sentences import SOME, Sentences, lengths_in_parts, pack
 
 BATCH_MULTIPLE = 8  # B is a multiple of this, so that 2, 4 or 8 devices share a batch evenly
-RELEASED = 4  # batches after which the pages of mapped files are given back
+PARTS = 8  # in which a large corpus is shuffled
 SOURCE_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # S, where only sources are batched
 
 
@@ -261,37 +261,50 @@ def _order(
 ) -> list[tuple[Bucket, np.ndarray]]:
     """Returns the batches of an epoch: (shape, indices of its pairs in ``encoded``)."""
     bucket_of = _bucket_of(encoded, buckets)
-    stream = None
     indices = np.arange(len(bucket_of), dtype=np.int32)
     if epoch is not None:
-        stream = np.random.Philox(np.random.SeedSequence([seed, epoch]))
-        indices = _shuffled(len(bucket_of), stream)
+        indices = _shuffled(len(bucket_of), lambda: _stream(seed, epoch))
     bucket_of = bucket_of[indices]
     order = []
     for n, bucket in enumerate(buckets):
         in_bucket = indices[bucket_of == n]
         starts = range(0, len(in_bucket), bucket.rows)
         order += [(bucket, in_bucket[start : start + bucket.rows]) for start in starts]
-    if stream is not None:
+    if epoch is not None:
+        stream = _stream(seed, epoch)  # past the numbers of the pairs; it makes four at a time
+        stream.advance(len(indices) // 4)
+        stream.random_raw(len(indices) % 4)
         order = [order[n] for n in np.argsort(stream.random_raw(len(order)), kind="stable")]
     return order
 
 
-def _shuffled(count: int, stream: np.random.Philox) -> np.ndarray:
+def _stream(seed: int, epoch: int) -> np.random.Philox:
+    return np.random.Philox(np.random.SeedSequence([seed, epoch]))
+
+
+def _shuffled(count: int, stream: Callable[[], np.random.Philox]) -> np.ndarray:
     """Returns the numbers below ``count`` [count] int32, sorted by as many raw numbers of a stream.
 
     numpy guarantees that the raw stream of this counter-based generator never changes, but not that
-    its shuffle keeps using a stream in the same way. The sort is done for one range of values after
-    another, so that its temporary arrays stay small.
+    its shuffle keeps using a stream in the same way. For a large corpus the stream is drawn again
+    for each range of values, so that neither it nor the temporary arrays of a sort are in memory as
+    a whole.
     """
-    raw, parts = stream.random_raw(count), -(-count // SOME)
-    width = -(-(1 << 64) // max(1, parts))
+    parts = PARTS if count > SOME else 1
+    width = (1 << 64) // parts
     indices, done = np.empty(count, np.int32), 0
     for part in range(parts):
-        least, most = np.uint64(part * width), np.uint64(min((part + 1) * width, 1 << 64) - 1)
-        own = np.flatnonzero((least <= raw) & (raw <= most))
-        indices[done : done + len(own)] = own[np.argsort(raw[own], kind="stable")]
-        done += len(own)
+        least, most = np.uint64(part * width), np.uint64((part + 1) * width - 1)
+        drawn, raw, own = stream(), [], []
+        for start in range(0, count, SOME):
+            some = drawn.random_raw(min(SOME, count - start))
+            inside = np.flatnonzero((least <= some) & (some <= most))
+            raw.append(some[inside])
+            own.append((start + inside).astype(np.int32))
+        if own:
+            order = np.argsort(np.concatenate(raw), kind="stable")
+            indices[done : done + len(order)] = np.concatenate(own)[order]
+            done += len(order)
     return indices
 
 
@@ -300,11 +313,11 @@ def _examples(
     order: Sequence[tuple[Bucket, np.ndarray]],
     rows: Callable[[int], range],
 ) -> Iterator[Example]:
-    for number, (bucket, indices) in enumerate(order, 1):
-        yield _example(encoded, bucket, indices, rows(bucket.rows))
-        if number % RELEASED == 0:
-            encoded.src.release()
-            encoded.tgt.release()
+    for bucket, indices in order:
+        example = _example(encoded, bucket, indices, rows(bucket.rows))
+        encoded.src.release()
+        encoded.tgt.release()
+        yield example
 
 
 def _example(encoded: Encoded, bucket: Bucket, indices: np.ndarray, rows: range) -> Example:
