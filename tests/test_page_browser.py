@@ -155,6 +155,12 @@ def test_marks_lists_and_the_table(opened, large):
     marked = page.locator("#detail [data-system='4'] .marked").all_inner_texts()
     changed = [a for a, b in zip(text.split(), reference.split(), strict=True) if a != b]
     assert marked == changed and changed
+    page.select_option("#system", "4")
+    missing = page.locator("#detail .missing").all_inner_texts()
+    assert missing == [b for a, b in zip(text.split(), reference.split(), strict=True) if a != b]
+    assert "underlined: what system 4 has not" in page.locator("#detail").inner_text()
+    page.select_option("#basis", "none")
+    assert page.locator("#detail .missing").count() == 0
     tags = page.locator("#detail li:has(.tag)").all_inner_texts()
     assert len(tags) == 2 and "Seq-KD" in tags[0] and "Seq-Inter" in tags[1]
 
@@ -164,7 +170,13 @@ def test_marks_lists_and_the_table(opened, large):
     assert names.first.inner_text() == "system 8"
     head.click()
     assert names.first.inner_text() == "system 0"
-    assert page.locator("canvas").count() == 4
+    assert page.locator("canvas").count() == 5
+    # No two systems look alike, nor do two neighbours without colour.
+    looks = page.evaluate(
+        "[...Array(32).keys()].map((n) => lineOf({systems: Array(32).fill({})}, n))"
+    )
+    assert len({(one["stroke"], *one["dash"]) for one in looks}) == 32
+    assert all(a["dash"] != b["dash"] for a, b in zip(looks[:8], looks[1:8], strict=False))
 
 
 def test_hostile_text_is_shown_and_not_run(opened):
@@ -181,10 +193,12 @@ def test_hostile_text_is_shown_and_not_run(opened):
 
 
 def test_dark_light_and_phone(opened):
-    page = opened("hostile", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    page = opened("hostile", **phone, reduced_motion="reduce")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator("#item-3").tap()
     assert page.locator("#item-3").get_attribute("aria-selected") == "true"
+    assert page.evaluate("document.getElementById('detail').getBoundingClientRect().top") < 400
 
     def light() -> bool:
         return page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == (

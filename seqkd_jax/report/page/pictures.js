@@ -1,5 +1,5 @@
 "use strict";
-// Four pictures by uPlot. Lines differ in colour and in dashes, so that colour is not needed.
+// Pictures by uPlot. Lines differ in colour and in dashes, so that colour is not needed.
 
 const colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#7f7f7f"];
 const dashes = [[], [6, 4], [2, 3], [10, 4, 2, 4]];
@@ -9,7 +9,7 @@ function lineOf(page, number) {
     label: page.systems[number].name,
     stroke: colours[number % colours.length],
     width: 2,
-    dash: dashes[Math.floor(number / colours.length) % dashes.length],
+    dash: dashes[(number + Math.floor(number / colours.length)) % dashes.length],
     spanGaps: true,
     points: { show: true, size: 7 },
   };
@@ -99,15 +99,31 @@ class Pictures {
         joined(kept.map((n) => curves[n])), kept.map((n) => lines[n]), { x: { time: false } },
         [axis("validation", { ...flat, incrs: [1, 2, 5, 10, 20, 50, 100] }), axis("BLEU")]);
     }
-    const speed = page.systems.map((system) => Object.values(system.decodings).map((d) => [d.speed, d.bleu]).filter(([x]) => x));
-    if (speed.some((points) => points.length)) {
-      const front = { label: "Pareto front", stroke: () => colourOf("--muted"), width: 1, dash: [2, 2], spanGaps: true, points: { show: false } };
-      this.draw(this.figure("Quality and speed", "of each system, joined over its beams; further right is faster"),
-        joined([...speed, paretoFront(speed.flat())]), [...lines, front], { x: { time: false, distr: 3 } },
-        [axis("sentences per second", { ...flat, values: (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en")) }), axis("BLEU")]);
-    }
+    this.fronts(lines);
     this.lengths = this.figure("BLEU by length", "mean of sentence BLEU, over fifths of the test set by the length of the source");
     this.gains = this.figure("Gains and losses", "");
+  }
+
+  // BLEU against what it costs: time, and parameters.
+  fronts(lines) {
+    const systems = this.page.systems;
+    const points = (x) => systems.map((system) => Object.values(system.decodings).map((d) => [x(system, d), d.bleu]).filter(([cost]) => cost));
+    const speed = points((_, d) => d.speed), size = points((system) => system.parameters / 1e6);
+    this.front("Quality and speed", "of each system, joined over its beams; further right is faster", "sentences per second",
+      speed, paretoFront(speed.flat()), lines);
+    const smallest = paretoFront(size.flat().map(([x, y]) => [-x, y])).map(([x, y]) => [-x, y]);
+    this.front("Quality and size", "the best beam of each system; further left is smaller", "million parameters", size, smallest, lines);
+  }
+
+  front(title, note, label, series, best, lines) {
+    if (!series.some((points) => points.length)) return;
+    const front = { label: "Pareto front", stroke: () => colourOf("--muted"), width: 1, dash: [2, 2], spanGaps: true, points: { show: false } };
+    const values = (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en"));
+    // Of a system's points over one number, which are its beams, the line shows the best.
+    const tops = series.map((points) => [...points.reduce((top, [x, y]) => top.set(x, Math.max(y, top.get(x) ?? y)), new Map())]);
+    const frontier = [...best.reduce((top, [x, y]) => top.set(x, Math.max(y, top.get(x) ?? y)), new Map())];
+    this.draw(this.figure(title, note), joined([...tops, frontier]), [...lines, front], { x: { time: false, distr: 3 } },
+      [axis(label, { ...flat, values }), axis("BLEU")]);
   }
 
   // What depends on the choices beneath: scores of each system, and its gains over another.

@@ -96,7 +96,10 @@ class SentenceList {
     place.addEventListener("scroll", () => this.later());
     place.addEventListener("click", (event) => {
       const item = event.target.closest(".item");
-      if (item) this.select(Number(item.dataset.rank));
+      if (!item) return;
+      this.select(Number(item.dataset.rank));
+      // On a narrow screen the sentence stands below the list.
+      if (matchMedia("(max-width: 50rem)").matches) document.getElementById("detail").scrollIntoView();
     });
     new ResizeObserver(() => this.later()).observe(place);
   }
@@ -211,14 +214,17 @@ class Detail {
     this.source = this.paragraph(source[i]);
     this.source.dataset.role = "source";
     this.add(`Source, sentence ${i + 1}`, `${this.view.lengths[i]} ${page.spaced ? "words" : "characters"}`, this.source);
-    this.add("Reference", "", this.paragraph(reference[i]));
+    const chosen = this.view.text(this.view.system, i), units = unitsOf(reference[i], page.spaced);
+    const missing = chosen === null || this.view.basis !== "reference" ? [] : notShared(units, unitsOf(chosen, page.spaced));
+    const told = missing.includes(true) ? `underlined: what ${this.view.systemName} has not` : "";
+    this.add("Reference", told, this.paragraph(reference[i], missing, "missing"));
     page.systems.forEach((system, n) => this.addOutput(system, n, i));
     page.lists.forEach((lists, run) => lists && this.addList(page.runs[run], lists[i]));
     if (focused !== undefined) this.place.querySelector(`[data-system="${focused}"]`)?.focus();
   }
 
-  paragraph(text, marked) {
-    return paragraphOf(unitsOf(text, this.view.page.spaced), this.view.page.spaced, marked);
+  paragraph(text, marked, mark) {
+    return paragraphOf(unitsOf(text, this.view.page.spaced), this.view.page.spaced, marked, mark);
   }
 
   add(title, note, ...parts) {

@@ -48,13 +48,13 @@ function notShared(units, others) {
   return marked;
 }
 
-// A paragraph with an element for each unit.
-function paragraphOf(units, spaced, marked = []) {
+// A paragraph with an element for each unit; marked ones are of a class.
+function paragraphOf(units, spaced, marked = [], mark = "marked") {
   const made = element("p", "text");
   made.dir = "auto";
   units.forEach((unit, n) => {
     if (n && spaced) made.append(" ");
-    const part = element("span", marked[n] ? "unit marked" : "unit", unit);
+    const part = element("span", marked[n] ? `unit ${mark}` : "unit", unit);
     part.dataset.n = n;
     made.append(part);
   });
