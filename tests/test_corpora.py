@@ -2,11 +2,13 @@ import functools
 import gzip
 import hashlib
 import http.server
+import json
 import threading
 from collections import Counter
 
 import pytest
 
+from seqkd_jax import console
 from seqkd_jax.data import (
     Corpus,
     build_words,
@@ -25,6 +27,7 @@ from seqkd_jax.data.corpora import (
     multi30k,
     multi30k_sha256,
 )
+from seqkd_jax.settings import Messages
 
 SPLITS = ("train", "val", "test_2016_flickr")
 
@@ -124,6 +127,22 @@ def test_a_named_corpus_is_downloaded_once(served, form):
     for path in (folder / form).iterdir():
         path.unlink()
     assert load("de-en", form).test == EXPECTED["test_2016_flickr"]
+
+
+def test_a_download_says_how_far_it_is_as_all_work_does(served, capfd):
+    _, load = served
+    console.speak(Messages(log_json=True))
+    try:
+        load("de-en", "tok")
+    finally:
+        console.speak(Messages())
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    named = [one for one in said if one.get("what", "").startswith("downloading tok/")]
+    done = [one for one in named if one["done"]]
+        one for one in said if one.get("what", "").startswith("downloading tok/") and one["done"]
+    ]
+    assert len({one["what"] for one in done}) == 6
+    assert all(one["done"] == one["total"] and one["unit"] == "byte" for one in done)
 
 
 def test_a_damaged_download_is_fetched_again_or_refused(served, tmp_path):

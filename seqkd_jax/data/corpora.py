@@ -275,13 +275,15 @@ def _download(name: str, url: str, known: Mapping[str, str]) -> Path:
     served = f"{name}.gz" if f"{name}.gz" in known else name
     folder = Path(pooch.os_cache("seqkd_jax")) / "multi30k"
     try:
-        path = pooch.retrieve(
-            url + served,
-            known_hash=f"sha256:{known[served]}",
-            fname=Path(served).name,
-            path=folder,
-            progressbar=True,
-        )
+        # pooch sets the total; with none, the bar would count as no bar.
+        with Bar(desc=f"downloading {served}", unit="byte", total=1) as bar:
+            path = pooch.retrieve(
+                url + served,
+                known_hash=f"sha256:{known[served]}",
+                fname=Path(served).name,
+                path=folder,
+                progressbar=bar,
+            )
     except OSError as error:
         raise ConnectionError(
             f"{url}{served}: download failed ({error}). Fetch the files by other means into "
