@@ -139,8 +139,6 @@ def test_a_download_says_how_far_it_is_as_all_work_does(served, capfd):
     said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     named = [one for one in said if one.get("what", "").startswith("downloading tok/")]
     done = [one for one in named if one["done"]]
-        one for one in said if one.get("what", "").startswith("downloading tok/") and one["done"]
-    ]
     assert len({one["what"] for one in done}) == 6
     assert all(one["done"] == one["total"] and one["unit"] == "byte" for one in done)
 
