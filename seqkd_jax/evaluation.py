@@ -206,6 +206,15 @@ def evaluate(
       UsageError: no pair has words on both sides, or ``search`` has a beam of its own.
 
     Source: the columns of Kim & Rush 2016, Tables 1 and 2.
+
+    >>> import jax
+    >>> from seqkd_jax import Config, TrainedModel, attention_lstm, build_words
+    >>> words = build_words(["a dog sleeps"])
+    >>> model = attention_lstm(Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model, model.init(jax.random.key(0)), words, words)  # or load_model
+    >>> found = evaluate(trained, [("a dog sleeps", "a dog sleeps")], beams=(), progress=None)
+    >>> found.sentences, list(found.decodings), found.bleu_signature
+    (1, [1], 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:...')
     """
     if search.beam_size > 1:
         raise UsageError(

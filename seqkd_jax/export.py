@@ -75,6 +75,17 @@ def export_model(
       UsageError: a vocabulary is of another kind, a parameter is not finite float32, or
         ``search`` sets no ``max_source``; nothing is written.
       FileNotFoundError: the folder of ``path`` does not exist.
+
+    >>> import jax, tempfile
+    >>> from seqkd_jax import Config, TrainedModel, attention_lstm, build_words, load_exported
+    >>> words = build_words(["a dog sleeps"])
+    >>> model = attention_lstm(Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model, model.init(jax.random.key(0)), words, words)  # or load_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/small.seqkdx"
+    ...     sizes = export_model(path, trained, Search(max_source=16), platforms=["cpu"])
+    ...     print(load_exported(path).search["max_source"])
+    16
     """
     check_output_file(path, beginning(FORMAT))
     vocabularies = [

@@ -149,6 +149,18 @@ def load_exported(path: PathLike) -> Exported:
       FileNotFoundError: there is no such file.
       UsageError: the file is damaged, is not of ``seqkd export``, needs a newer jax, or was not
         exported for this machine's platform.
+
+    >>> import tempfile
+    >>> import seqkd_jax as skd
+    >>> words = skd.build_words(["a dog sleeps"])
+    >>> model = skd.attention_lstm(skd.Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = skd.TrainedModel(model, model.init(jax.random.key(0)), words, words)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path, search = f"{folder}/small.seqkdx", skd.Search(max_source=16)
+    ...     sizes = skd.export_model(path, trained, search, platforms=["cpu"])
+    ...     student = load_exported(path)
+    >>> len(student.translate(["a dog", ""]))
+    2
     """
     header, body = unseal(path, read_file(path), FORMAT, REMEDY)
     try:

@@ -143,6 +143,20 @@ def load_model(folder: PathLike, **own: Any) -> TrainedModel:
       FileNotFoundError: the folder holds no model.
       UsageError: a file is damaged, the run has not been validated yet, or ``own`` lacks blocks
         of the model; the message names them.
+
+    >>> import tempfile
+    >>> from seqkd_jax import attention_lstm, build_words
+    >>> from seqkd_jax.models.attention_lstm import network
+    >>> from seqkd_jax.tensors import write_tensors
+    >>> words = build_words(["a dog sleeps"])
+    >>> net = network(Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model_of(net), None, words, words, net)
+    >>> trained = trained.with_params(trained.model.init(jax.random.key(0)))
+    >>> with tempfile.TemporaryDirectory() as folder:  # as ``train`` and ``seqkd`` write it
+    ...     describe_model(folder, trained, {})
+    ...     size = write_tensors(f"{folder}/params.safetensors", trained)
+    ...     load_model(folder).digest == trained.digest
+    True
     """
     untrained = open_model(folder, **own)
     return untrained.with_params(best_params(folder, untrained.model.init))

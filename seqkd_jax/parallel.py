@@ -137,6 +137,19 @@ def pmap_step(step: SplitStep) -> Callable[..., tuple[Any, dict[str, Array]]]:
     With ``stop``, True or False, metrics have a number ``stop``: it is above 0 if any process gave
     True. All processes learn this of the same step, and no further message is sent. The step raises
     UsageError for a batch without the axis D (``shard``).
+
+    >>> import seqkd_jax as skd
+    >>> words = skd.build_words(["a dog sleeps"])
+    >>> pairs = skd.encode_pairs([("a dog", "a dog")], words, words)
+    >>> plan = skd.plan_buckets(pairs, tokens_per_batch=32)
+    >>> model = skd.attention_lstm(skd.Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> tx, key = skd.clipped_adam(1e-3), jax.random.key(0)
+    >>> step = pmap_step(skd.make_train_step(model, tx))
+    >>> state = replicate(skd.init_state(model, tx, key))
+    >>> for batch in skd.batches(pairs, plan, seed=1, epoch=0):
+    ...     state, metrics = step(state, shard(batch), key)
+    >>> int(state.step), sorted(metrics)
+    (1, [...])
     """
     mapped = announced(step_program(step))
 

@@ -126,6 +126,9 @@ def load_corpus(name: str, pair: str = "en-de", form: Form = "tok") -> Corpus:
       UsageError: there is no such corpus, language or form, or a file is not the published one.
       FileNotFoundError: SEQKD_DATA is set and a file is missing.
       ConnectionError: the download failed.
+
+    >>> print(load_corpus("grammar"))
+    grammar source-target: 30,000 / 500 / 1,000 pairs (train / valid / test)
     """
     loaders: dict[str, Callable[[], Corpus]] = {
         "multi30k": lambda: multi30k(pair, form),

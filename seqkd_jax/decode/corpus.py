@@ -63,6 +63,17 @@ def translate_corpus(
     Raises:
       UsageError: the folder holds lists of another teacher, corpus or search; a worker loaded
         another teacher; or the teacher cannot be sent to the workers.
+
+    >>> import tempfile
+    >>> import jax
+    >>> from seqkd_jax import Config, TrainedModel, attention_lstm, build_words
+    >>> words = build_words(["a dog sleeps"])
+    >>> model = attention_lstm(Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model, model.init(jax.random.key(0)), words, words)  # or load_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lists = translate_corpus(folder, trained, ["a dog", "a"], Search(), progress=None)
+    ...     print([(one.index, len(one.texts)) for one in lists])
+    [(0, 1), (1, 1)]
     """
     folder = make_folder(folder)
     here = teacher() if callable(teacher) else teacher

@@ -151,6 +151,14 @@ def translate(
 
     Raises:
       UsageError: a source is empty, or does not hold ids.
+
+    >>> import jax
+    >>> from seqkd_jax import Config, attention_lstm
+    >>> model = attention_lstm(Config(6, 6, embed=4, hidden=4, layers=1))
+    >>> params = model.init(jax.random.key(0))
+    >>> found = translate(model, params, [np.array([4, 5]), np.array([5])], Search(max_len=3))
+    >>> [hypotheses.tokens.shape[0] for hypotheses in found]
+    [1, 1]
     """
     for n, ids in enumerate(map(np.asarray, sources)):
         if not ids.size or ids.ndim == 0 or ids.dtype.kind not in "iu":
@@ -219,6 +227,15 @@ def translate_texts(
 
     Raises:
       UsageError: ``lines`` is one text, or the model has no parameters yet.
+
+    >>> import jax
+    >>> from seqkd_jax import Config, TrainedModel, attention_lstm, build_words
+    >>> words = build_words(["a dog sleeps"])
+    >>> model = attention_lstm(Config(words.size, words.size, embed=4, hidden=4, layers=1))
+    >>> trained = TrainedModel(model, model.init(jax.random.key(0)), words, words)  # or load_model
+    >>> best, empty = translate_texts(trained, ["a dog", ""], Search(beam_size=2, n_best=2))
+    >>> len(best.texts), empty.texts
+    (2, ('',))
     """
     require_lines(lines)
     if trained.params is None:

@@ -27,6 +27,14 @@ def for_search(
       model: any model; returned unchanged if it has no faster equivalent.
       params: its parameters, which must not change.
       num_words: about how many words will be read and written; None for many.
+
+    >>> import jax
+    >>> from seqkd_jax import Config, attention_lstm
+    >>> model = attention_lstm(Config(6, 6, embed=4, hidden=4, layers=1))
+    >>> params = model.init(jax.random.key(0))
+    >>> faster, prepared = for_search(model, params)
+    >>> model.project(params, jnp.ones(4)).shape, faster.project(prepared, jnp.ones(4)).shape
+    ((6,), (64,))
     """
     return specialized(model, params, num_words, block_size())
 
