@@ -17,6 +17,7 @@ from .sentences import SOME, Sentences, lengths_in_parts, pack
 
 BATCH_MULTIPLE = 8  # B is a multiple of this, so that 2, 4 or 8 devices share a batch evenly
 PARTS = 8  # in which a large corpus is shuffled
+RELEASED = 512  # pairs after which the pages of mapped files are given back, up to 256 KB for each
 SOURCE_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # S, where only sources are batched
 
 
@@ -313,11 +314,14 @@ def _examples(
     order: Sequence[tuple[Bucket, np.ndarray]],
     rows: Callable[[int], range],
 ) -> Iterator[Example]:
+    read = 0  # pairs whose pages of mapped files count as memory of this process
     for bucket, indices in order:
-        example = _example(encoded, bucket, indices, rows(bucket.rows))
-        encoded.src.release()
-        encoded.tgt.release()
-        yield example
+        yield _example(encoded, bucket, indices, rows(bucket.rows))
+        read += len(indices)
+        if read >= RELEASED:
+            encoded.src.release()
+            encoded.tgt.release()
+            read = 0
 
 
 def _example(encoded: Encoded, bucket: Bucket, indices: np.ndarray, rows: range) -> Example:
