@@ -5,7 +5,8 @@
 #   python -m seqkd_jax.report docs/tpu.md
 #
 # Further arguments go to seqkd plan, such as --no-largest, which compiles each program only once.
-# 24 programs: an hour on two cores, and four times as long with the largest batches.
+# 24 programs: 36 minutes of compilation on two cores, and five times as long with the largest
+# batches. seqkd plan with the options of one row compiles that row alone.
 out=${1:?give the JSON file to write}
 shift
 for slice in v5e:2x4 v4:2x2x2 v6e:2x4; do
