@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .. import console
 from ..addresses import PathLike
@@ -285,7 +285,7 @@ def _download(name: str, url: str, known: Mapping[str, str]) -> Path:
                 known_hash=f"sha256:{known[served]}",
                 fname=Path(served).name,
                 path=folder,
-                progressbar=bar,
+                progressbar=cast(Any, bar),  # any bar will do, pooch's documentation says
             )
     except OSError as error:
         raise ConnectionError(
