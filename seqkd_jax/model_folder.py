@@ -92,8 +92,12 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
 
 def _decisive(description: dict[str, Any]) -> dict[str, Any]:
     """Returns what decides the outcome of a run: not when it began, nor how its data are called."""
-    made_by = {name: value for name, value in description["made_by"].items() if name != "text"}
-    return {k: v for k, v in description.items() if k != "begun"} | {"made_by": made_by}
+    history, made_by = (
+        [{k: v for k, v in record.items() if k != "text"} for record in records]
+        for records in (description["history"], [description["made_by"]])
+    )
+    kept = {k: v for k, v in description.items() if k != "begun"}
+    return kept | {"history": history, "made_by": made_by[0]}
 
 
 def require_settings(path: PathLike, settings: dict[str, Any]) -> None:

@@ -160,6 +160,9 @@ def test_a_card_knows_text_that_a_teacher_wrote_and_the_folders_of_further_seeds
     described = (student / "config.json").read_bytes()
     describe_model(student, trained, made_by | {"text": {"corpus": "moved en-de"}})
     assert (student / "config.json").read_bytes() == described
+    tuned, once, again = tmp_path / "t", {"rate": 1, "text": text}, {"rate": 1, "text": {}}
+    describe_model(tuned, replace(trained, history=(once,)), {"seed": 2})
+    describe_model(tuned, replace(trained, history=(again,)), {"seed": 2})
     card = model_card(student, load_model(student))
     assert card["teacher"]["name"] == "teacher"
     said = card_text(card)
