@@ -92,12 +92,13 @@ def _describe(folder: Path, model: TrainedModel, made_by: dict[str, Any]) -> Non
 
 def _decisive(description: dict[str, Any]) -> dict[str, Any]:
     """Returns what decides the outcome of a run: not when it began, nor how its data are called."""
-    history, made_by = (
-        [{k: v for k, v in record.items() if k != "text"} for record in records]
-        for records in (description["history"], [description["made_by"]])
-    )
-    kept = {k: v for k, v in description.items() if k != "begun"}
-    return kept | {"history": history, "made_by": made_by[0]}
+
+    def without(name: str, record: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in record.items() if key != name}
+
+    history = [without("text", record) for record in description["history"]]
+    made_by = without("text", description["made_by"])
+    return without("begun", description) | {"history": history, "made_by": made_by}
 
 
 def require_settings(path: PathLike, settings: dict[str, Any]) -> None:

@@ -339,7 +339,7 @@ def test_each_process_gets_its_own_rows_of_the_same_batches(sizes, processes, de
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 1000])
 def test_the_order_is_that_of_one_stable_sort_of_the_raw_stream(monkeypatch, count):
     expected = np.argsort(_stream(3, 5).random_raw(count), kind="stable")
-    monkeypatch.setattr(sys.modules["seqkd_jax.data.batches"], "SOME", 7)
+    monkeypatch.setattr(sys.modules["seqkd_jax.data.batches"], "CHUNK", 7)
     np.testing.assert_array_equal(_shuffled(count, lambda: _stream(3, 5)), expected)
 
 
@@ -357,5 +357,5 @@ def test_a_corpus_that_is_gone_through_in_parts_is_planned_and_ordered_as_a_whol
     whole = planned()
     assert whole[0].empty and whole[0].overlong and whole[0].shortest == 10
     for module in "sentences", "batches":
-        monkeypatch.setattr(sys.modules[f"seqkd_jax.data.{module}"], "SOME", 7)
+        monkeypatch.setattr(sys.modules[f"seqkd_jax.data.{module}"], "CHUNK", 7)
     assert planned() == whole

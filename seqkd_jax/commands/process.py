@@ -137,8 +137,9 @@ def _keep_freed_memory(one_heap: bool) -> None:
     """Makes glibc keep freed memory; otherwise every step faults its pages in anew.
 
     This has the effect of MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 in the environment, and with
-    one heap of MALLOC_ARENA_MAX=1 too. It is not done beside an accelerator. Where compiling is all
-    that is done, the compiler's threads would wait for each other at a single heap.
+    one heap of MALLOC_ARENA_MAX=1 too. XLA's compiler threads would wait for each other at a single
+    heap: so there is none where compiling is all that is done, and beside an accelerator nothing is
+    set at all.
     """
     named = jax.config.jax_platforms  # type: ignore[attr-defined]
     libc = ctypes.CDLL(None)

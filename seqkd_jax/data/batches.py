@@ -13,7 +13,7 @@ import numpy as np
 from ..base import Example
 from ..errors import UsageError, counted
 from .encode import Encoded
-from .sentences import SOME, Sentences, lengths_in_parts, pack
+from .sentences import CHUNK, Sentences, lengths_in_parts, pack
 
 BATCH_MULTIPLE = 8  # B is a multiple of this, so that 2, 4 or 8 devices share a batch evenly
 PARTS = 8  # in which a large corpus is shuffled
@@ -291,14 +291,14 @@ def _shuffled(count: int, stream: Callable[[], np.random.Philox]) -> np.ndarray:
     for each range of values, so that neither it nor the temporary arrays of a sort are in memory as
     a whole.
     """
-    parts = PARTS if count > SOME else 1
+    parts = PARTS if count > CHUNK else 1
     width = (1 << 64) // parts
     indices, done = np.empty(count, np.int32), 0
     for part in range(parts):
         least, most = np.uint64(part * width), np.uint64((part + 1) * width - 1)
         drawn, raw, own = stream(), [], []
-        for start in range(0, count, SOME):
-            some = drawn.random_raw(min(SOME, count - start))
+        for start in range(0, count, CHUNK):
+            some = drawn.random_raw(min(CHUNK, count - start))
             inside = np.flatnonzero((least <= some) & (some <= most))
             raw.append(some[inside])
             own.append((start + inside).astype(np.int32))

@@ -50,7 +50,7 @@ class Corpus:
     valid: Pairs = field(repr=False)
     test: Pairs = field(repr=False)
     tokenised: bool = False  # whether spaces already separate words and punctuation marks
-    files: dict[str, str] = field(default_factory=dict, repr=False)  # of each part, if it has any
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)  # of each part
     # more source text, without translations: the teacher's are what students of Seq-KD learn from
     extra: Sequence[str] = field(default=(), repr=False)
     # how a teacher's hypotheses became the targets to train on (``distill``), if they are not human
@@ -61,13 +61,12 @@ class Corpus:
         """What the card of a model says of its training text."""
         text: dict[str, Any] = {"corpus": f"{self.name} {self.src}-{self.tgt}"}
         if "train" in self.files:
-            paths = self.files["train"].split(" and ")
-            text["files"] = " and ".join(path.rpartition("/")[2] for path in paths)
+            text["files"] = " and ".join(path.rpartition("/")[2] for path in self.files["train"])
         return text | ({"distilled": dict(self.distilled)} if self.distilled else {})
 
     def where(self, part: Part) -> str:
         """Returns what messages call a part: its files, or the name of the corpus."""
-        return self.files.get(part, f"the {part} part of {self.name}")
+        return " and ".join(self.files.get(part, [f"the {part} part of {self.name}"]))
 
     def require_shorter(self, max_len: int | None) -> None:
         """Refuses training text without a single pair of at most ``max_len`` tokens; None: never.
@@ -172,13 +171,14 @@ def corpus_from_files(
     }
     with Bar(desc="reading text", wait=2):
         read = {part: read_pairs(*files) for part, files in sides.items()}
-    names = {part: " and ".join(map(str, files)) for part, files in sides.items()}
+    names = {part: tuple(map(str, files)) for part, files in sides.items()}
     known = words_of_sides(read["train"])
     for part in read.keys() - {"train"}:
         if seem_swapped(known, read[part]):
             console.warn(
-                f"{names[part]}: the sources have words of the training text's targets, and the "
-                "targets those of its sources; are the two files (or columns) swapped?"
+                f"{' and '.join(names[part])}: the sources have words of the training text's "
+                "targets, and the targets those of its sources; are the two files (or columns) "
+                "swapped?"
             )
     return Corpus(name, src, tgt, read["train"], read["valid"], read.get("test", []), files=names)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..base import PAD
 
-SOME = 1 << 18  # sentences whose lengths are in memory at a time, where a corpus is gone through
+CHUNK = 1 << 18  # sentences whose lengths are in memory at a time, where a corpus is gone through
 
 
 class Flat(NamedTuple):
@@ -96,8 +96,8 @@ def lengths_in_parts(
     Yields:
       Which pairs these are, and the tokens of their sources and of their targets, [pairs] int32.
     """
-    for start in range(0, len(src), SOME):
-        some = range(start, min(start + SOME, len(src)))
+    for start in range(0, len(src), CHUNK):
+        some = range(start, min(start + CHUNK, len(src)))
         yield slice(some.start, some.stop), src.lengths_of(some), tgt.lengths_of(some)
 
 

@@ -5,7 +5,7 @@ Each has the student and the number of updates of the row ``seq-kd``.
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -60,20 +60,22 @@ def filtered_pairs(exp: Experiment) -> Pairs:
         lists = nbest_lists(exp, beam)
         return (chunk for (chunk,) in select.in_chunks(pairs, lists, select.seq_kd))
 
-    def lines(side: int) -> Iterator[str]:
+    @cache
+    def tests() -> dict[str, filters.Filter]:
         log_probs = np.concatenate([chunk.log_probs for chunk in best()])
-        tests = {
+        lowest = float(np.nanquantile(log_probs, settings.lowest_share))
+        return {
             "length ratio": filters.length_ratio(settings.max_ratio),
             "repeated phrases": filters.max_repeats(settings.max_repeats),
-            "log-probability": filters.mean_log_prob(
-                float(np.nanquantile(log_probs, settings.lowest_share))
-            ),
+            "log-probability": filters.mean_log_prob(lowest),
         }
+
+    def lines(side: int) -> Iterator[str]:
         removed: dict[str, int] = {}
-        for kept, counts in filters.filter_chunks(best(), tests):
+        for kept, counts in filters.filter_chunks(best(), tests()):
             yield from (pair[side] for pair in kept.pairs)
             removed = counts
-        if side and is_first():
+        if side and is_first():  # once for both sides
             by = ", ".join(f"{count:,} by {name}" for name, count in removed.items())
             left = f"{len(pairs) - sum(removed.values()):,} of {len(pairs):,}"
             console.note(f"{exp.folder}: {left} distilled pairs kept; removed: {by}")

@@ -51,6 +51,13 @@ function paretoFront(points) {
   return points.filter(([x, y]) => !points.some(([a, b]) => a >= x && b >= y && (a > x || b > y)));
 }
 
+// Of points over one number, such as the beams of a system over its size, the highest.
+function highest(points) {
+  const found = new Map();
+  for (const [x, y] of points) found.set(x, Math.max(y, found.get(x) ?? y));
+  return [...found];
+}
+
 class Pictures {
   constructor(page, place) {
     this.page = page;
@@ -119,10 +126,7 @@ class Pictures {
     if (!series.some((points) => points.length)) return;
     const front = { label: "Pareto front", stroke: () => colourOf("--muted"), width: 1, dash: [2, 2], spanGaps: true, points: { show: false } };
     const values = (_, ticks) => ticks.map((v) => v === null ? "" : v.toLocaleString("en"));
-    // Of a system's points over one number, which are its beams, the line shows the best.
-    const tops = series.map((points) => [...points.reduce((top, [x, y]) => top.set(x, Math.max(y, top.get(x) ?? y)), new Map())]);
-    const frontier = [...best.reduce((top, [x, y]) => top.set(x, Math.max(y, top.get(x) ?? y)), new Map())];
-    this.draw(this.figure(title, note), joined([...tops, frontier]), [...lines, front], { x: { time: false, distr: 3 } },
+    this.draw(this.figure(title, note), joined([...series, best].map(highest)), [...lines, front], { x: { time: false, distr: 3 } },
       [axis(label, { ...flat, values }), axis("BLEU")]);
   }
 
